@@ -1,0 +1,7 @@
+"""`python -m relearn_jax`."""
+
+import sys
+
+from relearn_jax.cli import main
+
+sys.exit(main())

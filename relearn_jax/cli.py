@@ -1,0 +1,93 @@
+"""The command line: parsing and calling, nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from relearn_jax.errors import UserError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="relearn",
+        description="Remove a concept from a language model, then find out whether it is gone.",
+    )
+    commands = top.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="run a config, or continue its run")
+    run.add_argument("config", type=Path)
+    run.add_argument("--out", type=Path, help="run directory (default: runs/NAME)")
+    run.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+    run.add_argument(
+        "--reuse",
+        action="store_true",
+        help="continue a run directory of another config with the stages that still hold",
+    )
+    run.epilog = "Any other --a.b=c sets one value of the config."
+
+    report = commands.add_parser("report", help="make the report of a run again")
+    report.add_argument("run", type=Path)
+
+    export = commands.add_parser("export", help="write a stage as a Hugging Face folder")
+    export.add_argument("run", type=Path)
+    export.add_argument("--stage", required=True, help="base, pruned, round1, ...")
+    export.add_argument("--to", type=Path, required=True)
+    export.add_argument("--seed", type=int)
+    export.add_argument("--arm", default="concept")
+
+    commands.add_parser("doctor", help="devices, versions, and what is missing")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 if all went well, 2 for an error that the user can mend."""
+    options, rest = parser().parse_known_args(arguments)
+    try:
+        if rest and (options.command != "run" or not all(r.startswith("--") for r in rest)):
+            raise UserError(f"not understood: {' '.join(rest)}; settings are --a.b=c, in one word")
+        _compilation_cache()
+        return _call(options, [r.removeprefix("--") for r in rest])
+    except UserError as error:
+        print(f"relearn: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nrelearn: stopped; the same command continues the run", file=sys.stderr)
+        return 130
+
+
+def _call(options: argparse.Namespace, overrides: list[str]) -> int:
+    match options.command:
+        case "run":
+            from relearn_jax.experiments import driver
+
+            driver.run(options.config, overrides, options.out, options.dry_run, options.reuse)
+        case "report":
+            from relearn_jax import report
+
+            print(report.build(options.run))
+        case "export":
+            from relearn_jax.experiments import exporting
+
+            o = options
+            print(exporting.export(o.run, o.stage, o.to, o.seed, o.arm))
+        case "doctor":
+            from relearn_jax import doctor
+
+            return doctor.report()
+    return 0
+
+
+def _compilation_cache() -> None:
+    """Keep compiled programs between runs, in the user's cache folder, unless told otherwise."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    jax.config.update("jax_compilation_cache_dir", str(home / "relearn_jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,213 @@
+"""Batches of fixed shapes: sentences of similar length together, padded to a bucket's length.
+
+Letters: B rows of a batch, T tokens (a bucket's length), Y concept labels, N sentences.
+Every batch has exactly B rows and one of the bucket lengths, so a jitted function is compiled once
+per bucket and never again. Rows that fill up the last batch are masked all over, and have row -1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from relearn_jax.data.alignment import IGNORED, Encoded, first_subwords
+from relearn_jax.data.concepts import ConceptData
+from relearn_jax.errors import UserError
+from relearn_jax.models.inputs import Inputs
+
+_CHUNK = 50
+"""Batches that are sorted by length together; larger means less padding and less shuffling."""
+
+
+class TokenBatch(NamedTuple):
+    """Sentences with token labels."""
+
+    inputs: Inputs
+    labels: Int[np.ndarray, "B T"]
+    """int32; IGNORED (-100) where there is none."""
+    row: Int[np.ndarray, " B"]
+    """int32: index of the sentence in the corpus, -1 for a padding row."""
+
+
+class WordBatch(NamedTuple):
+    """Sentences with concept labels of words; the word axis is as long as the token axis."""
+
+    inputs: Inputs
+    word: Int[np.ndarray, "B T"]
+    """int32: the word that a token is a part of, -1 for none."""
+    kind: Int[np.ndarray, "B T"]
+    """int32 [B, words]: word-type id, -1 where there is no word."""
+    member: Bool[np.ndarray, "B T Y"]
+    """[B, words, Y]: which concepts the word belongs to."""
+
+
+class _Flat(NamedTuple):
+    """Rows of different length in one array, so that a batch is a single gather."""
+
+    values: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+
+def batches_per_epoch(sentences: int, batch_size: int) -> int:
+    """How many batches `epoch` yields."""
+    return -(-sentences // batch_size)
+
+
+def epoch(
+    encoded: Encoded,
+    labels: Sequence[Int[np.ndarray, " T"]],
+    batch_size: int,
+    buckets: Sequence[int],
+    seed: int | None,
+    epoch: int = 0,
+) -> Iterator[TokenBatch]:
+    """Every sentence once, in an order that (seed, epoch) alone determine.
+
+    The sentences are shuffled, cut into chunks of 50 batches, sorted by length within a chunk and
+    cut into batches, and the batches are shuffled: nearly as random as a plain shuffle, with far
+    less padding. `seed=None` sorts by length instead (corpus order among equals), for evaluation.
+
+    Raises ValueError if a sentence is longer than the largest bucket.
+    """
+    lengths = _lengths(encoded.ids)
+    if not np.array_equal(lengths, _lengths(labels)):
+        raise ValueError("labels and ids differ in shape")
+    buckets = _checked(buckets, lengths, batch_size)
+    rows = _plan(lengths, batch_size, seed, epoch)
+    ids, marks = _flat(encoded.ids), _flat(labels)
+
+    def batch(row: np.ndarray) -> TokenBatch:
+        width = _width(lengths, row, buckets)
+        return TokenBatch(
+            _inputs(ids, row, width, encoded.pad), _padded(marks, row, width, IGNORED)[0], row
+        )
+
+    return map(batch, rows)
+
+
+def word_batches(
+    encoded: Encoded,
+    concepts: ConceptData,
+    batch_size: int,
+    buckets: Sequence[int],
+    drop_unmappable: bool = False,
+) -> Iterator[WordBatch]:
+    """Every sentence once, by length (corpus order among equals), with its words' concepts.
+
+    Words that were cut off at the maximum length are left out (kind -1, member False). Words that
+    the tokenizer yields nothing for are kept without a token, unless `drop_unmappable`.
+
+    Raises ValueError if a sentence has more tokens than the largest bucket, UserError if it has
+    more words (possible only if many words have no token).
+    """
+    tokens = _lengths(encoded.ids)
+    covered = np.array(encoded.covered, np.int64)
+    buckets = _checked(buckets, tokens, batch_size)
+    if covered.max(initial=0) > buckets[-1]:
+        worst = int(covered.argmax())
+        raise UserError(
+            f"concept text, sentence {worst + 1}: {covered[worst]} words, more than the largest of "
+            f"`data.buckets` ({buckets[-1]}), most of them unknown to the tokenizer. Add a bucket "
+            "or leave the sentence out."
+        )
+    needed = np.maximum(tokens, covered)
+    rows = _plan(needed, batch_size, None, 0)
+    ids, word = _flat(encoded.ids), _flat(encoded.word)
+    kind, member = _words(encoded, concepts, covered, drop_unmappable)
+
+    def batch(row: np.ndarray) -> WordBatch:
+        width = _width(needed, row, buckets)
+        return WordBatch(
+            _inputs(ids, row, width, encoded.pad),
+            _padded(word, row, width, -1)[0],
+            _padded(kind, row, width, -1)[0],
+            _padded(member, row, width, False)[0],
+        )
+
+    return map(batch, rows)
+
+
+def _words(
+    encoded: Encoded, concepts: ConceptData, covered: np.ndarray, drop_unmappable: bool
+) -> tuple[_Flat, _Flat]:
+    """Kinds and memberships of the words that are to be counted."""
+    kind, member = _flat(concepts.kind), _flat(concepts.member)
+    if not np.array_equal(kind.length, [len(sentence) for sentence in concepts.words]) or len(
+        covered
+    ) != len(kind.length):
+        raise ValueError("the encoded sentences are not those of the concept data")
+    position = np.arange(kind.length.sum()) - np.repeat(kind.start, kind.length)
+    counted = position < np.repeat(covered, kind.length)
+    if drop_unmappable:
+        index = _flat(encoded.word)
+        first = first_subwords(index.values[:-1])
+        sentence = np.repeat(np.arange(len(covered)), index.length)
+        has_token = np.zeros_like(counted)
+        has_token[kind.start[sentence[first]] + index.values[:-1][first]] = True
+        counted &= has_token
+    counted = np.append(counted, False)
+    return (
+        kind._replace(values=np.where(counted, kind.values, -1).astype(np.int32)),
+        member._replace(values=member.values & counted[:, None]),
+    )
+
+
+def _checked(buckets: Sequence[int], lengths: np.ndarray, batch_size: int) -> np.ndarray:
+    if batch_size < 1 or not len(buckets):
+        raise ValueError("batch_size must be positive, and there must be a bucket")
+    sizes = np.array(sorted(buckets))
+    if lengths.max(initial=0) > sizes[-1]:
+        raise ValueError(f"a sentence of {lengths.max()} tokens exceeds the buckets {sizes}")
+    return sizes
+
+
+def _plan(lengths: np.ndarray, batch_size: int, seed: int | None, epoch: int) -> np.ndarray:
+    """Sentence indices of all batches, int32 [batches, B], -1 for padding rows."""
+    count = len(lengths)
+    rng = None if seed is None else np.random.default_rng((seed, epoch))
+    order = np.arange(count) if rng is None else rng.permutation(count)
+    chunk = count if rng is None else _CHUNK * batch_size
+    # Sorted by (chunk, length); lexsort is stable, so equals keep their order.
+    order = order[np.lexsort((lengths[order], np.arange(count) // max(chunk, 1)))]
+    total = batches_per_epoch(count, batch_size)
+    rows = np.full((total, batch_size), -1, np.int32)
+    rows.reshape(-1)[:count] = order
+    return rows if rng is None else rng.permutation(rows)
+
+
+def _lengths(rows: Sequence[np.ndarray]) -> np.ndarray:
+    return np.array([len(row) for row in rows], np.int64)
+
+
+def _width(lengths: np.ndarray, row: np.ndarray, buckets: np.ndarray) -> int:
+    return int(buckets[np.searchsorted(buckets, lengths[row[row >= 0]].max(initial=0))])
+
+
+def _flat(rows: Sequence[np.ndarray]) -> _Flat:
+    """All rows end to end, and one item more, so that a gather always has something to read."""
+    length = _lengths(rows)
+    values = np.concatenate([*rows, np.zeros((1, *rows[0].shape[1:]), rows[0].dtype)])
+    return _Flat(values, np.cumsum(length) - length, length)
+
+
+def _padded(
+    flat: _Flat, row: np.ndarray, width: int, fill: object
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of `flat` as [B, width, ...] filled up with `fill`, and which entries are real.
+
+    A new array each time: jax may use a NumPy array's memory as its own, so a buffer that is
+    filled again would change batches under way to the device.
+    """
+    column = np.arange(width)
+    real = (column < flat.length[row][:, None]) & (row >= 0)[:, None]
+    values = flat.values[np.where(real, flat.start[row][:, None] + column, 0)]
+    shown = real.reshape(*real.shape, *[1] * (values.ndim - 2))
+    return np.where(shown, values, values.dtype.type(fill)), real
+
+
+def _inputs(ids: _Flat, row: np.ndarray, width: int, pad: int) -> Inputs:
+    return Inputs(*_padded(ids, row, width, pad))

@@ -1,0 +1,57 @@
+"""Reading text files, with errors that say which file and which line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relearn_jax.errors import UserError
+
+BLANK = " \t\r"
+"""What separates cells. Other Unicode blanks (no-break space, \\x85, \\x1c ...) may be words, so
+`str.split()` and `str.splitlines()`, which cut at them, are not used on data."""
+
+
+def locate(path: str, base: Path, key: str) -> Path:
+    """The file a config names; relative paths start at `base`, the config's folder.
+
+    `key` is the config key that holds the path, for the message of the UserError that a missing
+    file raises.
+    """
+    if not path:
+        raise UserError(f"`{key}` is empty: name the file to read.")
+    found = Path(path).expanduser()
+    found = found if found.is_absolute() else base / found
+    if not found.is_file():
+        kind = "is a folder, not a file" if found.is_dir() else "does not exist"
+        raise UserError(
+            f"`{key}`: {found} {kind}. Relative paths start at the config's folder ({base})."
+        )
+    return found
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file without their ends (LF or CRLF; a byte order mark is dropped).
+
+    Raises UserError, with the line number, for bytes that are not UTF-8, and for a file that holds
+    nothing but blanks.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}:{line}: not UTF-8 (byte 0x{raw[error.start]:02x}). Convert the file first, "
+            f"for example: iconv -f LATIN1 -t UTF-8 {path.name} > converted.txt"
+        ) from error
+    if not text.strip():
+        raise UserError(f"{path}: the file is empty.")
+    return [line.rstrip("\r") for line in text.split("\n")]
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a line, separated by blanks or tabs (and by nothing else, see BLANK)."""
+    return [word for word in line.replace("\t", " ").strip(BLANK).split(" ") if word]

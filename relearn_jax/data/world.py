@@ -1,0 +1,285 @@
+"""The built-in text: English sentences with PER, LOC, ORG and MISC entities, from a grammar.
+
+The same name is a person in one sentence and a city or a club in the next, so words alone do not
+tell its type. Names are divided among the splits, except the ambiguous ones, which occur in all.
+The names are in `world_lexicon`, the sentences in `world_templates` and `world_words`.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import zlib
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+from relearn_jax.data import world_lexicon, world_templates, world_words
+from relearn_jax.errors import UserError
+
+SPLITS = ("train", "dev", "test")
+
+SHARES = {"train": 0.55, "dev": 0.13, "test": 0.32}
+"""Of each pool of names."""
+OWNERS = {4: "test", 7: "dev", 9: "test"}
+"""Last digit of a template's place in its theme -> the only split that uses it."""
+OWN_TEMPLATES_SHARE = 0.35
+"""Of dev and test sentences: from templates that no other split uses."""
+PLAIN_SHARE = 0.16
+"""Of sentences: those without an entity."""
+AMBIGUOUS_SHARE = 0.4
+"""Of the draws from a pool that has ambiguous names."""
+LOWER_SHARE = 0.15
+"""Of sentences in the informal themes: those all in lower case."""
+JOINED_SHARE = 0.15
+"""Of statements in themes that allow it: those made of two."""
+JOINTS = ((",", "while"), (",", "and"), (";",))
+LONGEST = 32
+"""Words; two statements that are longer together stay apart."""
+ATTEMPTS = 50
+"""Draws before a sentence that has already occurred is accepted."""
+
+
+class Choice(NamedTuple):
+    """One of several sequences, each equally probable (repeated ones are more so)."""
+
+    options: tuple[tuple, ...]
+
+
+class Entity(NamedTuple):
+    """A named entity: a choice among name patterns, with its type."""
+
+    type: str
+    pattern: Choice
+
+
+class Pool(NamedTuple):
+    """A place for a name (or part of one) from the split's pool."""
+
+    name: str
+
+
+class Template(NamedTuple):
+    """A compiled sentence; its parts are words (`str`), Choice, Entity or Pool."""
+
+    sentence: Choice
+    theme: str
+    statement: bool
+    """It ends with a full stop and may be joined to another."""
+
+
+class Names(NamedTuple):
+    """What one split may draw from: its own names, and the ambiguous ones, by pool."""
+
+    own: dict[str, tuple[tuple[str, ...], ...]]
+    ambiguous: dict[str, tuple[tuple[str, ...], ...]]
+
+
+def generate(
+    sentences: int, split: str, seed: int
+) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
+    """Words and IOB2 tags of generated sentences.
+
+    The first n sentences of a longer run are those of a run with n. Within a split no sentence
+    occurs twice unless the grammar is exhausted. Raises UserError for an unknown split or a
+    negative number.
+    """
+    if split not in SPLITS:
+        raise UserError(f"The built-in text has no split `{split}`; choose {', '.join(SPLITS)}.")
+    if sentences < 0:
+        raise UserError(f"`sentences: {sentences}`: give a number of sentences, 0 or more.")
+    # Only `random()` is drawn from: the one method whose stream Python promises to keep.
+    rng = random.Random(f"{split} {seed}")
+    names = _names(split)
+    seen: set[tuple[str, ...]] = set()
+    pairs = []
+    for _ in range(sentences):
+        plain = rng.random() < PLAIN_SHARE
+        for _ in range(ATTEMPTS):
+            words, tags = _sentence(_draw_template(split, plain, rng), names, rng)
+            if words not in seen:
+                break
+        seen.add(words)
+        pairs.append((words, tags))
+    return tuple(words for words, _ in pairs), tuple(tags for _, tags in pairs)
+
+
+def _pick(options: tuple, rng: random.Random):
+    return options[int(rng.random() * len(options))]
+
+
+def _draw_template(split: str, plain: bool, rng: random.Random) -> Template:
+    shared, own = _templates(split, plain)
+    return _pick(own if own and rng.random() < OWN_TEMPLATES_SHARE else shared, rng)
+
+
+def _sentence(
+    template: Template, names: Names, rng: random.Random
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    words: list[str] = []
+    tags: list[str] = []
+    used: set[tuple[str, ...]] = set()
+    _expand((template.sentence,), "", names, rng, words, tags, used)
+    statements = _statements(template.theme) if template.statement else ()
+    other = _pick(statements, rng) if statements and rng.random() < JOINED_SHARE else template
+    if other != template:
+        more = list(_pick(JOINTS, rng))
+        more_tags = ["O"] * len(more)
+        _expand((other.sentence,), "", names, rng, more, more_tags, used)
+        if len(words) + len(more) <= LONGEST:
+            words[-1:], tags[-1:] = more, more_tags
+    for i in range(len(words) - 1):
+        if words[i] == "a" and _takes_an(words[i + 1]):
+            words[i] = "an"
+    if template.theme in world_templates.INFORMAL and rng.random() < LOWER_SHARE:
+        return tuple(word.lower() for word in words), tuple(tags)
+    # Opening quotation marks and list numbers have no letter to raise.
+    first = next(i for i, word in enumerate(words) if word[0].isalpha())
+    words[first] = words[first][0].upper() + words[first][1:]
+    return tuple(words), tuple(tags)
+
+
+def _expand(
+    parts: tuple,
+    entity: str,
+    names: Names,
+    rng: random.Random,
+    words: list[str],
+    tags: list[str],
+    used: set[tuple[str, ...]],
+) -> None:
+    """Appends the words and tags of `parts`; `entity` is the type of the entity around them."""
+    for part in parts:
+        if isinstance(part, str):
+            words.append(part)
+            tags.append(f"I-{entity}" if entity else "O")
+        elif isinstance(part, Choice):
+            _expand(_pick(part.options, rng), entity, names, rng, words, tags, used)
+        elif isinstance(part, Pool):
+            name = _draw_name(part.name, names, rng, used)
+            words.extend(name)
+            tags.extend([f"I-{entity}"] * len(name))
+        else:
+            start = len(tags)
+            _expand((part.pattern,), part.type, names, rng, words, tags, used)
+            tags[start] = f"B-{part.type}"
+
+
+def _draw_name(
+    pool: str, names: Names, rng: random.Random, used: set[tuple[str, ...]]
+) -> tuple[str, ...]:
+    """A name that is not yet in the sentence, if a few draws find one."""
+    for _ in range(10):
+        shared = names.ambiguous.get(pool, ())
+        own = names.own.get(pool, ())
+        ambiguous = bool(shared) and (not own or rng.random() < AMBIGUOUS_SHARE)
+        name = _pick(shared if ambiguous else own, rng)
+        if name not in used:
+            break
+    used.add(name)
+    return name
+
+
+def _takes_an(word: str) -> bool:
+    lower = word.lower()
+    return lower[0] in "aeiou" and not lower.startswith(("uni", "eu", "one", "use", "uganda", "uk"))
+
+
+def _parse(tokens: Iterator[str]) -> Choice:
+    """The options up to the closing bracket (or the end); `3:` before one makes it three."""
+    options: list[list] = [[]]
+    weights = [1]
+    for token in tokens:
+        if token == "]":
+            break
+        if token == "[":
+            options[-1].append(_parse(tokens))
+        elif token == "|":
+            options.append([])
+            weights.append(1)
+        elif token[0] == "{":
+            options[-1].append(_slot(token[1:-1]))
+        elif re.fullmatch(r"\d:", token):
+            weights[-1] = int(token[0])
+        else:
+            options[-1].append(token)
+    return Choice(
+        tuple(
+            tuple(option)
+            for option, weight in zip(options, weights, strict=True)
+            for _ in range(weight)
+        )
+    )
+
+
+def _compile(text: str) -> Choice:
+    """The notation of `world_templates`; a template is a choice with one option."""
+    return _parse(iter(re.findall(r"\{\w+\}|[\[\]|]|\b\d:(?=\S)|[^\s\[\]|]+", text)))
+
+
+@cache
+def _slot(name: str) -> Choice | Entity | Pool:
+    """What `{name}` stands for."""
+    if name in world_lexicon.ENTITIES:
+        type_, patterns = world_lexicon.ENTITIES[name]
+        return Entity(type_, _compile(patterns))
+    if name in world_words.WORDS:
+        return _compile(world_words.WORDS[name])
+    return Pool(name)
+
+
+@cache
+def _templates(split: str, plain: bool) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
+    """Templates that all splits use, and those of this split alone (none for train)."""
+    themes = {"plain": world_words.PLAIN} if plain else world_templates.THEMES
+    shared, own = [], []
+    for theme, text in themes.items():
+        for place, line in enumerate(re.sub(r"\n\s+", " ", text.strip()).split("\n")):
+            owner = OWNERS.get(place % 10, "")
+            if owner in ("", split):
+                statement = line.endswith(" .") and not re.search(r'^[\d"]| : ', line)
+                template = Template(_compile(line), theme, statement)
+                (own if owner else shared).append(template)
+    return tuple(shared), tuple(own)
+
+
+@cache
+def _statements(theme: str) -> tuple[Template, ...]:
+    """Statements that all splits use and that may follow another of this theme."""
+    if theme not in world_templates.JOINED:
+        return ()
+    shared, _ = _templates("train", plain=False)
+    return tuple(t for t in shared if t.theme == theme and t.statement)
+
+
+@cache
+def _division() -> dict[str, str]:
+    """Name -> split, with each pool divided by SHARES and a name of two pools on one side."""
+    home: dict[str, str] = {}
+    for names in sorted(world_lexicon.pools().values(), key=len):
+        count = dict.fromkeys(SPLITS, 0)
+        for name in names:
+            if name in home:
+                count[home[name]] += 1
+        for name in sorted(names, key=lambda name: zlib.crc32(name.encode())):
+            if name not in home:
+                home[name] = min(SPLITS, key=lambda split: (count[split] + 0.5) / SHARES[split])
+                count[home[name]] += 1
+    return home
+
+
+@cache
+def _names(split: str) -> Names:
+    """The pools of a split. Half of dev's names are train's, the others its own."""
+    home = _division()
+    own = {}
+    for pool, names in world_lexicon.pools().items():
+        mine = [name for name in names if home[name] == split]
+        if split == "dev":
+            mine += [name for name in names if home[name] == "train"][: len(mine)]
+        own[pool] = tuple(tuple(name.split()) for name in mine)
+    ambiguous = {
+        role: tuple(tuple(name.split()) for name in names)
+        for role, names in world_lexicon.roles().items()
+    }
+    return Names(own, ambiguous)

@@ -1,0 +1,321 @@
+"""Finished stages to tidy tables: one row per observation, nothing that is not in the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from relearn_jax import loading, runs
+from relearn_jax.experiments.preparation import Prepared
+from relearn_jax.experiments.relearning import stage_name
+from relearn_jax.neurons import ranking, saliency, tokens
+
+SMALLEST_LOSS = 0.01
+"""Below this loss of F1 a recovered fraction would be noise."""
+TAKEN_OVER = 30
+
+
+class Snapshot(NamedTuple):
+    """The neurons of one stage."""
+
+    seed: int
+    arm: str
+    stage: str
+    arrays: dict[str, np.ndarray]
+
+
+def write(prepared: Prepared, out: Path) -> None:
+    """Write every table of a run under `tables/`, from its stages."""
+    folder = out / "tables"
+    folder.mkdir(exist_ok=True)
+    scores = score_table(prepared, out)
+    small = {"scores": scores, "recovery": recovery_table(scores)}
+    writers: dict[str, pq.ParquetWriter] = {}
+    layers, nulls, taken = [], [], []
+    chance = tokens.types_with_labels(
+        np.concatenate(prepared.concepts.kind),
+        np.concatenate(prepared.concepts.member),
+        len(prepared.concepts.types),
+    )[:, prepared.target]
+    try:
+        for seed in prepared.config.seeds:
+            base = _snapshot(out, seed, "base", "base")
+            nobody = np.zeros(prepared.shape, bool)
+            _append(writers, folder / "concepts.parquet", _concept_rows(prepared, base, nobody))
+            _append(writers, folder / "neurons.parquet", _neuron_rows(prepared, base, nobody, chance))
+            for arm in prepared.config.arms:
+                mask = runs.arrays_of(out, stage_name(seed, arm, "pruned"), "mask")
+                pruned = ~mask["keep"]
+                layers += _layer_rows(prepared, base._replace(arm=arm), base, pruned, chance)
+                for stage in stages(prepared)[1:]:
+                    now = _snapshot(out, seed, arm, stage)
+                    rows = _concept_rows(prepared, now, pruned)
+                    _append(writers, folder / "concepts.parquet", rows)
+                    rows = _neuron_rows(prepared, now, pruned, chance)
+                    _append(writers, folder / "neurons.parquet", rows)
+                    layers += _layer_rows(prepared, now, base, pruned, chance)
+                    nulls += _null_rows(now)
+                taken += _taken_over_rows(prepared, now, base, pruned)
+    finally:
+        for writer in writers.values():
+            writer.close()
+    small |= {
+        "layers": pd.DataFrame(layers),
+        "similarity_null": pd.DataFrame(nulls),
+        "taken_over": pd.DataFrame(taken),
+    }
+    for name, table in small.items():
+        table.to_parquet(folder / f"{name}.parquet", index=False)
+
+
+def stages(prepared: Prepared) -> list[str]:
+    """Stages of an arm, in order."""
+    return ["base", "pruned", *(f"round{i + 1}" for i in range(prepared.config.retrain.rounds))]
+
+
+def _snapshot(out: Path, seed: int, arm: str, stage: str) -> Snapshot:
+    arrays = runs.arrays_of(out, f"{stage_name(seed, arm, stage)}-neurons", "neurons")
+    return Snapshot(seed, arm, stage, arrays)
+
+
+def _append(writers: dict[str, pq.ParquetWriter], path: Path, rows: pd.DataFrame) -> None:
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    if path.name not in writers:
+        writers[path.name] = pq.ParquetWriter(path, table.schema)
+    writers[path.name].write_table(table)
+
+
+def score_table(prepared: Prepared, out: Path) -> pd.DataFrame:
+    """Entity scores of every evaluation; those inside a round have no stage name."""
+    return pd.DataFrame(list(_score_rows(prepared, out)))
+
+
+def _score_rows(prepared: Prepared, out: Path) -> Iterator[dict[str, Any]]:
+    names = stages(prepared)
+    for seed in prepared.config.seeds:
+        for arm in ("base", *prepared.config.arms):
+            for number, stage in enumerate(names[:1] if arm == "base" else names[1:]):
+                folder = runs.stage_folder(out, stage_name(seed, arm, stage))
+                record = runs.read_json(folder / "stage.json")
+                for entry in record["scores"]:
+                    last = entry is record["scores"][-1]
+                    place = {
+                        "seed": seed, "arm": arm, "stage": stage if last else "",
+                        "round": number, "epoch": entry["epoch"],
+                    }  # fmt: skip
+                    for row in entry["records"]:
+                        yield place | row
+
+
+def recovery_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Fraction of the lost F1 that each round regained, and the first epoch with 90 % of it."""
+    rows = []
+    base = scores[(scores.arm == "base") & (scores.stage == "base")]
+    base = base.set_index(["seed", "variant", "type"]).f1
+    keys = ["seed", "arm", "type", "variant"]
+    for (seed, arm, kind, variant), group in scores[scores.arm != "base"].groupby(keys, sort=False):
+        start = group[group.stage == "pruned"].f1.item()
+        lost = base[(seed, variant, kind)] - start
+        group = group.sort_values("epoch")
+        enough = group[(group["round"] > 0) & (group.f1 >= start + 0.9 * lost)]
+        first = enough.epoch.min() if lost >= SMALLEST_LOSS and len(enough) else None
+        for _, row in group[group.stage.str.startswith("round")].iterrows():
+            share = (row.f1 - start) / lost if lost >= SMALLEST_LOSS else None
+            rows.append(
+                {
+                    "seed": seed, "arm": arm, "type": kind, "variant": variant,
+                    "round": row["round"], "lost": lost, "recovery": share, "epochs_to_90": first,
+                }
+            )  # fmt: skip
+    columns = {"recovery": "float64", "epochs_to_90": "Float64"}
+    return pd.DataFrame(rows).astype(columns)
+
+
+def _saliencies(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Three saliencies [Y, S, D], from the scores of a stage."""
+    ranks = ranking.ranks(arrays["score"])
+    size = ranks[0].size
+    return {
+        "saliency_paper": saliency.paper(ranks, size),
+        "saliency_rank": saliency.rank(ranks, size),
+        "saliency_standardized": arrays["standardized"],
+    }
+
+
+def _grid(prepared: Prepared, now: Snapshot, pruned: np.ndarray) -> dict[str, Any]:
+    rows, channels = prepared.shape
+    size = rows * channels
+    return {
+        "seed": np.full(size, now.seed, np.int32),
+        "arm": np.full(size, now.arm),
+        "stage": np.full(size, now.stage),
+        "neuron": np.arange(size, dtype=np.int32),
+        "layer": np.repeat(np.arange(rows, dtype=np.int16), channels),
+        "channel": np.tile(np.arange(channels, dtype=np.int32), rows),
+        "pruned": pruned.ravel(),
+    }
+
+
+def _concept_rows(prepared: Prepared, now: Snapshot, pruned: np.ndarray) -> pd.DataFrame:
+    ranks = ranking.ranks(now.arrays["score"])
+    values = _saliencies(now.arrays)
+    grid = _grid(prepared, now, pruned)
+    frames = []
+    for y, concept in enumerate(prepared.concepts.names[:-1]):
+        columns = {
+            "concept": np.full(grid["neuron"].size, concept),
+            "score": now.arrays["score"][y].ravel(),
+            "rank": ranks[y].ravel().astype(np.int32),
+        }
+        columns |= {name: v[y].ravel().astype(np.float32) for name, v in values.items()}
+        frames.append(pd.DataFrame(grid | columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _words(prepared: Prepared, ids: np.ndarray) -> list[list[str]]:
+    types = prepared.concepts.types
+    return [[types[i] for i in row if i >= 0] for row in ids]
+
+
+def _neuron_rows(
+    prepared: Prepared, now: Snapshot, pruned: np.ndarray, chance: np.ndarray
+) -> pd.DataFrame:
+    arrays, grid = now.arrays, _grid(prepared, now, pruned)
+    ids, size = arrays["top_ids"], len(arrays["top_ids"])
+    found = [row[i >= 0] for row, i in zip(arrays["top_scores"], ids, strict=True)]
+    columns = {
+        "null": tokens.is_null(ids, prepared.concepts.types),
+        "top_tokens": _words(prepared, ids),
+        "top_scores": found,
+        "similarity": arrays.get("similarity", np.full(size, np.nan, np.float32)),
+        "unchanged": arrays.get("unchanged", np.ones(size, bool)),
+        "target_share": tokens.target_share(ids, chance).astype(np.float32),
+    }
+    return pd.DataFrame(grid | columns)
+
+
+def _layer_rows(
+    prepared: Prepared, now: Snapshot, base: Snapshot, pruned: np.ndarray, chance: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """Means by layer of every measure, for all, pruned and unpruned neurons."""
+    shape, ids = prepared.shape, now.arrays["top_ids"]
+    by_concept = _saliencies(now.arrays)
+    by_concept["high_share"] = (by_concept["saliency_paper"] > saliency.HIGH).astype(float)
+    measures = [
+        (concept, name, values[y])
+        for y, concept in enumerate(prepared.concepts.names[:-1])
+        for name, values in by_concept.items()
+    ]
+    jaccard = tokens.jaccard(base.arrays["top_ids"], ids).reshape(shape)
+    target = prepared.config.concepts.target
+    measures += [
+        (target, "token_jaccard", jaccard),
+        (target, "target_share", tokens.target_share(ids, chance).reshape(shape)),
+    ]
+    if "similarity" in now.arrays:
+        changed = ~now.arrays["unchanged"]
+        similar = np.where(changed, now.arrays["similarity"], np.nan).reshape(shape)
+        measures.append((target, "similarity", similar))
+    for concept, measure, values in measures:
+        summary = saliency.layer_summary(values, pruned)
+        for g, group in enumerate(saliency.GROUPS):
+            for layer in range(shape[0]):
+                yield {
+                    "seed": now.seed, "arm": now.arm, "stage": now.stage, "concept": concept,
+                    "layer": layer, "pruned": group, "neurons": int(summary.neurons[g, layer]),
+                    "measure": measure, "mean": summary.mean[g, layer],
+                    "ci95": summary.ci95[g, layer],
+                }  # fmt: skip
+
+
+def _null_rows(now: Snapshot) -> Iterator[dict[str, Any]]:
+    mean, low, high, number = now.arrays["null"]
+    for g, group in enumerate(saliency.GROUPS):
+        for layer in range(mean.shape[1]):
+            yield {
+                "seed": now.seed, "arm": now.arm, "stage": now.stage, "layer": layer,
+                "pruned": group, "mean": mean[g, layer], "low": low[g, layer],
+                "high": high[g, layer], "neurons": int(number[g, layer]),
+            }  # fmt: skip
+
+
+def _taken_over_rows(
+    prepared: Prepared, now: Snapshot, base: Snapshot, pruned: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """The target's highest neurons at the end of those that were in the lower half before."""
+    before = ranking.ranks(base.arrays["score"][prepared.target]).ravel()
+    after = ranking.ranks(now.arrays["score"][prepared.target]).ravel()
+    size, channels = before.size, prepared.shape[1]
+    candidates = np.flatnonzero(before >= size // 2)
+    chosen = candidates[np.argsort(after[candidates])][:TAKEN_OVER]
+    was = _words(prepared, base.arrays["top_ids"][chosen])
+    became = _words(prepared, now.arrays["top_ids"][chosen])
+    for i, neuron in enumerate(chosen):
+        yield {
+            "seed": now.seed, "arm": now.arm, "neuron": int(neuron),
+            "layer": int(neuron // channels), "channel": int(neuron % channels),
+            "pruned": bool(pruned.ravel()[neuron]),
+            "rank_base": int(before[neuron]), "rank_final": int(after[neuron]),
+            "saliency_base": float(saliency.rank(before[neuron], size)),
+            "saliency_final": float(saliency.rank(after[neuron], size)),
+            "tokens_base": was[i], "tokens_final": became[i],
+            "similarity": float(now.arrays["similarity"][neuron]),
+        }  # fmt: skip
+
+
+def manifest(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """What was run, on what, with what: enough to run it again."""
+    config, model = prepared.config, prepared.model
+    rows, channels = prepared.shape
+    mask = runs.arrays_of(out, stage_name(config.seeds[0], "concept", "pruned"), "mask")["keep"]
+
+    def text(source: Any, corpus: Any) -> dict[str, Any]:
+        return {
+            "source": corpus.source, "sentences": len(corpus.words), "sha256": corpus.digest,
+            "generated": corpus.generated, "note": source.note,
+        }  # fmt: skip
+
+    data = prepared.concepts
+    concept_text = text(config.concepts.data, prepared.concept_corpus) | {
+        "sentences": len(data.words),
+        "words": int(sum(map(len, data.kind))),
+        "types": len(data.types),
+    }
+    wall = {p.parent.name: runs.read_json(p).get("wall_s", 0.0) for p in _records(out)}
+    return facts | {
+        "name": config.name,
+        "description": config.description,
+        "seeds": list(config.seeds),
+        "arms": list(config.arms),
+        "target": config.concepts.target,
+        "concepts": list(data.names[:-1]),
+        "neurons": {"rows": rows, "channels": channels, "site": config.concepts.site},
+        "model": {
+            "source": prepared.checkpoint.origin, "family": model.family.name,
+            "layers": model.config.layers, "width": model.config.width,
+            "parameters": prepared.parameters, "sha256": prepared.weights_sha256,
+        },
+        "data": {
+            "train": text(config.data.train, prepared.train.corpus),
+            "evaluation": text(config.data.evaluation, prepared.evaluation.corpus),
+            "retrain": text(config.retrain.source, prepared.retrain.corpus),
+            "concepts": concept_text,
+        },
+        "prune": {
+            "requested": prepared.requested, "pruned": int((~mask).sum()), "of": rows * channels,
+            "target": config.prune.target, "regrowth": config.prune.regrowth,
+        },
+        "rounds": config.retrain.rounds,
+        "epochs_per_round": loading.retraining(config).epochs,
+        "wall_s": wall,
+    }  # fmt: skip
+
+
+def _records(out: Path) -> list[Path]:
+    return sorted((out / "stages").glob("*/stage.json"))

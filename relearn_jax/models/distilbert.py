@@ -1,0 +1,85 @@
+"""DistilBERT: settings and weight names. The layers are in `postnorm`; there are no token types."""
+
+from __future__ import annotations
+
+from relearn_jax.models import layers
+from relearn_jax.models.family import Family, Row
+from relearn_jax.models.heads import TokenClassifier
+from relearn_jax.models.postnorm import NEURONS, Block, Embed, Encoder, MaskedLanguageHead
+from relearn_jax.models.settings import Settings
+
+
+def parse(settings: Settings) -> Encoder:
+    """Read `config.json`; sinusoidal positions are stored as weights, so that flag is harmless."""
+    settings.require("tie_word_embeddings", True)
+    settings.skip("sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout", "tie_weights_")
+    hidden = settings.number("dropout", 0.1)
+    return Encoder(
+        vocabulary=settings.integer("vocab_size", 30522),
+        width=settings.integer("dim", 768),
+        layers=settings.integer("n_layers", 6),
+        heads=settings.integer("n_heads", 12),
+        mlp_width=settings.integer("hidden_dim", 3072),
+        positions=settings.integer("max_position_embeddings", 512),
+        kinds=0,
+        activation=settings.choice("activation", "gelu", layers.ACTIVATIONS),
+        epsilon=1e-12,
+        hidden_dropout=hidden,
+        attention_dropout=settings.number("attention_dropout", 0.1),
+        head_dropout=hidden,
+        padding_id=settings.integer("pad_token_id", 0),
+    )
+
+
+TABLE = (
+    Row("embeddings.word_embeddings.weight", "embed/word/embedding"),
+    Row("embeddings.position_embeddings.weight", "embed/position/embedding"),
+    Row("embeddings.LayerNorm.weight", "embed/norm/scale"),
+    Row("embeddings.LayerNorm.bias", "embed/norm/bias"),
+    *(
+        row
+        for theirs, ours in (
+            ("attention.q_lin", "query"),
+            ("attention.k_lin", "key"),
+            ("attention.v_lin", "value"),
+            ("attention.out_lin", "attention_out"),
+            ("ffn.lin1", "up"),
+            ("ffn.lin2", "down"),
+        )
+        for row in (
+            Row(f"transformer.layer.{{l}}.{theirs}.weight", f"blocks/{ours}/kernel", "transpose"),
+            Row(f"transformer.layer.{{l}}.{theirs}.bias", f"blocks/{ours}/bias"),
+        )
+    ),
+    *(
+        Row(f"transformer.layer.{{l}}.{theirs}.{w}", f"blocks/{ours}/{leaf}")
+        for theirs, ours in (("sa_layer_norm", "attention_norm"), ("output_layer_norm", "output_norm"))
+        for w, leaf in (("weight", "scale"), ("bias", "bias"))
+    ),
+    Row("classifier.weight", "head/classifier/kernel", "transpose", prefixed=False),
+    Row("classifier.bias", "head/classifier/bias", prefixed=False),
+    Row("vocab_transform.weight", "head/transform/kernel", "transpose", prefixed=False),
+    Row("vocab_transform.bias", "head/transform/bias", prefixed=False),
+    Row("vocab_layer_norm.weight", "head/norm/scale", prefixed=False),
+    Row("vocab_layer_norm.bias", "head/norm/bias", prefixed=False),
+    Row("vocab_projector.bias", "head/bias", prefixed=False),
+)
+
+FAMILY = Family(
+    name="distilbert",
+    parse=parse,
+    embed=Embed,
+    block=Block,
+    final=None,
+    classifier=lambda config, labels, dtype: TokenClassifier(labels, config.head_dropout, dtype),
+    language_head=MaskedLanguageHead,
+    table=TABLE,
+    prefix="distilbert.",
+    ignored=(r"embeddings\.position_ids", r"vocab_projector\.weight"),
+    neurons=NEURONS,
+    architectures={
+        "token-classification": "DistilBertForTokenClassification",
+        "language-model": "DistilBertForMaskedLM",
+        "backbone": "DistilBertModel",
+    },
+)

@@ -1,0 +1,52 @@
+"""What a model family has to say of itself; everything else about models is generic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from relearn_jax.models.settings import Settings
+
+Task = Literal["token-classification", "language-model", "backbone"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a weight table: a Hugging Face name, our path, and how they differ.
+
+    `{l}` in the name is the layer; our leaf stacks all of them on axis 0. `transpose` swaps the two
+    axes of a matrix. `prefixed` names take the family's prefix where a checkpoint has a head.
+    """
+
+    theirs: str
+    ours: str
+    change: Literal["same", "transpose"] = "same"
+    prefixed: bool = True
+
+
+@dataclass(frozen=True)
+class Family:
+    """Modules, weight names and neurons of one architecture.
+
+    `embed(config, dtype)(inputs, key)` gives hidden state 0; `block(config, dtype)(h, inputs, mlp,
+    key)` gives the next state and its feed-forward activations; `final`, if any, makes the last
+    state from the last block's output. `neurons[target][path]` is the axis of the neuron in that
+    stacked leaf, for each pruning target.
+    """
+
+    name: str
+    parse: Callable[[Settings], Any]
+    embed: Callable[[Any, jnp.dtype], nn.Module]
+    block: Callable[[Any, jnp.dtype], nn.Module]
+    final: Callable[[Any, jnp.dtype], nn.Module] | None
+    classifier: Callable[[Any, int, jnp.dtype], nn.Module]
+    language_head: Callable[[Any, jnp.dtype], nn.Module]
+    table: tuple[Row, ...]
+    prefix: str
+    ignored: tuple[str, ...]
+    neurons: Mapping[str, Mapping[str, int]]
+    architectures: Mapping[Task, str]

@@ -1,0 +1,173 @@
+"""GPT-2 and DistilGPT2: pre-norm decoder, fused query-key-value, tied output.
+
+Hidden state 0 is word plus position embedding; states 1..L-1 are the residual stream after a
+block; state L is the stream after the last block *and* the final norm, as Hugging Face returns it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from relearn_jax.models import layers
+from relearn_jax.models.family import Family, Row
+from relearn_jax.models.heads import TokenClassifier
+from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.settings import Settings
+from relearn_jax.models.sites import Site, touch
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Sizes and settings of GPT-2."""
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    positions: int
+    activation: str
+    epsilon: float
+    embedding_dropout: float
+    attention_dropout: float
+    hidden_dropout: float
+    head_dropout: float
+
+
+def parse(settings: Settings) -> Decoder:
+    """Read `config.json`; refuse what would change the computation in a way not built here."""
+    settings.require("scale_attn_weights", True)
+    settings.require("scale_attn_by_inverse_layer_idx", False)
+    settings.require("add_cross_attention", False)
+    settings.require("tie_word_embeddings", True)
+    settings.skip("n_ctx", "reorder_and_upcast_attn", "summary_*", "hidden_dropout")
+    width = settings.integer("n_embd", 768)
+    return Decoder(
+        vocabulary=settings.integer("vocab_size", 50257),
+        width=width,
+        layers=settings.integer("n_layer", 12),
+        heads=settings.integer("n_head", 12),
+        mlp_width=settings.integer("n_inner", None) or 4 * width,
+        positions=settings.integer("n_positions", 1024),
+        activation=settings.choice("activation_function", "gelu_new", layers.ACTIVATIONS),
+        epsilon=settings.number("layer_norm_epsilon", 1e-5),
+        embedding_dropout=settings.number("embd_pdrop", 0.1),
+        attention_dropout=settings.number("attn_pdrop", 0.1),
+        hidden_dropout=settings.number("resid_pdrop", 0.1),
+        head_dropout=settings.number("classifier_dropout", None, 0.1),
+    )
+
+
+class Embed(nn.Module):
+    """Word plus learned position embedding."""
+
+    config: Decoder
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, inputs: Inputs, key: Array | None) -> Float[Array, "B T D"]:
+        c = self.config
+        x = nn.Embed(c.vocabulary, c.width, embedding_init=layers.INIT, name="word")(inputs.ids)
+        table = nn.Embed(c.positions, c.width, embedding_init=layers.INIT, name="position")
+        x = (x + table(jnp.arange(inputs.ids.shape[1]))[None]).astype(self.dtype)
+        return layers.dropout(x, c.embedding_dropout, key)
+
+
+class Block(nn.Module):
+    """Norm, causal attention, norm, feed-forward, each added to the stream."""
+
+    config: Decoder
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self, h: Float[Array, "B T D"], inputs: Inputs, mlp: Site | None, key: Array | None
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B T F"]]:
+        c = self.config
+        length = h.shape[1]
+        key_weights, key_attention, key_mlp = layers.keys(key, 3)
+
+        x = layers.layer_norm(h, c.epsilon, "attention_norm")
+        qkv = layers.dense(3 * c.width, self.dtype, "qkv")(x)
+        q, k, v = (layers.heads(part, c.heads) for part in jnp.split(qkv, 3, axis=-1))
+        causal = jnp.tril(jnp.ones((length, length), bool))[None, None]
+        allowed = causal & inputs.mask[:, None, None, :]
+        x = layers.attend(q, k, v, allowed, c.attention_dropout, key_weights).reshape(h.shape)
+        x = layers.dense(c.width, self.dtype, "attention_out")(x)
+        h = h + layers.dropout(x, c.hidden_dropout, key_attention)
+
+        x = layers.layer_norm(h, c.epsilon, "mlp_norm")
+        neurons = layers.ACTIVATIONS[c.activation](layers.dense(c.mlp_width, self.dtype, "up")(x))
+        neurons = touch(neurons, mlp)
+        x = layers.dense(c.width, self.dtype, "down")(neurons)
+        return h + layers.dropout(x, c.hidden_dropout, key_mlp), neurons
+
+
+class Final(nn.Module):
+    """The norm after the last block."""
+
+    config: Decoder
+
+    @nn.compact
+    def __call__(self, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        return layers.layer_norm(h, self.config.epsilon, "norm")
+
+
+class LanguageHead(nn.Module):
+    """The transposed word embedding; no parameters of its own."""
+
+    @nn.compact
+    def __call__(
+        self, h: Float[Array, "B T D"], words: Float[Array, "V D"]
+    ) -> Float[Array, "B T V"]:
+        words = words.astype(h.dtype)
+        return jnp.einsum("BTD,VD->BTV", h, words, preferred_element_type=jnp.float32)
+
+
+TABLE = (
+    Row("wte.weight", "embed/word/embedding"),
+    Row("wpe.weight", "embed/position/embedding"),
+    *(
+        Row(f"h.{{l}}.{theirs}.{w}", f"blocks/{ours}/{leaf}")
+        for theirs, ours, kernel in (
+            ("ln_1", "attention_norm", "scale"),
+            ("attn.c_attn", "qkv", "kernel"),
+            ("attn.c_proj", "attention_out", "kernel"),
+            ("ln_2", "mlp_norm", "scale"),
+            ("mlp.c_fc", "up", "kernel"),
+            ("mlp.c_proj", "down", "kernel"),
+        )
+        for w, leaf in (("weight", kernel), ("bias", "bias"))
+    ),
+    Row("ln_f.weight", "final/norm/scale"),
+    Row("ln_f.bias", "final/norm/bias"),
+    Row("classifier.weight", "head/classifier/kernel", "transpose", prefixed=False),
+    Row("classifier.bias", "head/classifier/bias", prefixed=False),
+)
+
+FAMILY = Family(
+    name="gpt2",
+    parse=parse,
+    embed=Embed,
+    block=Block,
+    final=lambda config, dtype: Final(config),
+    classifier=lambda config, labels, dtype: TokenClassifier(labels, config.head_dropout, dtype),
+    language_head=lambda config, dtype: LanguageHead(),
+    table=TABLE,
+    prefix="transformer.",
+    ignored=(r"h\.\d+\.attn\.(bias|masked_bias)", r"lm_head\.weight"),
+    neurons={
+        "ln_gain": {"blocks/mlp_norm/scale": 1},
+        "ln_gain_bias": {"blocks/mlp_norm/scale": 1, "blocks/mlp_norm/bias": 1},
+        "mlp_unit": {"blocks/up/kernel": 2, "blocks/up/bias": 1, "blocks/down/kernel": 1},
+    },
+    architectures={
+        "token-classification": "GPT2ForTokenClassification",
+        "language-model": "GPT2LMHeadModel",
+        "backbone": "GPT2Model",
+    },
+)

@@ -1,0 +1,22 @@
+"""The task head every family shares."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from relearn_jax.models import layers
+
+
+class TokenClassifier(nn.Module):
+    """Dropout and an affine map to the labels; logits in float32."""
+
+    labels: int
+    dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, h: Float[Array, "B T D"], key: Array | None) -> Float[Array, "B T Y"]:
+        h = layers.dropout(h, self.dropout, key)
+        return layers.dense(self.labels, self.dtype, "classifier")(h).astype(jnp.float32)

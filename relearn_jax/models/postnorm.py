@@ -1,0 +1,113 @@
+"""The post-norm encoder that BERT and DistilBERT share.
+
+Hidden state 0 is the embedding after its norm; state l is the output of block l after its norm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from relearn_jax.models import layers
+from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.sites import Site, touch
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Sizes and settings of a post-norm encoder."""
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    positions: int
+    kinds: int
+    """Token types; 0 for a model that has none."""
+    activation: str
+    epsilon: float
+    hidden_dropout: float
+    attention_dropout: float
+    head_dropout: float
+    padding_id: int = 0
+
+
+class Embed(nn.Module):
+    """Word, position and (where the model has them) token-type embeddings, then a norm."""
+
+    config: Encoder
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, inputs: Inputs, key: Array | None) -> Float[Array, "B T D"]:
+        c = self.config
+        length = inputs.ids.shape[1]
+        x = nn.Embed(c.vocabulary, c.width, embedding_init=layers.INIT, name="word")(inputs.ids)
+        table = nn.Embed(c.positions, c.width, embedding_init=layers.INIT, name="position")
+        if c.kinds:
+            kind = nn.Embed(c.kinds, c.width, embedding_init=layers.INIT, name="kind")
+            x = x + kind(jnp.zeros((1, 1), jnp.int32))
+        x = x + table(jnp.arange(length))[None]
+        x = layers.layer_norm(x, c.epsilon, "norm").astype(self.dtype)
+        return layers.dropout(x, c.hidden_dropout, key)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each followed by residual sum and norm."""
+
+    config: Encoder
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self, h: Float[Array, "B T D"], inputs: Inputs, mlp: Site | None, key: Array | None
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B T F"]]:
+        c = self.config
+        key_weights, key_attention, key_mlp = layers.keys(key, 3)
+
+        q, k, v = (
+            layers.heads(layers.dense(c.width, self.dtype, name)(h), c.heads)
+            for name in ("query", "key", "value")
+        )
+        allowed = inputs.mask[:, None, None, :]
+        x = layers.attend(q, k, v, allowed, c.attention_dropout, key_weights).reshape(h.shape)
+        x = layers.dense(c.width, self.dtype, "attention_out")(x)
+        x = layers.dropout(x, c.hidden_dropout, key_attention)
+        h = layers.layer_norm(h + x, c.epsilon, "attention_norm")
+
+        neurons = layers.ACTIVATIONS[c.activation](layers.dense(c.mlp_width, self.dtype, "up")(h))
+        neurons = touch(neurons, mlp)
+        x = layers.dense(c.width, self.dtype, "down")(neurons)
+        x = layers.dropout(x, c.hidden_dropout, key_mlp)
+        return layers.layer_norm(h + x, c.epsilon, "output_norm"), neurons
+
+
+class MaskedLanguageHead(nn.Module):
+    """Dense, activation, norm, then the transposed word embedding with a bias of its own."""
+
+    config: Encoder
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self, h: Float[Array, "B T D"], words: Float[Array, "V D"]
+    ) -> Float[Array, "B T V"]:
+        c = self.config
+        h = layers.ACTIVATIONS[c.activation](layers.dense(c.width, self.dtype, "transform")(h))
+        h = layers.layer_norm(h, c.epsilon, "norm")
+        bias = self.param("bias", nn.initializers.zeros, (c.vocabulary,))
+        logits = jnp.einsum(
+            "BTD,VD->BTV", h, words.astype(h.dtype), preferred_element_type=jnp.float32
+        )
+        return logits + bias
+
+
+NEURONS = {
+    "ln_gain": {"blocks/output_norm/scale": 1},
+    "ln_gain_bias": {"blocks/output_norm/scale": 1, "blocks/output_norm/bias": 1},
+    "mlp_unit": {"blocks/up/kernel": 2, "blocks/up/bias": 1, "blocks/down/kernel": 1},
+}

@@ -1,0 +1,146 @@
+"""One forward pass for every family: a scan over stacked blocks, with sites and taps.
+
+Letters: B batch, T tokens, L layers, D width, F feed-forward width, V vocabulary, Y labels.
+Parameters are a plain dict {"embed", "blocks" (every leaf [L, ...]), "final"?, "head"?}.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from relearn_jax.models.family import Family, Task
+from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.sites import PyTree, Sites, Taps, read, touch
+
+
+@dataclass(frozen=True)
+class Model:
+    """An architecture with its sizes: static, hashable, without parameters."""
+
+    family: Family
+    config: Any
+    task: Task = "backbone"
+    labels: tuple[str, ...] = ()
+    dtype: str = "float32"
+    remat: bool = False
+    """Recompute blocks in the backward pass instead of storing them."""
+
+    def __hash__(self) -> int:
+        return hash((self.family.name, self.config, self.task, self.labels, self.dtype, self.remat))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Model) and hash(self) == hash(other)
+
+
+def _modules(model: Model) -> dict[str, Any]:
+    dtype, family, config = jnp.dtype(model.dtype), model.family, model.config
+    modules = {"embed": family.embed(config, dtype), "block": family.block(config, dtype)}
+    if family.final is not None:
+        modules["final"] = family.final(config, dtype)
+    if model.task == "token-classification":
+        modules["head"] = family.classifier(config, len(model.labels), dtype)
+    if model.task == "language-model":
+        modules["head"] = family.language_head(config, dtype)
+    return modules
+
+
+def _head(modules: dict, model: Model, params: PyTree, h: Array, key: Array | None) -> Array:
+    variables = {"params": params.get("head", {})}
+    if model.task == "token-classification":
+        return modules["head"].apply(variables, h, key)
+    return modules["head"].apply(variables, h, params["embed"]["word"]["embedding"])
+
+
+def init(model: Model, key: Array) -> PyTree:
+    """Random float32 parameters (normal with deviation 0.02, as the families' papers)."""
+    modules = _modules(model)
+    key_embed, key_blocks, key_final, key_head = jax.random.split(key, 4)
+    inputs = Inputs(jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool))
+    h = jnp.zeros((1, 2, model.config.width), model.dtype)
+
+    def block(k: Array) -> PyTree:
+        return modules["block"].init(k, h, inputs, None, None)["params"]
+
+    params = {
+        "embed": modules["embed"].init(key_embed, inputs, None)["params"],
+        "blocks": jax.vmap(block)(jax.random.split(key_blocks, model.config.layers)),
+    }
+    if "final" in modules:
+        params["final"] = modules["final"].init(key_final, h)["params"]
+    if model.task == "token-classification":
+        params["head"] = modules["head"].init(key_head, h, None)["params"]
+    if model.task == "language-model":
+        words = params["embed"]["word"]["embedding"]
+        head = modules["head"].init(key_head, h, words).get("params")
+        if head:
+            params["head"] = head
+    return params
+
+
+def _rows(tree: PyTree, part: slice | int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[part], tree)
+
+
+def apply(
+    model: Model,
+    params: PyTree,
+    inputs: Inputs,
+    sites: Sites = Sites(),  # noqa: B008 (immutable)
+    taps: Taps = Taps(),  # noqa: B008 (immutable)
+    key: Array | None = None,
+) -> tuple[Float[Array, "B T ..."], Taps]:
+    """Run a model.
+
+    Args:
+      model: the architecture.
+      params: its parameters.
+      inputs: token ids and mask, [B, T].
+      sites: interventions. States have L+1 rows, feed-forward activations L.
+      taps: readings to take, after the interventions.
+      key: dropout key; None for evaluation.
+
+    Returns:
+      Logits [B, T, Y] or [B, T, V] in float32, or for a backbone the last state [B, T, D]; and the
+      readings, each leaf with a leading row axis [L+1, ...] (states) or [L, ...] (mlp).
+    """
+    modules = _modules(model)
+    layers = model.config.layers
+    keys = [None] * 3 if key is None else list(jax.random.split(key, 3))
+    h = modules["embed"].apply({"params": params["embed"]}, inputs, keys[0])
+
+    # Each step owns the state that enters its block, so rows 0..L-1 are read inside the scan and
+    # row L after it; that order also suits families whose last state passes one more norm.
+    state_rows = None if taps.states is None else taps.states.rows
+    mlp_rows = None if taps.mlp is None else taps.mlp.rows
+
+    def step(h: Array, layer: tuple) -> tuple[Array, tuple]:
+        p, state_site, mlp_site, state_row, mlp_row, k = layer
+        h = touch(h, state_site)
+        state = read(taps.states, h, state_row)
+        h, neurons = modules["block"].apply({"params": p}, h, inputs, mlp_site, k)
+        return h, (state, read(taps.mlp, neurons, mlp_row))
+
+    scanned = (
+        params["blocks"],
+        _rows(sites.states, slice(0, layers)),
+        sites.mlp,
+        _rows(state_rows, slice(0, layers)),
+        mlp_rows,
+        None if key is None else jax.random.split(keys[1], layers),
+    )
+    body = jax.checkpoint(step, prevent_cse=False) if model.remat else step
+    h, (states, neurons) = jax.lax.scan(body, h, scanned)
+
+    if "final" in modules:
+        h = modules["final"].apply({"params": params["final"]}, h)
+    h = touch(h, _rows(sites.states, layers))
+    last = read(taps.states, h, _rows(state_rows, layers))
+    states = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), states, last)
+
+    outputs = h if model.task == "backbone" else _head(modules, model, params, h, keys[2])
+    return outputs, Taps(states=states, mlp=neurons)

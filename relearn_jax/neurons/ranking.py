@@ -1,0 +1,150 @@
+"""How strongly each neuron stands for each concept: scores, orders and ranks.
+
+Axes: Y concept labels, S state (or block) rows, D channels, N = S*D neurons, flattened row-major.
+Host code in float64: differences of means that are nearly equal decide the order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from relearn_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from relearn_jax.neurons.statistics import Moments
+
+Contrast = Literal["rest", "pairwise"]
+
+# Moments are accumulated in float32. A spread below this share of the mean is rounding, as in a
+# pruned neuron whose value is its bias for every word.
+RESOLUTION = 1e-6
+
+
+def probeless(
+    moments: Moments, label: int, contrast: Contrast = "rest"
+) -> Float[np.ndarray, "S D"]:
+    """Probeless score of every neuron for one label (Antverg and Belinkov 2022), unscaled.
+
+    `rest`: |mean of the label's words - mean of all other words|, the paper's two classes.
+    `pairwise`: the sum over every other label z' of |q(z) - q(z')|, where q(z) is the mean over the
+    words of z; labels without words are skipped. The two agree when two labels share out all words.
+
+    Raises UserError if the label has no words, or (`rest`) if it has all of them.
+    """
+    _require_words(moments, label, contrast)
+    return _probeless(moments, np.array([label]), contrast)[0]
+
+
+def probeless_all(moments: Moments) -> Float[np.ndarray, "S D"]:
+    """Score over all labels at once: the sum over z of the pairwise score of z (protocol 4.1)."""
+    return np.nansum(scores_all(moments, "probeless", "pairwise"), axis=0)
+
+
+def mean_difference(moments: Moments, label: int) -> Float[np.ndarray, "S D"]:
+    """|mean of the label's words - mean of the others| over their pooled standard deviation.
+
+    Cohen's d without its sign, in standard deviations, with n - 2 degrees of freedom. It does not
+    depend on the neuron's scale or offset. A neuron that does not vary within the two groups (to
+    the resolution of float32) scores 0.
+
+    Raises UserError if the label has no words, or all of them.
+    """
+    _require_words(moments, label, "rest")
+    return _mean_difference(moments, np.array([label]))[0]
+
+
+def scores_all(
+    moments: Moments,
+    ranking: Literal["probeless", "mean_difference"],
+    contrast: Contrast = "rest",
+) -> Float[np.ndarray, "Y S D"]:
+    """Scores of every neuron for every label; `contrast` is read by `probeless` alone.
+
+    A label that cannot be contrasted (no words, or nothing but its words) has NaN throughout.
+    """
+    labels = np.arange(len(moments.count) - 1)
+    if ranking == "probeless":
+        return _probeless(moments, labels, contrast)
+    if ranking == "mean_difference":
+        return _mean_difference(moments, labels)
+    raise ValueError(f"no scores from moments for ranking {ranking!r}")
+
+
+def probe_scores(weights: Float[np.ndarray, "N Y"], label: int) -> Float[np.ndarray, " N"]:
+    """Score of every neuron by a trained linear probe: the size of its weight for the label."""
+    return np.abs(np.asarray(weights)[:, label])
+
+
+def order(scores: Float[np.ndarray, "*labels S D"]) -> Int[np.ndarray, "*labels N"]:
+    """Neuron ids from the highest score to the lowest; NaN comes last.
+
+    Neurons with equal scores keep ascending ids. NeuroX reverses an unstable ascending sort, so its
+    order among equal scores is undefined (mostly descending ids); elsewhere the orders are equal.
+    """
+    scores = np.asarray(scores)
+    flat = scores.reshape(*scores.shape[:-2], -1)
+    return np.argsort(-flat, axis=-1, kind="stable")
+
+
+def ranks(scores: Float[np.ndarray, "*labels S D"]) -> Int[np.ndarray, "*labels S D"]:
+    """Place of every neuron in `order`, 0 the best."""
+    ids = order(scores)
+    place = np.empty(ids.shape, np.int32)
+    np.put_along_axis(place, ids, np.arange(ids.shape[-1], dtype=np.int32), axis=-1)
+    return place.reshape(np.shape(scores))
+
+
+def _require_words(moments: Moments, label: int, contrast: Contrast) -> None:
+    inside, total = float(moments.count[label]), float(moments.count[-1])
+    if inside == 0:
+        raise UserError(
+            f"concept label {label} has no words, so no neuron can be ranked for it; "
+            "choose a concept that occurs in the concept data, or read more sentences of it"
+        )
+    if contrast == "rest" and inside == total:
+        raise UserError(
+            f"concept label {label} covers all {total:.0f} words, so there is nothing to contrast "
+            "it with; the concept data must also hold words that do not belong to it"
+        )
+
+
+def _rest_difference(
+    moments: Moments, labels: Int[np.ndarray, " K"]
+) -> tuple[Float[np.ndarray, "K S D"], Float[np.ndarray, "K 1 1"], Float[np.ndarray, "K 1 1"]]:
+    """Mean of each label minus the mean of all other words, and the two word counts."""
+    mean = np.asarray(moments.mean, np.float64)
+    count = np.asarray(moments.count, np.float64)[:, None, None]
+    inside = count[labels]
+    outside = count[-1] - inside
+    defined = (inside > 0) & (outside > 0)
+    rest = (count[-1] * mean[-1] - inside * mean[labels]) / np.where(defined, outside, np.nan)
+    return mean[labels] - rest, inside, outside
+
+
+def _probeless(
+    moments: Moments, labels: Int[np.ndarray, " K"], contrast: Contrast
+) -> Float[np.ndarray, "K S D"]:
+    if contrast == "rest":
+        return np.abs(_rest_difference(moments, labels)[0])
+    count, mean = np.asarray(moments.count), np.asarray(moments.mean, np.float64)
+    scores = np.zeros((len(labels), *mean.shape[1:]))
+    for other in np.flatnonzero(count[:-1] > 0):
+        scores += np.abs(mean[labels] - mean[other])
+    scores[count[labels] == 0] = np.nan
+    return scores
+
+
+def _mean_difference(moments: Moments, labels: Int[np.ndarray, " K"]) -> Float[np.ndarray, "K S D"]:
+    difference, inside, outside = _rest_difference(moments, labels)
+    total = inside + outside
+    m2 = np.asarray(moments.m2[-1], np.float64)
+    # The squared deviations within two groups are those of all words less those between the groups.
+    within = m2 - inside * outside / total * difference**2
+    deviation = np.sqrt(np.maximum(within, 0) / np.maximum(total - 2, 1))
+    smallest = RESOLUTION * np.abs(np.asarray(moments.mean[-1], np.float64))
+    varies = (deviation > smallest) & (within > RESOLUTION * m2)
+    scores = np.abs(difference) / np.where(varies, deviation, 1)
+    return np.where(varies | np.isnan(difference), scores, 0.0)

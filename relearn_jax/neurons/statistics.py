@@ -1,0 +1,153 @@
+"""Concept statistics of all neurons in a stream: no activation outlives its batch.
+
+Letters: B batch, T tokens, W words of a sentence, Y concept labels (row Y: all words), S rows of
+neurons (L+1 hidden states, or L feed-forward layers), D channels, V word types.
+
+A word's vector is the mean over its sub-words (specs: relearning 2.3). The first sweep merges
+counts, means and squared deviations batch by batch (Chan, Golub, LeVeque 1979), which keeps float32
+exact enough for channels whose mean is large against their spread. The second, which needs the
+means, adds |z| of every word to its type (6.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from relearn_jax.data.batching import WordBatch
+from relearn_jax.models import transformer
+from relearn_jax.models.sites import Sites, Tap, Taps
+from relearn_jax.models.transformer import Model
+
+PyTree = Any
+
+
+class Moments(NamedTuple):
+    """Counts, means and sums of squared deviations per label; the last row is all words."""
+
+    count: Float[Array, Y1]
+    mean: Float[Array, "Y1 S D"]
+    m2: Float[Array, "Y1 S D"]
+
+
+class TypeScores(NamedTuple):
+    """Mean |z| (or z) of every word type for every neuron, and how often each type occurred."""
+
+    score: Float[Array, "V S D"]
+    count: Float[Array, V]
+
+
+def deviation(moments: Moments) -> Float[Array, "S D"]:
+    """Population standard deviation over all words."""
+    return jnp.sqrt(moments.m2[-1] / moments.count[-1])
+
+
+def word_vectors(h: Float[Array, "B T D"], word: Int[Array, "B T"]) -> Float[Array, "B W D"]:
+    """Mean over the sub-words of each word; 0 for words without any. W = T."""
+    belongs = (word[:, :, None] == jnp.arange(word.shape[1])).astype(jnp.float32)
+    sums = jnp.einsum("BTW,BTD->BWD", belongs, h.astype(jnp.float32))
+    return sums / jnp.maximum(belongs.sum(1), 1.0)[:, :, None]
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of the union of two sets of words."""
+    count = a.count + b.count
+    share = (b.count / jnp.maximum(count, 1.0))[:, None, None]
+    step = b.mean - a.mean
+    between = step**2 * (a.count[:, None, None] * share)
+    return Moments(count, a.mean + step * share, a.m2 + b.m2 + between)
+
+
+def _taps(site: str, tap: Tap) -> Taps:
+    return Taps(**{site: tap})
+
+
+@partial(jax.jit, static_argnames=("model", "site"), donate_argnames="carry")
+def _add_moments(model, site, params, carry, batch, sites):  # noqa: ANN
+    member = jnp.concatenate([batch.member, jnp.ones_like(batch.member[..., :1])], axis=-1)
+    member = (member & (batch.kind >= 0)[..., None]).astype(jnp.float32)
+    count = member.sum((0, 1))
+
+    def reduce(h: Array, _: None) -> tuple[Array, Array]:
+        x = word_vectors(h, batch.word)
+        # Squares are taken around the batch's own mean, so they never cancel badly.
+        centre = jnp.einsum("BW,BWD->D", member[..., -1], x) / jnp.maximum(count[-1], 1.0)
+        x = x - centre
+        n = jnp.maximum(count, 1.0)[:, None]
+        mean = jnp.einsum("BWY,BWD->YD", member, x) / n
+        m2 = jnp.einsum("BWY,BWD->YD", member, x**2) - n * mean**2
+        return mean + centre, jnp.maximum(m2, 0.0)
+
+    _, taps = transformer.apply(model, params, batch.inputs, sites, _taps(site, Tap(reduce)))
+    mean, m2 = (jnp.swapaxes(x, 0, 1) for x in getattr(taps, site))
+    return merge(carry, Moments(count, mean, m2))
+
+
+@partial(jax.jit, static_argnames=("model", "site", "signed"), donate_argnames="carry")
+def _add_scores(model, site, signed, params, carry, batch, sites, centre, spread):  # noqa: ANN
+    def reduce(h: Array, row: tuple[Array, Array]) -> Array:
+        mean, deviation = row
+        z = (word_vectors(h, batch.word) - mean) / jnp.where(deviation > 0, deviation, jnp.inf)
+        return z if signed else jnp.abs(z)
+
+    tap = Tap(reduce, (centre, spread))
+    _, taps = transformer.apply(model, params, batch.inputs, sites, _taps(site, tap))
+    z = jnp.moveaxis(getattr(taps, site), 0, 2)
+    slot = jnp.where(batch.kind >= 0, batch.kind, carry.count.shape[0])
+    return TypeScores(
+        carry.score.at[slot].add(z, mode="drop"), carry.count.at[slot].add(1.0, mode="drop")
+    )
+
+
+def neuron_shape(model: Model, site: str) -> tuple[int, int]:
+    """Rows and channels of the tracked neurons: (L+1, D) or (L, F)."""
+    c = model.config
+    return (c.layers + 1, c.width) if site == "states" else (c.layers, c.mlp_width)
+
+
+def concept_moments(
+    model: Model,
+    params: PyTree,
+    batches: Iterable[WordBatch],
+    labels: int,
+    site: str = "states",
+    sites: Sites = Sites(),  # noqa: B008 (immutable)
+) -> Moments:
+    """First sweep: moments of all neurons for all Y labels and for all words together."""
+    shape = neuron_shape(model, site)
+    carry = Moments(jnp.zeros(labels + 1), *(jnp.zeros((labels + 1, *shape)) for _ in range(2)))
+    for batch in batches:
+        carry = _add_moments(model, site, params, carry, batch, sites)
+    return carry
+
+
+def type_scores(
+    model: Model,
+    params: PyTree,
+    batches: Iterable[WordBatch],
+    moments: Moments,
+    types: int,
+    site: str = "states",
+    sites: Sites = Sites(),  # noqa: B008 (immutable)
+    signed: bool = False,
+) -> TypeScores:
+    """Second sweep: mean |z| (signed: z) per word type and neuron; 0 for neurons that never vary.
+
+    The result takes V * N * 4 bytes, the only thing here that grows with the text.
+    """
+    carry = TypeScores(jnp.zeros((types, *neuron_shape(model, site))), jnp.zeros(types))
+    centre, spread = moments.mean[-1], deviation(moments)
+    for batch in batches:
+        carry = _add_scores(model, site, signed, params, carry, batch, sites, centre, spread)
+    return _average(carry)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _average(scores: TypeScores) -> TypeScores:
+    n = jnp.maximum(scores.count, 1.0)
+    return TypeScores(scores.score / n[:, None, None], scores.count)

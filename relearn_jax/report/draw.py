@@ -1,0 +1,222 @@
+"""Drawing in two themes: one palette, panels of a figure, and SVG that a page can recolour.
+
+Every colour of a drawing is one of the light theme's in `PALETTE`, and nothing else in it is; in
+the page each becomes a CSS variable, so that one drawing serves light and dark.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+PALETTE: dict[str, tuple[str, str]] = {
+    "fg": ("#1d2024", "#e8e6e1"),
+    "muted": ("#5c636b", "#a3a9b0"),
+    "rule": ("#d8dbde", "#3a3f45"),
+    "faint": ("#eceef0", "#2a2e33"),
+    "concept": ("#0b62a8", "#63b3f2"),
+    "random": ("#c4500a", "#f59b56"),
+    "layer_matched": ("#0c8062", "#3fc79f"),
+    "bottom": ("#a4487f", "#e694c4"),
+    "before": ("#6f757c", "#9aa1a9"),
+    "cut": ("#b5472f", "#ee8a6f"),
+    "first": ("#5aa0d6", "#4b88bd"),
+    "last": ("#0a4a86", "#8fcbff"),
+    "theory": ("#7d6a12", "#d6bf5a"),
+    "band": ("#c9ccd0", "#4a5057"),
+}
+"""Name of a colour: (light theme, dark theme). Arms are told apart by marker and line as well."""
+
+FONT = 12
+RC = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": FONT,
+    "axes.titlesize": FONT + 1,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 9,
+    "axes.labelsize": FONT,
+    "xtick.labelsize": FONT - 1,
+    "ytick.labelsize": FONT - 1,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.linewidth": 0.7,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "relearn_jax",
+    "legend.frameon": False,
+    "figure.dpi": 72,
+}
+
+
+class Key(NamedTuple):
+    """One entry of a legend: a line with a marker, or (style "band") a filled area."""
+
+    label: str
+    colour: str
+    marker: str = ""
+    style: str = "-"
+
+
+class Panel(NamedTuple):
+    """One pair of axes, drawn by `draw`; `size` is in points, one of which is a CSS pixel."""
+
+    draw: Callable[[Axes], None]
+    summary: str
+    size: tuple[float, float] = (440, 300)
+
+
+class Plot(NamedTuple):
+    """A figure: panels that share a legend, `columns` to a row where there is room."""
+
+    name: str
+    panels: tuple[Panel, ...]
+    legend: tuple[Key, ...] = ()
+    columns: int = 2
+
+
+def light(name: str) -> str:
+    """The light theme's value of a palette colour, as drawings use it."""
+    return PALETTE[name][0]
+
+
+def theme_css() -> str:
+    """The palette as CSS variables, for light and for dark."""
+    blocks = [";".join(f"--{name}:{pair[i]}" for name, pair in PALETTE.items()) for i in (0, 1)]
+    return f":root{{{blocks[0]}}}@media (prefers-color-scheme:dark){{:root{{{blocks[1]}}}}}"
+
+
+def panel_svgs(plot: Plot) -> list[str]:
+    """Each panel as an inline SVG without colours of its own (CSS variables only)."""
+    drawings = []
+    for index, panel in enumerate(plot.panels):
+        with mpl.rc_context(_rc()):
+            width, height = panel.size
+            figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+            panel.draw(figure.subplots())
+            svg = _svg(figure)
+        drawings.append(inline(svg, f"{plot.name}{index}", panel.summary))
+    return drawings
+
+
+def save(plot: Plot, folder: Path) -> None:
+    """Write `NAME.svg` and `NAME.png`: all panels in one drawing, on white."""
+    with mpl.rc_context(_rc()):
+        figure = _composite(plot)
+        svg = _svg(figure, facecolor="#ffffff")
+        (folder / f"{plot.name}.svg").write_text(svg, encoding="utf-8")
+        figure.savefig(
+            folder / f"{plot.name}.png", dpi=160, facecolor="#ffffff", metadata={"Software": None}
+        )
+
+
+def _rc() -> dict:
+    text = dict.fromkeys(
+        ("text.color", "axes.titlecolor", "axes.labelcolor", "axes.edgecolor"), light("fg")
+    )
+    ticks = dict.fromkeys(
+        ("xtick.color", "ytick.color", "xtick.labelcolor", "ytick.labelcolor"), light("muted")
+    )
+    return RC | text | ticks | {"axes.edgecolor": light("muted"), "grid.color": light("rule")}
+
+
+def _composite(plot: Plot) -> Figure:
+    rows = -(-len(plot.panels) // plot.columns)
+    columns = min(plot.columns, len(plot.panels))
+    width = max(panel.size[0] for panel in plot.panels)
+    height = max(panel.size[1] for panel in plot.panels)
+    extra = 30 if plot.legend else 0
+    figure = Figure(
+        figsize=(columns * width / 72, (rows * height + extra) / 72), layout="constrained"
+    )
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, panel in zip(axes, plot.panels, strict=False):
+        panel.draw(ax)
+    for ax in axes[len(plot.panels) :]:
+        ax.set_axis_off()
+    if plot.legend:
+        handles = [_handle(key) for key in plot.legend]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def _handle(key: Key) -> Patch | Line2D:
+    if key.style == "band":
+        return Patch(color=light(key.colour), alpha=0.6, label=key.label)
+    return Line2D(
+        *([], []), color=light(key.colour), marker=key.marker, linestyle=key.style, label=key.label
+    )
+
+
+def _svg(figure: Figure, facecolor: str = "none") -> str:
+    out = io.StringIO()
+    metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    figure.savefig(out, format="svg", facecolor=facecolor, metadata=metadata)
+    return out.getvalue()
+
+
+def inline(svg: str, prefix: str, summary: str) -> str:
+    """Make matplotlib's SVG fit to stand in a page.
+
+    Ids are made unique by `prefix` (unreferenced ones dropped), palette colours become variables,
+    fonts are left to the page, and nothing that names an address remains.
+    """
+    svg = re.sub(r"(?s)<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?-->", "", svg)
+    svg = re.sub(r"(?s)<defs>\s*<style.*?</style>\s*</defs>", "", svg)
+    svg = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    used = set(re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", svg))
+    names = {a or b for a, b in used}
+    svg = re.sub(
+        r'\sid="([^"]+)"', lambda m: f' id="{prefix}-{m[1]}"' if m[1] in names else "", svg
+    )
+    svg = re.sub(r"url\(#", f"url(#{prefix}-", svg).replace('href="#', f'href="#{prefix}-')
+    svg = re.sub(r"font-family:[^;\"]*;?\s*", "", svg)
+    svg = re.sub(r"(?<=[\s\"])font: ([^;\"]*?)([\d.]+)px [^;\"]*", _font, svg)
+    back = {pair[0]: f"var(--{name})" for name, pair in PALETTE.items()}
+    svg = re.sub(r"(?<![\w&])#[0-9a-f]{6}\b", lambda m: back.get(m[0], m[0]), svg)
+    svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
+    svg = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", svg, count=1)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{summary}" ', 1)
+    return re.sub(r"\n\s*", "\n", svg).strip()
+
+
+def _font(match: re.Match[str]) -> str:
+    weight = "; font-weight: 600" if "bold" in match[1] or "700" in match[1] else ""
+    return f"font-size: {match[2]}px{weight}"
+
+
+def line(
+    ax: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    key: Key,
+    error: np.ndarray | None = None,
+) -> None:
+    """A line in the look of a legend entry, with error bars where `error` is given."""
+    look = dict(color=light(key.colour), linestyle=key.style)
+    ax.plot(x, y, marker=key.marker, markeredgewidth=1.4, **look)
+    if error is not None:
+        ax.errorbar(x, y, yerr=error, fmt="none", ecolor=light(key.colour), elinewidth=1.1)
+
+
+def image(ax: Axes, values: np.ndarray, **options) -> None:
+    """An image with hard pixel edges that keeps its own resolution in the SVG."""
+    ax.imshow(values, interpolation="none", aspect="auto", **options)

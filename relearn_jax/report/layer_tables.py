@@ -1,0 +1,236 @@
+"""Page tables by layer: saliency, redistribution, similarity with its null, and their relation.
+
+Pruned and unpruned neurons are kept apart everywhere (protocol 8.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from relearn_jax.neurons import saliency
+from relearn_jax.report.reading import Run, last_stage, stage_name
+from relearn_jax.report.snapshots import Place, Snapshot, Tokens, after, shape
+from relearn_jax.report.tables import Column, Table, over_seeds
+from relearn_jax.report.task_tables import ARM
+
+GROUPS = ("unpruned", "pruned")
+ROW = Column("layer", "state", "text")
+MEASURES = {
+    "saliency_rank": "Mean saliency by rank",
+    "saliency_standardized": "Mean scale-free saliency (standardized mean difference)",
+    "token_jaccard": "Overlap of top tokens with the base model (Jaccard)",
+    "target_share": "Share of top tokens that occur as the target",
+}
+EVERY = "all"
+"""The row key that stands for all layers together."""
+
+
+def shown_stages(run: Run, arm: str, table: str) -> tuple[str, ...]:
+    """Base, pruned, the first round and the last one, as far as they are there."""
+    frame = run.tables[table]
+    have = set(frame.loc[frame["arm"] == arm, "stage"])
+    wanted = ("base", "pruned", "round1", last_stage(run, arm, table))
+    return tuple(dict.fromkeys(s for s in wanted if s in have or s == "base"))
+
+
+def layers(run: Run, measure: str, found: Mapping[Place, Snapshot]) -> Table:
+    """One measure by arm and layer at the main stages, mean over seeds.
+
+    For `saliency_rank`, the column `arithmetic_unpruned` holds what the unpruned neurons would
+    have if both groups kept their base order and the pruned ones merely went to the end.
+    """
+    frame = run.tables["layers"]
+    frame = frame[(frame["measure"] == measure) & (frame["concept"] == run.target)]
+    frame = frame[frame["pruned"].isin(GROUPS)]
+    stages = tuple(
+        s for s in run.stages if any(s in shown_stages(run, a, "layers") for a in run.arms)
+    )
+    values: dict[tuple, dict[str, float]] = {}
+    for arm in run.arms:
+        part = frame[frame["arm"] == arm]
+        by_row = [(EVERY, part), *((int(row), some) for row, some in part.groupby("layer"))]
+        for row, some in by_row:
+            for (seed, stage, group), cells in some.groupby(["seed", "stage", "pruned"]):
+                value = _weighted(cells["mean"], cells["neurons"])
+                values.setdefault((seed, arm, row), {})[f"{stage}_{group}"] = value
+        if measure == "saliency_rank":
+            for (seed, row), value in arithmetic(run, arm, found).items():
+                values.setdefault((seed, arm, row), {})["arithmetic_unpruned"] = value
+    groups = [Column(f"{s}_{g}", stage_name(s), "f3", g) for g in GROUPS for s in stages]
+    if measure == "saliency_rank":
+        extra = Column("arithmetic_unpruned", "rank arithmetic", "f3", "unpruned")
+        groups.insert(len(stages), extra)
+    return Table(
+        name=measure.replace("saliency_", "layers_"),
+        caption=MEASURES[measure],
+        frame=over_seeds(values, ("arm", "layer"), [c.key for c in groups]),
+        keys=(ARM, ROW),
+        columns=tuple(groups),
+        sources=("tables/layers.csv",)
+        + (("tables/concepts.parquet",) if measure == "saliency_rank" else ()),
+    )
+
+
+def _weighted(values: pd.Series, weights: pd.Series) -> float:
+    number, weight = values.to_numpy(float), weights.to_numpy(float)
+    use = np.isfinite(number) & (weight > 0)
+    return float(np.average(number[use], weights=weight[use])) if use.any() else np.nan
+
+
+def arithmetic(
+    run: Run, arm: str, found: Mapping[Place, Snapshot]
+) -> dict[tuple[int, int | str], float]:
+    """Mean rank saliency of unpruned neurons, by (seed, layer), if nothing but order mattered.
+
+    The unpruned neurons keep their base order and take the first places; what is measured beyond
+    this is not explained by the pruned neurons having left the upper ranks.
+    """
+    values: dict[tuple[int, int | str], float] = {}
+    for seed, place in after(found, arm, "pruned").items():
+        base, kept = found[(seed, "base", "base")].rank, ~found[place].pruned
+        anew = np.full(base.shape, -1)
+        anew[kept] = np.argsort(np.argsort(base[kept]))
+        expected = np.where(kept, saliency.rank(anew, base.size), np.nan)
+        values[seed, EVERY] = float(np.nanmean(expected)) if kept.any() else np.nan
+        for row in range(len(base)):
+            some = expected[row][kept[row]]
+            values[seed, row] = float(some.mean()) if some.size else np.nan
+    return values
+
+
+def redistribution(run: Run, found: Mapping[Place, Snapshot]) -> Table:
+    """Share of the high-saliency neurons in each layer, in the published way (protocol 8.3)."""
+    values: dict[tuple, dict[str, float]] = {}
+    for arm in run.arms:
+        stage = last_stage(run, arm, "concepts")
+        for seed, place in after(found, arm, stage).items():
+            base, last = found[(seed, "base", "base")].rank, found[place]
+            shares = {
+                "base": saliency.redistribution(base).share,
+                "arithmetic": saliency.redistribution(base, kept=~last.pruned).share,
+                "last": saliency.redistribution(last.rank, kept=~last.pruned).share,
+                "last_all": saliency.redistribution(last.rank).share,
+            }
+            for row in range(len(base)):
+                values[(seed, arm, row)] = {k: float(v[row]) for k, v in shares.items()}
+            values[(seed, arm, "mean")] = {
+                k: float(v @ np.arange(len(v))) for k, v in shares.items()
+            }
+    frame = over_seeds(values, ("arm", "layer"), ("base", "arithmetic", "last", "last_all"))
+    return Table(
+        name="redistribution",
+        caption="Share of the high-saliency neurons (upper half of the ranks) by layer",
+        frame=frame,
+        keys=(ARM, ROW),
+        columns=(
+            Column("base", "base, all neurons", "f3"),
+            Column("last", "last stage, unpruned", "f3"),
+            Column("arithmetic", "rank arithmetic, unpruned", "f3"),
+            Column("last_all", "last stage, all neurons", "f3"),
+        ),
+        sources=("tables/concepts.parquet",),
+    )
+
+
+def centres(run: Run, found: Mapping[Place, Snapshot]) -> Table:
+    """Where scale-free saliency sits: the mean layer, each weighted by its neurons' mean."""
+    values: dict[tuple, dict[str, float]] = {}
+    for arm in run.arms:
+        stage = last_stage(run, arm, "concepts")
+        for seed, place in after(found, arm, stage).items():
+            base, last = found[(seed, "base", "base")], found[place]
+            kept = ~last.pruned
+            values[(seed, arm)] = {
+                "base": _centre(base.standardized, np.ones_like(kept)),
+                "last": _centre(last.standardized, np.ones_like(kept)),
+                "base_unpruned": _centre(base.standardized, kept),
+                "last_unpruned": _centre(last.standardized, kept),
+            }
+    return Table(
+        name="centres",
+        caption="Mean layer of scale-free saliency",
+        frame=over_seeds(values, ("arm",), ("base", "last", "base_unpruned", "last_unpruned")),
+        keys=(ARM,),
+        columns=(
+            Column("base", "base", "f2", "all neurons"),
+            Column("last", "last stage", "f2", "all neurons"),
+            Column("base_unpruned", "base", "f2", "unpruned"),
+            Column("last_unpruned", "last stage", "f2", "unpruned"),
+        ),
+        sources=("tables/concepts.parquet",),
+    )
+
+
+def _centre(values: np.ndarray, members: np.ndarray) -> float:
+    use = members & np.isfinite(values)
+    total = np.where(use, values, 0).sum(axis=1) / np.maximum(use.sum(axis=1), 1)
+    return float(total @ np.arange(len(total)) / total.sum()) if total.sum() > 0 else np.nan
+
+
+def similarity(run: Run) -> Table:
+    """Similarity to the base model by layer, beside the null from random pairs of neurons."""
+    frame, null = run.tables["layers"], run.tables["similarity_null"]
+    frame = frame[(frame["measure"] == "similarity") & (frame["concept"] == run.target)]
+    values: dict[tuple, dict[str, float]] = {}
+    for arm in run.arms:
+        last = last_stage(run, arm, "layers")
+        for row in frame[(frame["arm"] == arm) & frame["pruned"].isin(GROUPS)].itertuples():
+            cell = values.setdefault((row.seed, arm, int(row.layer)), {})
+            if row.stage == "round1":
+                cell[f"first_{row.pruned}"] = row.mean
+            if row.stage == last:
+                cell[f"last_{row.pruned}"] = row.mean
+        part = null[(null["arm"] == arm) & (null["stage"] == last) & null["pruned"].isin(GROUPS)]
+        for row in part.itertuples():
+            cell = values.setdefault((row.seed, arm, int(row.layer)), {})
+            cell |= {f"low_{row.pruned}": row.low, f"high_{row.pruned}": row.high}
+    columns = tuple(
+        Column(f"{part}_{group}", header, "f3", group)
+        for group in GROUPS
+        for part, header in (
+            *(("first", "round 1"), ("last", "last stage")),
+            *(("low", "null, low"), ("high", "null, high")),
+        )
+    )
+    return Table(
+        name="similarity",
+        caption="Similarity of a neuron's top tokens to those it had in the base model",
+        frame=over_seeds(values, ("arm", "layer"), [c.key for c in columns]),
+        keys=(ARM, ROW),
+        columns=columns,
+        sources=("tables/layers.csv", "tables/similarity_null.csv"),
+    )
+
+
+def relation(run: Run, found: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]) -> Table:
+    """Rank correlation of saliency with similarity at the last stage, pooled and by layer."""
+    values: dict[tuple, dict[str, float]] = {}
+    for arm in run.arms:
+        stage = last_stage(run, arm, "neurons")
+        for seed, place in after(words, arm, stage).items():
+            if place not in found:
+                continue
+            now = found[place]
+            near = words[place].similarity.reshape(shape(run))
+            result = saliency.association(near, now.saliency, now.pruned)
+            pooled = dict(zip(saliency.GROUPS, result.spearman.tolist(), strict=True))
+            counts = {f"n_{g}": n for g, n in zip(saliency.GROUPS, result.neurons, strict=True)}
+            values[(seed, arm, EVERY)] = pooled | counts
+            for row, rho in enumerate(result.spearman_by_layer.T):
+                values[(seed, arm, row)] = dict(zip(saliency.GROUPS, rho.tolist(), strict=True))
+    columns = ("all", *GROUPS)
+    frame = over_seeds(values, ("arm", "layer"), (*columns, *(f"n_{c}" for c in columns)))
+    return Table(
+        name="relation",
+        caption="Spearman correlation of saliency with similarity",
+        frame=frame,
+        keys=(ARM, ROW),
+        columns=(
+            *(Column(c, c, "signed", "correlation") for c in columns),
+            *(Column(f"n_{c}", c, "int", "neurons (mean over seeds)") for c in columns),
+        ),
+        sources=("tables/concepts.parquet", "tables/neurons.parquet"),
+    )

@@ -1,0 +1,190 @@
+"""Reading a run directory back: config, manifest and tables, and what is still missing.
+
+Nothing here computes; a table that is not there yet becomes an empty frame, so that a partial run
+still gives a partial report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet as pq
+import yaml
+
+from relearn_jax.errors import UserError
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "scores": (
+        *("seed", "arm", "stage", "round", "epoch", "type", "variant"),
+        *("precision", "recall", "f1", "support", "accuracy"),
+    ),
+    "recovery": ("seed", "arm", "type", "variant", "round", "recovery", "epochs_to_90"),
+    "concepts": (
+        *("seed", "arm", "stage", "neuron", "layer", "channel", "concept", "rank"),
+        *("saliency_rank", "saliency_standardized", "pruned"),
+    ),
+    "neurons": (
+        *("seed", "arm", "stage", "neuron", "layer", "channel", "pruned", "null"),
+        *("top_tokens", "similarity", "unchanged", "target_share"),
+    ),
+    "similarity_null": ("seed", "arm", "stage", "layer", "pruned", "mean", "low", "high"),
+    "layers": (
+        *("seed", "arm", "stage", "concept", "layer", "pruned", "neurons", "measure"),
+        *("mean", "ci95"),
+    ),
+    "taken_over": (
+        *("seed", "arm", "neuron", "layer", "channel", "pruned", "rank_base", "rank_final"),
+        *("saliency_base", "saliency_final", "tokens_base", "tokens_final", "similarity"),
+    ),
+}
+"""The columns of each table that the report uses; a file may hold more."""
+
+NEURON_TABLES = ("concepts", "neurons")
+"""One row per neuron: kept as Parquet only."""
+
+
+class Missing(NamedTuple):
+    """Stages of one seed and arm that have not been evaluated."""
+
+    seed: int
+    arm: str
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of one run directory.
+
+    `tables` holds a frame for every name in `COLUMNS`, empty where the file is absent.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    tables: Mapping[str, pd.DataFrame]
+    absent: tuple[str, ...]
+    missing: tuple[Missing, ...]
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...]
+    stages: tuple[str, ...]
+    target: str
+
+
+def read_run(folder: Path) -> Run:
+    """Read the directory of a run, finished or not.
+
+    Raises:
+        UserError: no run directory, no manifest or config, a table that cannot be read or lacks a
+            column, or not even the base model evaluated.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such run directory. Give the folder that `relearn run` wrote."
+        )
+    manifest = _mapping(folder / "manifest.json", json.loads)
+    config = _mapping(folder / "config.yaml", yaml.safe_load)
+    tables = {name: _table(folder / "tables" / f"{name}.parquet", name) for name in COLUMNS}
+    absent = tuple(name for name in COLUMNS if not _path(folder, name).exists())
+    seeds = tuple(int(s) for s in manifest.get("seeds") or config.get("seeds") or ())
+    arms = tuple(manifest.get("arms") or config.get("arms") or ())
+    rounds = int((config.get("retrain") or {}).get("rounds", 0))
+    stages = ("base", "pruned", *(f"round{r}" for r in range(1, rounds + 1)))
+    if tables["scores"].empty:
+        raise UserError(
+            f"{_path(folder, 'scores')}: the stage `base` is missing: no model of this run has "
+            "been evaluated yet, so there is nothing to report. Start `relearn run` again with "
+            "the same config to continue it."
+        )
+    return Run(
+        folder=folder,
+        config=config,
+        manifest=manifest,
+        tables=tables,
+        absent=absent,
+        missing=_missing(tables["scores"], seeds, arms, stages),
+        seeds=seeds,
+        arms=arms,
+        stages=stages,
+        target=str(manifest.get("target") or (config.get("concepts") or {}).get("target")),
+    )
+
+
+def main_arm(run: Run) -> str:
+    """The arm that the neuron sections show: the concept's own, or the first there is."""
+    return "concept" if "concept" in run.arms else run.arms[0]
+
+
+def last_stage(run: Run, arm: str, table: str = "scores") -> str:
+    """The latest stage of `arm` that a table knows (`pruned` where no round is there)."""
+    frame = run.tables[table]
+    seen = set(frame.loc[frame["arm"] == arm, "stage"]) - {""}
+    return max((s for s in seen if s in run.stages), key=run.stages.index, default="pruned")
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / "tables" / f"{name}.parquet"
+
+
+def _mapping(path: Path, parse) -> Mapping[str, Any]:
+    if not path.exists():
+        raise UserError(
+            f"{path}: not found. A run directory holds config.yaml and manifest.json from its "
+            "first second on; is this the folder that `relearn run` wrote?"
+        )
+    try:
+        value = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Start the run again.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds no mapping of names to values. Start the run again.")
+    return value
+
+
+def _table(path: Path, name: str) -> pd.DataFrame:
+    columns = list(COLUMNS[name])
+    if not path.exists():
+        return pd.DataFrame(columns=columns)
+    try:
+        present = set(pq.read_schema(path).names)
+        lacking = [c for c in columns if c not in present]
+        if not lacking:
+            return pq.read_table(path, columns=columns).to_pandas()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(
+            f"{path}: cannot be read as Parquet ({error}). Remove it and continue the run."
+        ) from error
+    raise UserError(
+        f"{path}: lacks the column{'s' * (len(lacking) > 1)} {', '.join(lacking)}. It was written "
+        "by another version; remove it and continue the run."
+    )
+
+
+def _missing(
+    scores: pd.DataFrame, seeds: tuple[int, ...], arms: tuple[str, ...], stages: tuple[str, ...]
+) -> tuple[Missing, ...]:
+    done = set(zip(scores["seed"], scores["arm"], scores["stage"], strict=True))
+    wanted = [(s, "base", stages[:1]) for s in seeds]
+    wanted += [(s, a, stages[1:]) for s in seeds for a in arms]
+    gaps = (
+        Missing(s, a, tuple(stage for stage in some if (s, a, stage) not in done))
+        for s, a, some in wanted
+    )
+    return tuple(gap for gap in gaps if gap.stages)
+
+
+def stage_name(stage: str) -> str:
+    """`round3` as a reader would say it."""
+    return stage.replace("round", "round ") if stage.startswith("round") else stage
+
+
+def finite(value: Any) -> bool:
+    """Whether a cell holds a number that may be printed."""
+    return value is not None and not isinstance(value, str) and bool(np.isfinite(value))

@@ -1,0 +1,165 @@
+"""A run is a directory: resolved config, manifest, log lines, and stages that are whole or absent.
+
+A stage is a folder under `stages/` with `stage.json`, and whatever files it names. It is written
+beside its place and moved there when complete, so that killing a run, or a full disk, leaves
+either the whole stage or none of it. Its key is a hash of everything it was made from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors.numpy import load_file, save_file
+
+from relearn_jax import loading
+from relearn_jax.config import Config
+from relearn_jax.errors import UserError
+
+PyTree = Any
+CODE = 1
+"""Raised whenever a change of the code changes what a stage computes."""
+
+
+def key_of(*parts: Any) -> str:
+    """SHA-256 of plain data."""
+    return hashlib.sha256(json.dumps([CODE, *parts], sort_keys=True).encode()).hexdigest()
+
+
+def open_run(out: Path, config: Config, reuse: bool) -> None:
+    """Make or continue a run directory.
+
+    Raises:
+      UserError: it holds another kind of thing, or a run of another config (unless `reuse`, which
+        keeps those of its stages that the new config leaves unchanged).
+    """
+    saved = out / "config.yaml"
+    if saved.is_file():
+        before = yaml.safe_load(saved.read_text())
+        changed = loading.differences(before, loading.plain(config))
+        if changed and not reuse:
+            raise UserError(
+                f"{out} belongs to a run with another config (differs in: {', '.join(changed)}). "
+                "Give another --out, or --reuse to continue here with the stages that the change "
+                "leaves as they were."
+            )
+    elif out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and is no run directory; give another --out")
+    with disk(out):
+        (out / "stages").mkdir(parents=True, exist_ok=True)
+        for leftover in (out / "stages").glob(".*"):
+            shutil.rmtree(leftover)
+        write_text(saved, loading.dump(config))
+
+
+@contextlib.contextmanager
+def disk(place: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into an error that says what is safe."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+            raise UserError(
+                f"cannot write to {place}: {os.strerror(error.errno)}. The stages finished before "
+                "are kept; make room and give the same command again."
+            ) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON."""
+    return json.loads(path.read_text())
+
+
+def stage_folder(out: Path, name: str) -> Path:
+    """Where a stage lies."""
+    return out / "stages" / name
+
+
+def finished(out: Path, name: str, key: str) -> dict[str, Any] | None:
+    """The record of a finished stage with that key, or None."""
+    record = stage_folder(out, name) / "stage.json"
+    if not record.is_file():
+        return None
+    value = read_json(record)
+    return value if value["key"] == key else None
+
+
+def save_stage(
+    out: Path,
+    name: str,
+    key: str,
+    record: Mapping[str, Any],
+    arrays: Mapping[str, Mapping[str, np.ndarray]],
+) -> dict[str, Any]:
+    """Write a stage: `record` as JSON, and each entry of `arrays` as NAME.safetensors."""
+    folder = stage_folder(out, name)
+    partial = folder.with_name(f".{name}.partial")
+    value = {**record, "key": key, "files": sorted(arrays)}
+    try:
+        with disk(folder):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            for file, tensors in arrays.items():
+                _save_tensors(partial / f"{file}.safetensors", tensors)
+            write_json(partial / "stage.json", value)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return value
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    try:
+        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path)
+    except Exception as error:  # safetensors wraps the operating system's errors in its own type
+        if "No space" in str(error) or "os error 28" in str(error):
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise
+
+
+def arrays_of(out: Path, name: str, file: str) -> dict[str, np.ndarray]:
+    """One safetensors file of a stage."""
+    return load_file(stage_folder(out, name) / f"{file}.safetensors")
+
+
+def has_arrays(out: Path, name: str, file: str) -> bool:
+    """Whether a stage still holds that file."""
+    return (stage_folder(out, name) / f"{file}.safetensors").is_file()
+
+
+def drop_arrays(out: Path, name: str, file: str) -> None:
+    """Free the disk of a file that later stages have made superfluous."""
+    (stage_folder(out, name) / f"{file}.safetensors").unlink(missing_ok=True)
+
+
+def append_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Add one JSON line."""
+    with disk(path), path.open("a") as f:
+        f.write(json.dumps(value, sort_keys=True) + "\n")

@@ -1,0 +1,55 @@
+"""AdamW with decay chosen by name and a learning rate that is data, so that rounds share a step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from relearn_jax import config
+
+PyTree = Any
+
+
+class Schedule(NamedTuple):
+    """Linear warm-up to `peak` and linear decay to 0 over `steps` (as Hugging Face's default)."""
+
+    peak: Float[Array, ""]
+    steps: Float[Array, ""]
+    warmup: Float[Array, ""]
+
+
+def schedule(settings: config.Training, steps: int) -> Schedule:
+    """The schedule of one training round of `steps` steps."""
+    values = (settings.learning_rate, steps, settings.warmup * steps)
+    return Schedule(*(jnp.float32(v) for v in values))
+
+
+def rate(schedule: Schedule, step: Int[Array, ""]) -> Float[Array, ""]:
+    """Learning rate of step number `step`, counted from 0."""
+    peak, steps, warmup = schedule
+    rising = step / jnp.maximum(warmup, 1.0)
+    falling = (steps - step) / jnp.maximum(steps - warmup, 1.0)
+    return peak * jnp.where(step < warmup, rising, jnp.clip(falling, 0.0, 1.0))
+
+
+def decayed(params: PyTree) -> PyTree:
+    """True for leaves under weight decay: all but biases and norm parameters, told by name.
+
+    Stacked biases have two axes, so a rule by number of axes would be wrong here.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: str(path[-1].key) not in ("bias", "scale"), params
+    )
+
+
+def direction(settings: config.Training) -> optax.GradientTransformation:
+    """Clipping, Adam moments (0.9, 0.999, 1e-8) and decoupled decay; the step scales by -rate."""
+    return optax.chain(
+        optax.clip_by_global_norm(settings.clip_norm),
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(settings.weight_decay, mask=decayed),
+    )

@@ -1,0 +1,98 @@
+"""The one training step body. Drivers (jit, pmap, shard_map) wrap it; none repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from relearn_jax.data.batching import TokenBatch
+from relearn_jax.models import transformer
+from relearn_jax.models.sites import Sites
+from relearn_jax.models.transformer import Model
+from relearn_jax.models.weights import flatten, unflatten
+from relearn_jax.training.optimizer import Schedule, rate
+
+PyTree = Any
+
+
+class State(NamedTuple):
+    """What a step changes."""
+
+    params: PyTree
+    moments: optax.OptState
+    step: Int[Array, ""]
+    bad_step: Int[Array, ""]
+    """The first step whose loss was not finite, or -1."""
+
+
+class Round(NamedTuple):
+    """What a step reads and never changes, for one training round."""
+
+    schedule: Schedule
+    key: Array
+    """Dropout key; each step folds its number in."""
+    sites: Sites = Sites()
+    keep: Mapping[str, Float[Array, ...]] | None = None
+    """Multipliers by parameter path that hold pruned entries at 0 (`regrowth: frozen`)."""
+
+
+def start(params: PyTree, optimizer: optax.GradientTransformation) -> State:
+    """A fresh optimizer around copies of parameters (the step donates its state)."""
+    params = jax.tree.map(jnp.copy, params)
+    return State(params, optimizer.init(params), jnp.int32(0), jnp.int32(-1))
+
+
+def token_loss(
+    logits: Float[Array, "B T Y"], labels: Int[Array, "B T"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Sum of the cross-entropy over labelled tokens, and their number (label -100: no label)."""
+    labelled = labels >= 0
+    losses = optax.softmax_cross_entropy_with_integer_labels(
+        logits.astype(jnp.float32), jnp.where(labelled, labels, 0)
+    )
+    return jnp.sum(losses * labelled), jnp.sum(labelled, dtype=jnp.float32)
+
+
+def train_step(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    batch: TokenBatch,
+    round_: Round,
+    axis_name: str | None = None,
+) -> tuple[State, tuple[Float[Array, ""], Float[Array, ""]]]:
+    """One AdamW step on the mean token loss; returns the new state and (sum of losses, tokens).
+
+    Sums and counts are added over `axis_name` (if any) and divided once, so that the result does
+    not depend on how a batch was spread over devices.
+    """
+    key = jax.random.fold_in(round_.key, state.step)
+    if axis_name is not None:
+        key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+
+    def loss(params: PyTree) -> tuple[Array, Array]:
+        logits, _ = transformer.apply(model, params, batch.inputs, round_.sites, key=key)
+        return token_loss(logits, batch.labels)
+
+    (total, tokens), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+    if axis_name is not None:
+        total, tokens, grads = jax.lax.psum((total, tokens, grads), axis_name)
+    grads = jax.tree.map(lambda g: g / jnp.maximum(tokens, 1.0), grads)
+
+    updates, moments = optimizer.update(grads, state.moments, state.params)
+    scale = -rate(round_.schedule, state.step)
+    params = jax.tree.map(lambda p, u: p + scale * u, state.params, updates)
+    if round_.keep is not None:
+        # Masking parameters after the update, not gradients before it: decay and Adam's moments
+        # would move a pruned entry all the same.
+        leaves = flatten(params)
+        params = unflatten(leaves | {path: leaves[path] * m for path, m in round_.keep.items()})
+
+    finite = jnp.isfinite(total)
+    bad = jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step)
+    return State(params, moments, state.step + 1, bad), (total, tokens)
