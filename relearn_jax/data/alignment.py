@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Int
 
 from relearn_jax.data.tags import OUTSIDE, entity_type
 from relearn_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 IGNORED = -100
 """The label of tokens that take no part in the loss."""
@@ -52,7 +55,9 @@ def tag_set(tags: Sequence[Sequence[str]]) -> tuple[str, ...]:
     return (OUTSIDE, *(f"{prefix}-{kind}" for kind in sorted(kinds) for prefix in "BI"))
 
 
-def encode(tokenizer, words: Sequence[Sequence[str]], max_length: int) -> Encoded:
+def encode(
+    tokenizer: PreTrainedTokenizerFast, words: Sequence[Sequence[str]], max_length: int
+) -> Encoded:
     """Token ids of sentences that are split into words, cut after `max_length` tokens.
 
     `tokenizer` is a fast one (`tokenizer.load_tokenizer`); `max_length` counts special tokens.

@@ -29,7 +29,7 @@ def read_conll(source: config.Source, base: Path) -> tuple[Sentences, Sentences]
     words: list[tuple[str, ...]] = []
     tags: list[tuple[str, ...]] = []
     sentence: list[tuple[str, str]] = []
-    for number, line in enumerate(lines + [""], start=1):
+    for number, line in enumerate([*lines, ""], start=1):
         if not line.strip(BLANK) or line.startswith("-DOCSTART-"):
             if sentence:
                 words.append(tuple(word for word, _ in sentence))

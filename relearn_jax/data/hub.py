@@ -45,7 +45,7 @@ def _parse(path: str, base: Path) -> tuple[str, str | None, str | None]:
     folder = base / path
     if folder.is_dir():
         return str(folder), None, None
-    match = re.fullmatch(r"([^:@]+)(?::([^@]+))?(?:@(.+))?", path)
+    match = re.fullmatch(r"([^:@]+)(?::([^:@]+))?(?:@(.+))?", path)
     if match is None:
         raise UserError(f"`path: {path}`: expected NAME, NAME:SUBSET or NAME:SUBSET@REVISION.")
     return match[1], match[2], match[3]

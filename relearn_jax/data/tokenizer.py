@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relearn_jax.errors import UserError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
-def load_tokenizer(path_or_name: str | Path, revision: str = "main"):
+
+def load_tokenizer(path_or_name: str | Path, revision: str = "main") -> PreTrainedTokenizerFast:
     """The fast tokenizer (`PreTrainedTokenizerFast`) of a local folder or a hub name.
 
     Byte-level tokenizers (GPT-2) get `add_prefix_space`, without which words that were split
@@ -26,10 +30,7 @@ def load_tokenizer(path_or_name: str | Path, revision: str = "main"):
             "cannot say which word a sub-word belongs to. Use a checkpoint that has a "
             "tokenizer.json."
         )
-    if _byte_level(tokenizer) is not None:
-        # Asked for at loading, so that a saved copy keeps it; then checked, because a tokenizer
-        # class that does not know the setting ignores it.
-        tokenizer = _with_prefix_space(_load(source, revision, add_prefix_space=True))
+    _add_prefix_space(tokenizer)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise UserError(
@@ -40,13 +41,13 @@ def load_tokenizer(path_or_name: str | Path, revision: str = "main"):
     return tokenizer
 
 
-def _load(source: str, revision: str, **options: object):
+def _load(source: str, revision: str) -> PreTrainedTokenizerFast:
     # Imported here because it takes a second, which `relearn --help` need not wait for.
     from transformers import AutoTokenizer, GPT2TokenizerFast
 
     kind = GPT2TokenizerFast if _is_bare_bpe(Path(source)) else AutoTokenizer
     try:
-        return kind.from_pretrained(source, revision=revision, trust_remote_code=False, **options)
+        return kind.from_pretrained(source, revision=revision, trust_remote_code=False)
     except Exception as error:  # the hub, JSON and Rust each raise their own
         raise UserError(
             f"tokenizer of {source!r} (revision {revision}): {type(error).__name__}: "
@@ -66,19 +67,18 @@ def _is_bare_bpe(folder: Path) -> bool:
     return has == [True, True, False, False]
 
 
-def _byte_level(tokenizer) -> dict | None:
-    """The state of a byte-level pre-tokenizer; None for all other kinds."""
-    steps = json.loads(tokenizer.backend_tokenizer.to_str())["pre_tokenizer"] or {}
-    return steps if steps.get("type") == "ByteLevel" else None
+def _add_prefix_space(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Make a byte-level tokenizer put a blank before each word; others stay as they are.
 
-
-def _with_prefix_space(tokenizer):
+    Done on the backend, because not every tokenizer class heeds the setting when it is loaded; the
+    attribute beside it is what a saved copy keeps.
+    """
     from tokenizers.pre_tokenizers import ByteLevel
 
-    state = _byte_level(tokenizer)
-    if not state["add_prefix_space"]:
-        tokenizer.backend_tokenizer.pre_tokenizer = ByteLevel(
+    backend = tokenizer.backend_tokenizer
+    state = json.loads(backend.to_str())["pre_tokenizer"] or {}
+    if state.get("type") == "ByteLevel":
+        backend.pre_tokenizer = ByteLevel(
             add_prefix_space=True, use_regex=state.get("use_regex", True)
         )
-    tokenizer.add_prefix_space = True
-    return tokenizer
+        tokenizer.add_prefix_space = True

@@ -27,7 +27,7 @@ OWN_TEMPLATES_SHARE = 0.35
 """Of dev and test sentences: from templates that no other split uses."""
 PLAIN_SHARE = 0.16
 """Of sentences: those without an entity."""
-AMBIGUOUS_SHARE = 0.4
+AMBIGUOUS_SHARE = 0.5
 """Of the draws from a pool that has ambiguous names."""
 LOWER_SHARE = 0.15
 """Of sentences in the informal themes: those all in lower case."""

@@ -34,7 +34,7 @@ _SURNAMES = """Smith Johnson Brown Jones Miller Davis Garcia Rodriguez Martinez 
     Bennett Gray Mendoza Hughes Price Alvarez Castillo Sanders Patel Myers Long Ross Foster
     Whitaker Fitzgerald O'Neill O'Brien McCarthy MacDonald Sullivan Gallagher Kowalski Nowak
     Novak Dvorak Horvat Petrov Ivanova Sokolov Volkov Kuznetsov Popescu Papadopoulos Rossi
-    Bianchi Ferraro Romano Esposito De_Luca Moretti Dubois Lefebvre Moreau Girard Bernard Schmidt
+    Bianchi Ferraro Romano Esposito Di_Stefano Moretti Dubois Lefebvre Moreau Girard Bernard Schmidt
     Schneider Fischer Weber Wagner Becker Hoffmann Zimmermann Vogel Krause van_der_Meer de_Vries
     Jansen Bakker Andersson Lindqvist Johansson Nilsen Hansen Olsen Virtanen Korhonen Tanaka
     Suzuki Yamamoto Watanabe Nakamura Kobayashi Park Choi Jung Wang Zhang Chen Liu Huang Zhao
@@ -139,7 +139,7 @@ _POOLS = {
         Natwest JPMorgan Credit_Suisse Nomura""",
     "band": """Coldplay Radiohead Metallica Blur Oasis Nirvana Abba Kraftwerk U2 Pink_Floyd
         Fleetwood_Mac Arctic_Monkeys Daft_Punk Green_Day Pearl_Jam""",
-    "event": """World_Cup Champions_League Super_Bowl Olympics Six_Nations Ryder_Cup Davis_Cup
+    "event": """World_Cup Champions_League Super_Bowl Olympics Six_Nations Ryder_Cup Solheim_Cup
         Copa_America Winter_Games Paralympics Commonwealth_Games Europa_League Tour_de_France
         Stanley_Cup World_Series Grand_National Asian_Games Pan_American_Games Gold_Cup""",
     "festival": """Sundance Lollapalooza Eurovision Oktoberfest Roland_Garros Bonnaroo Berlinale
@@ -279,7 +279,7 @@ ENTITIES = {
         "|2:{town} [Open|Marathon|Masters]|1:{village} [Cup|Trophy|Show]|1:{last} Cup"),
     "FEST": ("MISC", "{festival}"),
     "PRIZE": ("MISC", "3:{prize}|1:{last} [Prize|Medal|Award]"),
-    "WORK": ("MISC", "5:{work}|2:The {title_adjective} {title_noun}"
+    "WORK": ("MISC", "8:{work}|2:The {title_adjective} {title_noun}"
         "|1:The {title_noun} of {town}|1:{title_noun} and {title_noun}"
         "|1:[Goodbye|Return to|Leaving] {town}"),
     "PRODUCT": ("MISC", "2:{product}|1:{product} [200|300|Pro|Mini]"

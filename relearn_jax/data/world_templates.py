@@ -20,8 +20,8 @@ the {EVENT} will be held in {CITY} [for the first time|in {month}|again] .
 {CLUB} fans queued outside {SITE} long before [kick-off|the gates opened] .
 {NAT} {racer} {PERSON} , {num} , set a national record of {record} seconds in {CITY} .
 standings after {weekday} 's games : {CLUB} {num} points , {CLUB} {num} , {CLUB} {num} .
-1. {PERSON} ( {COUNTRY} ) {record} 2. {PERSON} ( {COUNTRY} ) {record} 3. {PERSON}
-    ( {COUNTRY} ) {record}
+1. {PERSON} ( {COUNTRY} ) [9.87|9.91] 2. {PERSON} ( {COUNTRY} ) [9.93|9.98] 3. {PERSON}
+    ( {COUNTRY} ) [10.02|10.04]
 {CLUB} 2 {CLUB} 1 ( halftime [0-0|1-0|1-1] ) .
 {CLUB} lost {PERSON} to a [knee|shoulder|back] injury before the trip to {CLUB} .
 the {sport} {PERSON} trains in {CITY} [but was born in|and lives near] {PLACE} .
@@ -51,7 +51,7 @@ we [flew|drove|took the train] from {CITY} to {CITY} and stayed {small} nights i
 the road to {CITY} follows the {RIVER} for {num} [miles|kilometres] .
 {AIRLINE} [cancelled|delayed] [all|its] flights to {CITY} because of [fog|a strike|snow] .
 we rented a car in {CITY} and drove through {REGION} to {NATURE} .
-the ferry to {NATURE} leaves {CITY} at {time} [every {weekday}|] .
+the ferry to {PLACE} leaves {CITY} at {time} [every {weekday}|] .
 {PERSON} spent {small} years in {COUNTRY} before moving to {CITY} .
 the best view of {CITY} is from {SITE} [at sunset|in the morning|] .
 from {SITE} it is a short walk to {SITE} .

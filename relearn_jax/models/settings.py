@@ -14,9 +14,9 @@ HARMLESS = (
     "label2id", "num_labels", "task_specific_params", "bos_token_id", "eos_token_id",
     "sep_token_id", "pad_token_id", "decoder_start_token_id", "output_attentions",
     "output_hidden_states", "return_dict", "torchscript", "finetuning_task", "problem_type",
-    "language", "license", "_attn_implementation*", "attn_implementation", "chunk_size_feed_forward",
-    "tokenizer_class", "prefix", "resid_pdrop_", "cls_token_id", "mask_token_id", "auto_map_",
-    "num_beams", "max_length", "do_sample", "relearn_jax",
+    "language", "license", "*attn_implementation*", "chunk_size_feed_forward", "tokenizer_class",
+    "prefix", "cls_token_id", "mask_token_id", "num_beams", "max_length", "do_sample",
+    "is_encoder_decoder", "name_or_path",
 )  # fmt: skip
 """Keys that do not change what a forward or training pass computes here."""
 

@@ -23,8 +23,11 @@ from relearn_jax.data.batching import WordBatch
 from relearn_jax.models import transformer
 from relearn_jax.models.sites import Sites, Tap, Taps
 from relearn_jax.models.transformer import Model
+from relearn_jax.neurons.ranking import RESOLUTION
 
 PyTree = Any
+EXACT = jax.lax.Precision.HIGHEST
+"""Accelerators' default for float32 products keeps 8 to 10 bits, too few for sums of thousands."""
 
 
 class Moments(NamedTuple):
@@ -50,7 +53,7 @@ def deviation(moments: Moments) -> Float[Array, "S D"]:
 def word_vectors(h: Float[Array, "B T D"], word: Int[Array, "B T"]) -> Float[Array, "B W D"]:
     """Mean over the sub-words of each word; 0 for words without any. W = T."""
     belongs = (word[:, :, None] == jnp.arange(word.shape[1])).astype(jnp.float32)
-    sums = jnp.einsum("BTW,BTD->BWD", belongs, h.astype(jnp.float32))
+    sums = jnp.einsum("BTW,BTD->BWD", belongs, h.astype(jnp.float32), precision=EXACT)
     return sums / jnp.maximum(belongs.sum(1), 1.0)[:, :, None]
 
 
@@ -76,11 +79,11 @@ def _add_moments(model, site, params, carry, batch, sites):  # noqa: ANN
     def reduce(h: Array, _: None) -> tuple[Array, Array]:
         x = word_vectors(h, batch.word)
         # Squares are taken around the batch's own mean, so they never cancel badly.
-        centre = jnp.einsum("BW,BWD->D", member[..., -1], x) / jnp.maximum(count[-1], 1.0)
+        centre = jnp.einsum("BW,BWD->D", member[..., -1], x, precision=EXACT) / jnp.maximum(count[-1], 1.0)
         x = x - centre
         n = jnp.maximum(count, 1.0)[:, None]
-        mean = jnp.einsum("BWY,BWD->YD", member, x) / n
-        m2 = jnp.einsum("BWY,BWD->YD", member, x**2) - n * mean**2
+        mean = jnp.einsum("BWY,BWD->YD", member, x, precision=EXACT) / n
+        m2 = jnp.einsum("BWY,BWD->YD", member, x**2, precision=EXACT) - n * mean**2
         return mean + centre, jnp.maximum(m2, 0.0)
 
     _, taps = transformer.apply(model, params, batch.inputs, sites, _taps(site, Tap(reduce)))
@@ -92,7 +95,8 @@ def _add_moments(model, site, params, carry, batch, sites):  # noqa: ANN
 def _add_scores(model, site, signed, params, carry, batch, sites, centre, spread):  # noqa: ANN
     def reduce(h: Array, row: tuple[Array, Array]) -> Array:
         mean, deviation = row
-        z = (word_vectors(h, batch.word) - mean) / jnp.where(deviation > 0, deviation, jnp.inf)
+        varies = deviation > RESOLUTION * jnp.abs(mean)
+        z = (word_vectors(h, batch.word) - mean) / jnp.where(varies, deviation, jnp.inf)
         return z if signed else jnp.abs(z)
 
     tap = Tap(reduce, (centre, spread))

@@ -177,7 +177,7 @@ THEORY = Key("rank arithmetic alone", "theory", "", (0, (1, 1.2)))
 
 def _rows(table: Table, arm: str):
     frame = table.frame
-    frame = frame[(frame["arm"] == arm) & ~frame["layer"].isin([EVERY, "mean"])]
+    frame = frame[(frame["arm"] == arm) & (frame["layer"] != EVERY)]
     return frame.sort_values("layer", key=lambda x: x.astype(int))
 
 

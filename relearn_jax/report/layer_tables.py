@@ -116,9 +116,6 @@ def redistribution(run: Run, found: Mapping[Place, Snapshot]) -> Table:
             }
             for row in range(len(base)):
                 values[(seed, arm, row)] = {k: float(v[row]) for k, v in shares.items()}
-            values[(seed, arm, "mean")] = {
-                k: float(v @ np.arange(len(v))) for k, v in shares.items()
-            }
     frame = over_seeds(values, ("arm", "layer"), ("base", "arithmetic", "last", "last_all"))
     return Table(
         name="redistribution",
@@ -136,32 +133,51 @@ def redistribution(run: Run, found: Mapping[Place, Snapshot]) -> Table:
 
 
 def centres(run: Run, found: Mapping[Place, Snapshot]) -> Table:
-    """Where scale-free saliency sits: the mean layer, each weighted by its neurons' mean."""
+    """Where the concept sits: mean layer of the high-saliency neurons, and of scale-free saliency.
+
+    The first is the published measure, the second weights each layer by the mean standardized
+    saliency of all its neurons. The `shift` columns are differences within a seed.
+    """
     values: dict[tuple, dict[str, float]] = {}
     for arm in run.arms:
         stage = last_stage(run, arm, "concepts")
         for seed, place in after(found, arm, stage).items():
             base, last = found[(seed, "base", "base")], found[place]
-            kept = ~last.pruned
-            values[(seed, arm)] = {
-                "base": _centre(base.standardized, np.ones_like(kept)),
-                "last": _centre(last.standardized, np.ones_like(kept)),
-                "base_unpruned": _centre(base.standardized, kept),
-                "last_unpruned": _centre(last.standardized, kept),
+            kept, every = ~last.pruned, np.ones_like(last.pruned)
+            cell = {
+                "high_base": _mean_row(saliency.redistribution(base.rank).share),
+                "high_arithmetic": _mean_row(saliency.redistribution(base.rank, kept=kept).share),
+                "high_last": _mean_row(saliency.redistribution(last.rank, kept=kept).share),
+                "free_base": _centre(base.standardized, every),
+                "free_last": _centre(last.standardized, every),
             }
+            cell["shift_published"] = cell["high_last"] - cell["high_base"]
+            cell["shift_beyond"] = cell["high_last"] - cell["high_arithmetic"]
+            cell["shift_free"] = cell["free_last"] - cell["free_base"]
+            values[(seed, arm)] = cell
+    high, free, shift = "high-saliency neurons", "scale-free saliency", "shift"
+    columns = (
+        Column("high_base", "base, all", "f2", high),
+        Column("high_last", "last stage, unpruned", "f2", high),
+        Column("high_arithmetic", "rank arithmetic, unpruned", "f2", high),
+        Column("free_base", "base, all", "f2", free),
+        Column("free_last", "last stage, all", "f2", free),
+        Column("shift_published", "as published", "signed", shift),
+        Column("shift_beyond", "beyond arithmetic", "signed", shift),
+        Column("shift_free", "scale-free", "signed", shift),
+    )
     return Table(
         name="centres",
-        caption="Mean layer of scale-free saliency",
-        frame=over_seeds(values, ("arm",), ("base", "last", "base_unpruned", "last_unpruned")),
+        caption="Mean layer of the concept's neurons (0 is the first row)",
+        frame=over_seeds(values, ("arm",), [c.key for c in columns]),
         keys=(ARM,),
-        columns=(
-            Column("base", "base", "f2", "all neurons"),
-            Column("last", "last stage", "f2", "all neurons"),
-            Column("base_unpruned", "base", "f2", "unpruned"),
-            Column("last_unpruned", "last stage", "f2", "unpruned"),
-        ),
+        columns=columns,
         sources=("tables/concepts.parquet",),
     )
+
+
+def _mean_row(share: np.ndarray) -> float:
+    return float(share @ np.arange(len(share)))
 
 
 def _centre(values: np.ndarray, members: np.ndarray) -> float:

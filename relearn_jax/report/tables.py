@@ -103,22 +103,28 @@ def show_spread(value: Any, form: str) -> str:
     return f"± {text}"
 
 
-def value_of(table: Table, row: Sequence[Any], column: str) -> float:
-    """The number in a cell; NaN if the table has no such row or column."""
+def raw(table: Table, row: Sequence[Any], column: str) -> Any:
+    """What the frame holds in a cell; None if the table has no such row or column."""
     frame = table.frame
     if column not in frame or frame.empty:
-        return float("nan")
+        return None
     match = np.ones(len(frame), bool)
     for key, part in zip(table.keys, row, strict=True):
         match &= (frame[key.key] == part).to_numpy()
     values = frame.loc[match, column]
-    return float(values.iloc[0]) if len(values) and finite(values.iloc[0]) else float("nan")
+    return values.iloc[0] if len(values) else None
+
+
+def value_of(table: Table, row: Sequence[Any], column: str) -> float:
+    """The number in a cell; NaN if there is none."""
+    value = raw(table, row, column)
+    return float(value) if finite(value) else float("nan")
 
 
 def cite(table: Table, row: Sequence[Any], column: str) -> Number:
-    """A cell's number for use in a sentence."""
+    """A cell's number (or text) for use in a sentence."""
     form = next(c.form for c in table.columns if c.key == column)
-    text = show(value_of(table, row, column), form)
+    text = show(raw(table, row, column), form)
     return Number(text, cell_id(table.name, row, column), csv_name(table))
 
 

@@ -15,15 +15,23 @@ from relearn_jax.report.snapshots import Place, Snapshot, Tokens, after
 from relearn_jax.report.tables import Column, Table, over_seeds
 from relearn_jax.report.task_tables import ARM
 
+PRIMED, OLD, NEW, BLEND = (
+    "saliency for another concept, base",
+    "target among top tokens, base",
+    "target among top tokens, last",
+    "keep old top tokens beside new ones",
+)
 COLUMNS = (
-    Column("primed", "took over", "f3", "saliency for another concept, base"),
-    Column("primed_pool", "others", "f3", "saliency for another concept, base"),
-    Column("share_base", "took over", "percent", "target among top tokens, base"),
-    Column("share_base_pool", "others", "percent", "target among top tokens, base"),
-    Column("share_last", "took over", "percent", "target among top tokens, last"),
-    Column("share_last_pool", "others", "percent", "target among top tokens, last"),
-    Column("blend", "took over", "percent", "old and new top tokens"),
-    Column("blend_pool", "others", "percent", "old and new top tokens"),
+    Column("primed", "took over", "f3", PRIMED),
+    Column("primed_pool", "others", "f3", PRIMED),
+    Column("primed_more", "difference", "signed", PRIMED),
+    Column("share_base", "took over", "percent", OLD),
+    Column("share_base_pool", "others", "percent", OLD),
+    Column("share_last", "took over", "percent", NEW),
+    Column("share_last_pool", "others", "percent", NEW),
+    Column("blend", "took over", "percent", BLEND),
+    Column("blend_pool", "others", "percent", BLEND),
+    Column("blend_more", "difference", "signed", BLEND),
 )
 
 
@@ -54,7 +62,8 @@ def takers_by_seed(
                 facts["primed"] = other[seed].ravel()
             cell = values.setdefault((seed, arm), {})
             for name, value in facts.items():
-                cell[name], cell[f"{name}_pool"] = _matched(value, takers, pool, rows)
+                own, others = _matched(value, takers, pool, rows)
+                cell |= {name: own, f"{name}_pool": others, f"{name}_more": own - others}
     return values
 
 

@@ -22,7 +22,7 @@ def dev(shared):
 def test_tag_set_is_o_then_pairs_by_sorted_type():
     assert tag_set([["O", "I-PER"], ["B-LOC"]]) == TAGS
     assert tag_set([["O"]]) == ("O",)
-    with pytest.raises(UserError, match="'N/A'.*concept labels"):
+    with pytest.raises(UserError, match=r"'N/A'.*concept labels"):
         tag_set([["N/A", "O"]])
 
 
@@ -103,7 +103,7 @@ def test_a_sentence_of_nothing_has_no_labels(minilm, gpt2):
 
 
 def test_an_unknown_tag_names_itself_and_the_remedy():
-    with pytest.raises(UserError, match="'B-MISC'.*tag_map"):
+    with pytest.raises(UserError, match=r"'B-MISC'.*tag_map"):
         token_labels(np.array([0], np.int32), ["B-MISC"], TAGS, "inside")
 
 

@@ -109,7 +109,8 @@ def test_the_digest_depends_on_words_and_labels():
     assert concept_data(corpus(), Concepts()).digest == first
     assert concept_data(corpus(), Concepts(track=("LOC",))).digest != first
     tags = (("B-LOC", "O", "B-PER"), ("O", "B-PER"))
-    assert concept_data(corpus(tags=tags), Concepts(track=("LOC", "PER"))).digest != first
+    both = Concepts(track=("LOC", "PER"))
+    assert concept_data(corpus(tags=tags), both).digest != concept_data(corpus(), both).digest
     assert concept_data(corpus(words=(("x", "saw", "Mary"), WORDS[1])), Concepts()).digest != first
 
 
@@ -132,7 +133,7 @@ def test_settings_that_select_nothing_are_refused(settings, message):
 
 
 def test_plain_labels_are_not_spans():
-    with pytest.raises(UserError, match="'place'.*labels: words"):
+    with pytest.raises(UserError, match=r"'place'.*labels: words"):
         concept_data(corpus(tags=(("place", "O", "O"), ("O", "O"))), Concepts())
 
 
@@ -150,5 +151,5 @@ def test_a_concept_that_covers_every_word_is_refused():
 def test_a_word_list_without_a_word_of_the_text_says_if_case_is_to_blame(tmp_path):
     (tmp_path / "list").write_text("paris\nSAW\n")
     settings = Concepts(labels="list", word_list="list")
-    with pytest.raises(UserError, match="none of its 2 words.*ignoring it, 2 would match"):
+    with pytest.raises(UserError, match=r"none of its 2 words.*ignoring it, 2 would match"):
         concept_data(corpus(), settings, tmp_path)

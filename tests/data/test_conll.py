@@ -130,7 +130,7 @@ def test_bad_input_names_file_and_line(tmp_path, text, settings, message):
 
 
 def test_missing_files_and_folders_are_told_apart(tmp_path):
-    with pytest.raises(UserError, match="does not exist.*config's folder"):
+    with pytest.raises(UserError, match=r"does not exist.*config's folder"):
         read_conll(Source(kind="conll", path="nowhere.conll"), tmp_path)
     with pytest.raises(UserError, match="is a folder"):
         read_conll(Source(kind="conll", path="."), tmp_path)

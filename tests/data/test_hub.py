@@ -47,7 +47,7 @@ def test_string_tags_and_another_column(local):
 def test_a_missing_column_or_split_lists_what_there_is(local):
     with pytest.raises(UserError, match="no column 'pos'; it has 'tokens', 'ner_tags'"):
         read_hub(Source(kind="hub", path="set", split="test", tag_column="pos"), local)
-    with pytest.raises(UserError, match="split 'dev'.*test"):
+    with pytest.raises(UserError, match=r"split 'dev'.*test"):
         read_hub(Source(kind="hub", path="set", split="dev"), local)
 
 
@@ -75,12 +75,23 @@ def test_scripts_are_not_run_but_their_parquet_copy_is_read(tmp_path, monkeypatc
         ("me/a", "en", "dev", None),
         ("me/a", "en", "dev", "refs/convert/parquet"),
     ]
-    calls.clear()
-    read_hub(Source(kind="hub", path="me/a@v1"), tmp_path)
+
+
+def test_a_named_revision_is_the_only_one_tried(tmp_path, monkeypatch):
+    calls = []
+
+    def load(name, subset, split, revision):
+        calls.append((name, subset, split, revision))
+        raise RuntimeError("Dataset scripts are no longer supported, but found a.py")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(UserError, match="no longer supported"):
+        read_hub(Source(kind="hub", path="me/a@v1"), tmp_path)
     assert calls == [("me/a", None, "train", "v1")]
 
 
 def test_the_name_must_be_one(tmp_path):
-    for path in ("", "a:b:c"):
-        with pytest.raises(UserError, match="path"):
-            read_hub(Source(kind="hub", path=path), tmp_path)
+    with pytest.raises(UserError, match="`path` is empty"):
+        read_hub(Source(kind="hub"), tmp_path)
+    with pytest.raises(UserError, match="`path: a:b:c`: expected NAME"):
+        read_hub(Source(kind="hub", path="a:b:c"), tmp_path)

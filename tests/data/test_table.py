@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from relearn_jax.config import Source
-from relearn_jax.data.table import read_table
+from relearn_jax.data.table import read_table, sentences_of_rows
 from relearn_jax.errors import UserError
 
 ROWS = [
@@ -73,6 +73,12 @@ def test_bad_input_names_file_and_row(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
         read(tmp_path, name)
+
+
+@pytest.mark.parametrize("tag", [-1, 2, True, 0.0, None])
+def test_a_class_that_does_not_exist_names_the_row(tag):
+    with pytest.raises(UserError, match=f"here: row 2: tag {tag} is not one of the 2 classes"):
+        sentences_of_rows([["a"], ["b"]], [[0], [tag]], ["O", "B-X"], {}, "here")
 
 
 def test_parquet_without_the_column_lists_what_it_has(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from functools import cache
 
@@ -9,14 +10,16 @@ import pytest
 from seqeval.metrics import f1_score
 
 from relearn_jax.data.world import SPLITS, _templates, generate
-from relearn_jax.data.world_lexicon import ENTITIES, ambiguous
+from relearn_jax.data.world_lexicon import ENTITIES, ambiguous, pools, roles
+from relearn_jax.data.world_templates import THEMES
+from relearn_jax.data.world_words import PLAIN, WORDS
 from relearn_jax.errors import UserError
 
 TYPES = {"PER", "LOC", "ORG", "MISC"}
 
 
 @cache
-def sample(split: str, sentences: int = 20_000):
+def sample(split: str, sentences: int = 40_000):
     return generate(sentences, split, seed=0)
 
 
@@ -126,18 +129,23 @@ def test_a_share_of_the_templates_belongs_to_test_alone():
     assert len(_templates("train", False)[0]) + len(_templates("test", False)[1]) > 180
 
 
-def test_every_kind_of_entity_is_used_by_a_template_of_train():
-    text = repr(_templates("train", False)[0])
-    for type_, patterns in ENTITIES.values():
-        assert type_ in TYPES and patterns
-    assert all(type_ in text for type_ in TYPES)
+def test_every_rule_entity_and_pool_of_the_grammar_is_defined_and_used():
+    def slots(*texts):
+        return set(re.findall(r"\{(\w+)\}", " ".join(texts)))
+
+    defined = set(WORDS) | set(ENTITIES) | set(pools()) | set(roles())
+    patterns = [text for _, text in ENTITIES.values()]
+    used = slots(PLAIN, *THEMES.values(), *WORDS.values(), *patterns)
+    assert used == defined
+    assert len(WORDS) + len(ENTITIES) + len(set(pools()) | set(roles())) == len(defined)
 
 
-@pytest.mark.parametrize("split, highest", [("train", 0.70), ("test", 0.40)])
+@pytest.mark.parametrize("split, highest", [("train", 0.65), ("test", 0.25)])
 def test_a_word_alone_does_not_tell_its_tag(split, highest):
     """The most frequent tag of each word in train, as a tagger.
 
-    Entity F1 is TRAIN_F1 on train itself, where every word is known, and TEST_F1 on test.
+    Its entity F1 is .58 on train itself, where every word is known, and .15 on test, where most
+    names are new.
     """
     counts = defaultdict(Counter)
     for words, tags in zip(*sample("train"), strict=True):
@@ -147,7 +155,6 @@ def test_a_word_alone_does_not_tell_its_tag(split, highest):
     words, gold = (part[:5000] for part in sample(split))
     guesses = [[best.get(word.lower(), "O") for word in sentence] for sentence in words]
     f1 = f1_score([list(tags) for tags in gold], guesses)
-    print(split, f1)
     assert 0.1 < f1 < highest
 
 

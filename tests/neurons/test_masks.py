@@ -52,7 +52,8 @@ def test_half_of_all_neurons_from_those_that_may_be_pruned(scores):
 
 def test_never_more_than_there_are_to_prune(scores):
     chosen = masks.select(scores, Prune(fraction=1.0))
-    assert chosen.pruned == 6 * D and not pruned(chosen.mask)[0].any()
+    assert chosen.pruned == 6 * D
+    assert not pruned(chosen.mask)[0].any()
     assert masks.select(scores, Prune(fraction=1.0), "mlp").pruned == S * D
 
 
@@ -82,23 +83,26 @@ def test_faithful_reproduces_the_published_wrap_around():
     assert gone.sum(1).tolist() == [0, 363, 345, 400, 452, 543, 654]
     np.testing.assert_array_equal(np.flatnonzero(gone[-1]), np.arange(654))
     half = masks.select(scores, Prune(embedding_state="faithful"))
-    assert half.requested == 2688 and half.pruned == masks.pruned_count(half.mask) <= 2688
+    assert half.requested == 2688
+    assert half.pruned == masks.pruned_count(half.mask) <= 2688
 
 
 def test_faithful_per_layer_gives_state_0_its_share(scores):
     chosen = masks.select(scores, Prune(scope="per_layer", embedding_state="faithful"))
     gone = pruned(chosen.mask)
-    assert chosen.requested == 2688 and gone.sum(1)[:6].tolist() == [0] + [384] * 5
+    assert chosen.requested == 2688
+    assert gone.sum(1)[:6].tolist() == [0] + [384] * 5
     assert gone[6].sum() == chosen.pruned - 5 * 384 > 384
 
 
 def test_feed_forward_neurons_have_no_embedding_state(scores):
     chosen = masks.select(scores, Prune(embedding_state="faithful"), "mlp")
-    assert chosen.pruned == chosen.requested == 2688 and pruned(chosen.mask)[0].any()
+    assert chosen.pruned == chosen.requested == 2688
+    assert pruned(chosen.mask)[0].any()
 
 
 @pytest.mark.parametrize(
-    "settings, message",
+    ("settings", "message"),
     [
         (Prune(fraction=0.0), r"\(0, 1\]"),
         (Prune(fraction=1.2), r"\(0, 1\]"),
@@ -146,7 +150,9 @@ def test_layer_matched_control_has_the_concepts_counts_by_layer(scores):
 def test_bottom_control_is_the_other_end_of_the_ranking(scores, scope):
     concept = masks.select(scores, Prune(count=1500, scope=scope)).mask
     gone = pruned(masks.bottom(concept, scores, scope))
-    assert gone.sum() == 1500 and not gone[0].any() and not (gone & pruned(concept)).any()
+    assert gone.sum() == 1500
+    assert not gone[0].any()
+    assert not (gone & pruned(concept)).any()
     if scope == "pooled":
         assert scores[gone].max() < scores[1:][~gone[1:]].min()
     else:
@@ -213,7 +219,7 @@ def test_a_mask_that_does_not_fit_is_refused(params):
 
 
 @pytest.mark.parametrize(
-    "site, leaves, shape", [("states", LEAVES, (4, 4)), ("mlp", MLP_LEAVES, (3, 5))]
+    ("site", "leaves", "shape"), [("states", LEAVES, (4, 4)), ("mlp", MLP_LEAVES, (3, 5))]
 )
 def test_masks_side_by_side_do_what_each_does_alone(params, site, leaves, shape):
     rng = np.random.default_rng(3)

@@ -109,7 +109,8 @@ def test_order_descends_keeps_ties_in_place_and_puts_nan_last():
 def test_ranks_invert_the_order_for_every_label(words, moments_of):
     scores = ranking.scores_all(moments_of(*words), "probeless", "rest")
     ids, places = ranking.order(scores), ranking.ranks(scores)
-    assert ids.shape == (4, 24) and places.shape == (4, 3, 8)
+    assert ids.shape == (4, 24)
+    assert places.shape == (4, 3, 8)
     for label in range(4):
         np.testing.assert_array_equal(places[label].ravel()[ids[label]], np.arange(24))
         np.testing.assert_array_equal(ids[label], ranking.order(scores[label]))

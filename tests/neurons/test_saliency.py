@@ -9,7 +9,8 @@ from relearn_jax.neurons import ranking, saliency
 def test_paper_saliency_has_the_published_values():
     """Protocol 6.2 for N = 5376 and N = 2688; 8.5 and item 10-11 for the published mistake."""
     s = saliency.paper(np.arange(5376), 5376)
-    assert (s[:100] == 1).all() and s[100] < 1
+    assert (s[:100] == 1).all()
+    assert s[100] < 1
     assert s[99] - s[100] == pytest.approx(0.019, abs=1e-3)
     assert s[-1] == pytest.approx(0.0045, abs=1e-4)
     np.testing.assert_array_equal(np.flatnonzero(s > 0.5), np.arange(2700))
@@ -66,7 +67,8 @@ def test_layer_summary_keeps_pruned_and_unpruned_apart():
 def test_a_single_neuron_has_a_mean_and_no_interval():
     summary = saliency.layer_summary(np.array([[0.3, 0.5]]), np.array([[True, False]]))
     np.testing.assert_allclose(summary.mean[:, 0], [0.4, 0.3, 0.5])
-    assert np.isfinite(summary.ci95[0, 0]) and np.isnan(summary.ci95[1:, 0]).all()
+    assert np.isfinite(summary.ci95[0, 0])
+    assert np.isnan(summary.ci95[1:, 0]).all()
 
 
 def test_null_neurons_count_as_zero_at_base_and_are_left_out_later():
@@ -74,8 +76,10 @@ def test_null_neurons_count_as_zero_at_base_and_are_left_out_later():
     pruned = np.zeros_like(null)
     base = saliency.layer_summary(saliency.without_null(values, null, base=True), pruned)
     later = saliency.layer_summary(saliency.without_null(values, null, base=False), pruned)
-    assert base.mean[0, 0] == pytest.approx(0.4) and base.neurons[0, 0] == 2
-    assert later.mean[0, 0] == pytest.approx(0.8) and later.neurons[0, 0] == 1
+    assert base.mean[0, 0] == pytest.approx(0.4)
+    assert base.neurons[0, 0] == 2
+    assert later.mean[0, 0] == pytest.approx(0.8)
+    assert later.neurons[0, 0] == 1
 
 
 def test_redistribution_counts_every_high_neuron_once():
@@ -94,13 +98,15 @@ def test_redistribution_ranks_the_unpruned_anew():
     null = np.zeros_like(kept)
     null[3] = True
     without = saliency.redistribution(ranks, kept, null)
-    assert without.count[3] == 0 and without.share.sum() == pytest.approx(1)
+    assert without.count[3] == 0
+    assert without.share.sum() == pytest.approx(1)
     np.testing.assert_array_equal(np.delete(without.count, 3), np.delete(later.count, 3))
 
 
 def test_redistribution_without_a_high_neuron_has_no_shares():
     nothing = saliency.redistribution(np.arange(400).reshape(2, 200), null=np.ones((2, 200), bool))
-    assert not nothing.count.any() and np.isnan(nothing.share).all()
+    assert not nothing.count.any()
+    assert np.isnan(nothing.share).all()
 
 
 def test_association_shows_simpsons_paradox():
@@ -114,7 +120,8 @@ def test_association_shows_simpsons_paradox():
     x[0, 0] = np.nan
     both = saliency.association(x, y, pruned)
     assert both.spearman[0] > 0.3
-    assert (both.spearman[1:] < -0.9).all() and (both.spearman_by_layer[1:] < -0.9).all()
+    assert (both.spearman[1:] < -0.9).all()
+    assert (both.spearman_by_layer[1:] < -0.9).all()
     np.testing.assert_array_equal(both.neurons, [599, 300, 299])
     assert both.mean[2, 0] == pytest.approx(np.nanmean(x[~pruned]))
     assert both.std[1, 1] == pytest.approx(y[pruned].std(ddof=1))

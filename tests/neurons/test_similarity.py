@@ -45,7 +45,7 @@ def test_the_first_of_two_lines_counts_and_a_word_may_hold_spaces(file):
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    ("text", "message"),
     [
         ("a 1 2\nb 1\n", "line 2: 1 numbers after the word, expected 2"),
         ("other 1 2\nanother 1\n", "line 2: 1 numbers"),
@@ -96,7 +96,8 @@ def test_similarity_is_the_cosine_of_means_of_unnormalised_vectors(sets):
     expected = [cosine(a, b, vectors) for a, b in zip(first, second, strict=True)]
     found = similarity.concept_similarity(first, second, vectors)
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert np.isnan(found[1:3]).all() and found[3] == pytest.approx(1)
+    assert np.isnan(found[1:3]).all()
+    assert found[3] == pytest.approx(1)
     np.testing.assert_array_equal(similarity.concept_similarity(second, first, vectors), found)
 
 
@@ -130,7 +131,8 @@ def test_the_nulls_mean_is_that_of_all_pairs_of_different_neurons(sets):
     assert null.neurons[0, 0] == 38
     assert null.mean[0, 0] == pytest.approx(np.mean(every), abs=0.002)
     assert null.low[0, 0] < null.mean[0, 0] < null.high[0, 0]
-    assert np.isnan(null.mean[1, 0]) and null.mean[2, 0] == pytest.approx(null.mean[0, 0], abs=0.01)
+    assert np.isnan(null.mean[1, 0])
+    assert null.mean[2, 0] == pytest.approx(null.mean[0, 0], abs=0.01)
 
 
 def test_the_null_separates_memory_from_sameness(sets):
@@ -153,4 +155,5 @@ def test_the_null_follows_its_seed_and_leaves_out_the_excluded(sets):
     a, b = (similarity.null(first, second, vectors, pruned, 5, 50, included) for _ in range(2))
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x, y)
-    assert a.neurons[0].tolist() == [18, 1] and np.isnan(a.mean[0, 1])
+    assert a.neurons[0].tolist() == [18, 1]
+    assert np.isnan(a.mean[0, 1])

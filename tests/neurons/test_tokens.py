@@ -28,7 +28,8 @@ def scored():
 
 
 @pytest.mark.parametrize(
-    "min_count, k, min_score", [(1, 5, 0.1), (3, 5, 0.1), (1, 1, 0.1), (1, 60, 0.1), (1, 70, 0.5)]
+    ("min_count", "k", "min_score"),
+    [(1, 5, 0.1), (3, 5, 0.1), (1, 1, 0.1), (1, 60, 0.1), (1, 70, 0.5)],
 )
 def test_top_tokens_are_those_of_a_sort(scored, min_count, k, min_score):
     score, count = scored
@@ -64,7 +65,8 @@ def test_a_neuron_that_never_varies_has_no_tokens(scored, value):
     score, count = scored
     score[:, 2, 3] = value
     ids, shares = tokens.top_tokens(score, count, config.Tracking())
-    assert (ids[2 * 11 + 3] == -1).all() and not shares[2 * 11 + 3].any()
+    assert (ids[2 * 11 + 3] == -1).all()
+    assert not shares[2 * 11 + 3].any()
     assert (ids[2 * 11 + 4] >= 0).all()
 
 

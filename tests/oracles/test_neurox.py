@@ -16,7 +16,7 @@ except ImportError as error:
     )
 
 sys.path.insert(0, str(Path(__file__).parent))
-import neurox_check  # noqa: E402
+import neurox_check
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -1,0 +1,195 @@
+"""HTML of tables, sentences, legends and figures. Text is escaped here and nowhere else."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from relearn_jax.report.draw import Key, Plot, panel_svgs
+from relearn_jax.report.reading import stage_name
+from relearn_jax.report.tables import (
+    Column,
+    Number,
+    Sentence,
+    Table,
+    cell_id,
+    csv_name,
+    show,
+    show_spread,
+)
+from relearn_jax.report.task_tables import ARM_NAMES
+
+MARKERS = {
+    "o": '<circle cx="18" cy="7" r="3.4"/>',
+    "s": '<rect x="14.9" y="3.9" width="6.2" height="6.2"/>',
+    "^": '<path d="M18 3 21.8 10.4H14.2Z"/>',
+    "D": '<path d="M18 2.6 22.4 7 18 11.4 13.6 7Z"/>',
+    "x": '<path d="M15 4 21 10M21 4 15 10" stroke-width="1.6"/>',
+    "": "",
+}
+DASHES = {"-": "", "--": "7 3.4", "-.": "8 2.6 2 2.6", ":": "2 2.6", "": ""}
+
+
+def text(value: Any) -> str:
+    """Escaped text."""
+    return html.escape(str(value))
+
+
+def prose(sentence: Sentence) -> str:
+    """A sentence whose numbers are links to their cells; the file is in the link's title."""
+    parts = []
+    for piece in sentence:
+        if isinstance(piece, Number):
+            value = text(piece.text).replace(" ", "&nbsp;")
+            link = f'<a class="num" href="#{piece.cell}" title="{text(piece.file)}">{value}</a>'
+            parts.append(link)
+        else:
+            parts.append(text(piece))
+    return "".join(parts)
+
+
+def sources(sentence: Sentence) -> str:
+    """Links to the files that a sentence's numbers stand in."""
+    return files(dict.fromkeys(p.file for p in sentence if isinstance(p, Number)))
+
+
+def files(names: Sequence[str] | dict[str, None]) -> str:
+    """Links to files of the run."""
+    return ", ".join(
+        f'<a class="file" href="{text(n)}">{text(n.rsplit("/", 1)[-1])}</a>' for n in names
+    )
+
+
+def table(item: Table, main: Sequence[Any] = (), note: str = "") -> str:
+    """A page table in its own scrolling frame; rows of one first key form a group.
+
+    `main` are first keys whose rows stand out.
+    """
+    if item.frame.empty:
+        return absent(item.caption)
+    heads = _head(item)
+    body = []
+    for first, rows in groupby(
+        item.frame.to_dict("records"), key=lambda record: record[item.keys[0].key]
+    ):
+        rows = list(rows)
+        mark = ' class="main"' if first in main and len(set(item.frame[item.keys[0].key])) > 1 else ""
+        body.append(f"<tbody{mark}>{''.join(_row(item, r, i, len(rows)) for i, r in enumerate(rows))}</tbody>")
+    caption = f"<caption>{text(item.caption)}. {note}<span class=data>{_origin(item)}</span></caption>"
+    return scroller(
+        f'<table id="t-{item.name}">{caption}<thead>{heads}</thead>{"".join(body)}</table>',
+        item.caption,
+    )
+
+
+def _origin(item: Table) -> str:
+    return f"{files([csv_name(item)])}, from {files(item.sources)}"
+
+
+def _head(item: Table) -> str:
+    columns = item.columns
+    if not any(c.group for c in columns):
+        cells = "".join(f'<th scope="col">{text(c.header)}</th>' for c in (*item.keys, *columns))
+        return f"<tr>{cells}</tr>"
+    top = "".join(f'<th scope="col" rowspan="2">{text(k.header)}</th>' for k in item.keys)
+    for group, some in groupby(columns, key=lambda c: c.group):
+        some = list(some)
+        if group:
+            top += f'<th scope="colgroup" colspan="{len(some)}" class="group">{text(group)}</th>'
+        else:
+            top += "".join(f'<th scope="col" rowspan="2">{text(c.header)}</th>' for c in some)
+    low = "".join(f'<th scope="col">{text(c.header)}</th>' for c in columns if c.group)
+    return f"<tr>{top}</tr><tr>{low}</tr>"
+
+
+def _row(item: Table, record: dict[str, Any], index: int, count: int) -> str:
+    cells = []
+    for place, key in enumerate(item.keys):
+        if place == 0 and count > 1 and len(item.keys) > 1:
+            if index == 0:
+                label = key_label(key, record[key.key])
+                cells.append(f'<th scope="rowgroup" rowspan="{count}">{label}</th>')
+            continue
+        cells.append(f'<th scope="row">{key_label(key, record[key.key])}</th>')
+    row = [record[k.key] for k in item.keys]
+    for column in item.columns:
+        value = show(record[column.key], column.form)
+        spread = show_spread(record.get(f"{column.key}_sd"), column.form)
+        extra = f' <span class="sd">{text(spread)}</span>' if spread else ""
+        cells.append(f'<td id="{cell_id(item.name, row, column.key)}">{text(value)}{extra}</td>')
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def key_label(key: Column, value: Any) -> str:
+    """A row's key as the page says it."""
+    if key.key == "arm":
+        return text(ARM_NAMES.get(value, value))
+    if key.key == "stage":
+        return text(stage_name(value))
+    if key.key in ("layer", "type") and value == "all":
+        return "all"
+    return text(value)
+
+
+def absent(what: str) -> str:
+    """A notice in place of something the run has not produced yet."""
+    return f'<p class="absent">Not available yet: {text(what[:1].lower() + what[1:])}.</p>'
+
+
+def scroller(inner: str, label: str) -> str:
+    """A region that scrolls sideways on its own and can be reached by keyboard."""
+    return f'<div class="scroll" role="region" aria-label="{text(label)}" tabindex="0">{inner}</div>'
+
+
+def details(summary: str, inner: str) -> str:
+    """A fold."""
+    return f"<details><summary>{text(summary)}</summary>{inner}</details>"
+
+
+def legend(keys: Sequence[Key]) -> str:
+    """Legend entries with the line, the marker or the band of each."""
+    return f'<ul class="legend">{"".join(_entry(key) for key in keys)}</ul>' if keys else ""
+
+
+def _entry(key: Key) -> str:
+    colour = f"var(--{key.colour})"
+    if key.style == "band":
+        mark = f'<rect x="2" y="2" width="32" height="10" fill="{colour}" opacity=".75"/>'
+    else:
+        dash = DASHES[key.style] if isinstance(key.style, str) else "2 2.4"
+        mark = f'<path d="M2 7H34" stroke-width="2" stroke-dasharray="{dash}"/>'
+        mark += f'<g fill="{colour}" stroke-dasharray="none">{MARKERS[key.marker]}</g>'
+    swatch = f'<svg viewBox="0 0 36 14" width="36" height="14" aria-hidden="true" stroke="{colour}" fill="none">{mark}</svg>'
+    return f"<li>{swatch}{text(key.label)}</li>"
+
+
+def figure(
+    plot: Plot, number: int, caption: str, data: str, wide: bool = False, above: str = ""
+) -> str:
+    """A figure: legend, panels in a grid, and a caption that says how to read it.
+
+    `wide` panels keep their width and scroll where the page is narrower.
+    """
+    panels = [f'<div class="panel">{svg}</div>' for svg in panel_svgs(plot)]
+    grid = f'<div class="panels cols{plot.columns}">{"".join(panels)}</div>'
+    if wide:
+        grid = scroller(f'<div class="wide">{grid}</div>', f"Figure {number}")
+    links = f"{data} · {files([f'figures/{plot.name}.svg', f'figures/{plot.name}.png'])}"
+    return (
+        f'<figure id="f-{plot.name}">{above}{legend(plot.legend)}{grid}<figcaption>'
+        f'<b>Figure {number}.</b> {caption} <span class="data">Data: {links}</span>'
+        "</figcaption></figure>"
+    )
+
+
+def pairs(rows: Sequence[tuple[str, str, str]], name: str, file: str, caption: str) -> str:
+    """A listing of (key, text) with addresses, for the config and the manifest."""
+    body = "".join(
+        f'<tr><th scope="row">{text(shown)}</th><td id="{cell_id(name, (key,), "value")}">'
+        f"{text(value)}</td></tr>"
+        for key, shown, value in rows
+    )
+    head = f'<caption>{text(caption)} <span class="data">{files([file])}</span></caption>'
+    return scroller(f'<table class="pairs">{head}<tbody>{body}</tbody></table>', caption)

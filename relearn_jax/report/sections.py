@@ -1,0 +1,264 @@
+"""The sections of the page about results, in reading order: each is its HTML, from the findings."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from relearn_jax.report import figures, html
+from relearn_jax.report.claims import FAILS, HOLDS, OPEN, PART, claims
+from relearn_jax.report.draw import Plot, panel_svgs
+from relearn_jax.report.findings import Findings, map_seed, maps, points
+from relearn_jax.report.html import details, figure, files, prose, table
+from relearn_jax.report.layer_tables import EVERY
+from relearn_jax.report.reading import Run, last_stage, main_arm, stage_name
+from relearn_jax.report.tables import cite
+from relearn_jax.report.task_tables import ARM_NAMES, target_type, types
+from relearn_jax.report.verdict import complete, verdict
+
+SIGNS = {HOLDS: "✓", PART: "◐", FAILS: "✗", OPEN: "?"}
+Drawn = tuple[str, tuple[Plot, ...]]
+"""A section's HTML and the plots in it, which are written to `figures/` as well."""
+
+
+def answer(run: Run, found: Findings) -> Drawn:
+    """The verdict, paragraph by paragraph."""
+    rows = [
+        f"<dt>{html.text(head)}</dt><dd>{prose(text)} "
+        f'<span class="data">{html.sources(text)}</span></dd>'
+        for head, text in verdict(run, found)
+    ]
+    intro = (
+        "<p>Every number is a link to the table cell it comes from; the file behind the cell is "
+        "named after each paragraph.</p>"
+    )
+    return intro + f'<dl class="facts">{"".join(rows)}</dl>', ()
+
+
+def performance(run: Run, found: Findings) -> Drawn:
+    """F1 over the stages, by arm."""
+    kinds = types(run)
+    lead = tuple(dict.fromkeys(("all", target_type(run))))
+    rest = tuple(k for k in kinds if k not in lead)
+    plots = [figures.task(run, lead, "task", (440, 290))]
+    seeds = len(run.seeds)
+    spread = (
+        f"thick lines are means over {seeds} seeds, thin lines the single seeds"
+        if seeds > 1
+        else "one seed, so no spread"
+    )
+    data = f'{files(["tables/scores.csv"])}, <a href="#t-task">table</a>'
+    body = figure(
+        plots[0],
+        1,
+        f"F1 on held-out text after pruning and after each epoch of retraining: {spread}; the "
+        "dashed level is the base model before pruning, vertical rules end a round.",
+        data,
+    )
+    if rest:
+        plots.append(figures.task(run, rest, "task_types", (340, 240)))
+        body += figure(
+            plots[1], 2, "The same for the other entity types, none of which was aimed at.", data
+        )
+    body += table(found.tables["task"], note=_spread_note(run))
+    more = table(found.tables["task_subword"]) + table(found.tables["detail"])
+    return body + details("Scored on sub-words; precision, recall and accuracy", more), tuple(plots)
+
+
+def _spread_note(run: Run) -> str:
+    return f"Mean ± standard deviation over {len(run.seeds)} seeds. " if len(run.seeds) > 1 else ""
+
+
+def recovery(run: Run, found: Findings) -> Drawn:
+    """Share of the loss regained."""
+    text = (
+        "<p>The share regained is (F1 now − F1 when pruned) / (F1 of the base model − F1 when "
+        "pruned). It is above 100 % where a model ends above its base, and means little where "
+        "hardly any F1 was lost.</p>"
+    )
+    return text + table(found.tables["recovery"], note=_spread_note(run)), ()
+
+
+def heat(run: Run, found: Findings) -> Drawn:
+    """Saliency of every neuron at every stage."""
+    stages = maps(run, found, "saliency")
+    if not stages:
+        return html.absent("saliency of every neuron (tables/concepts.parquet)"), ()
+    arm, seed = main_arm(run), map_seed(run, found)
+    cut = next((s.pruned for p, s in found.neurons.items() if p[:2] == (seed, arm)), None)
+    ranks = figures.heat_maps(run, stages, cut, "heat_rank")
+    free_maps = maps(run, found, "standardized")
+    free = figures.heat_maps(run, free_maps, cut, "heat_standardized")
+    top = float(np.nanquantile(list(free_maps.values()), 0.995))
+    who = f"{ARM_NAMES[arm]} arm, seed {seed} (one seed, since every seed prunes its own neurons)"
+    data = files(["tables/concepts.parquet"])
+    word = figures.row_word(run)
+    body = figure(
+        ranks,
+        3,
+        f"Each pixel is a neuron ({word} by channel): bright ones stand for {html.text(run.target)}"
+        f" more than most, dark ones less; {who}.",
+        data,
+        wide=True,
+        above=_scale(1.0, "saliency by rank: last to first"),
+    )
+    fold = figure(
+        free,
+        4,
+        f"The same neurons on the scale-free measure, in standard deviations; {who}.",
+        data,
+        wide=True,
+        above=_scale(top, "standardized mean difference"),
+    )
+    return body + details("The same maps on the scale-free measure", fold), (ranks, free)
+
+
+def _scale(top: float, label: str) -> str:
+    return f'<div class="scale panel">{panel_svgs(figures.colour_bar(top, label))[0]}</div>'
+
+
+def redistribution(run: Run, found: Findings) -> Drawn:
+    """Saliency by layer, pruned and unpruned apart, and what ranks alone would do."""
+    tables, arm = found.tables, main_arm(run)
+    if tables["layers_rank"].frame.empty:
+        return html.absent("saliency by layer (tables/layers.parquet)"), ()
+    both = (tables["layers_rank"], tables["layers_standardized"])
+    labels = ("saliency by rank", "scale-free saliency")
+    plot = figures.by_layer(run, both, labels, arm, "layers")
+    data = (
+        f'{files(["tables/layers.csv"])}, <a href="#t-layers_rank">by rank</a>, '
+        '<a href="#t-layers_standardized">scale-free</a>'
+    )
+    body = figure(
+        plot,
+        5,
+        f"Mean saliency for {html.text(run.target)} by {figures.row_word(run)} in the "
+        f"{ARM_NAMES[arm]} arm, above by rank and below free of scale; base values are those of "
+        "the same neurons before pruning, bars the 95 % interval over neurons.",
+        data,
+    )
+    body += _rank_note(run, found)
+    change = figures.change_by_arm(run, both, labels, "change")
+    body += figure(
+        change,
+        6,
+        "Last stage minus base for every arm: where a control moves like the concept arm, the "
+        "change says nothing about the concept's own neurons.",
+        data,
+    )
+    body += table(tables["redistribution"], (arm,), _spread_note(run))
+    body += table(tables["centres"], (arm,), _spread_note(run))
+    more = table(both[0], (arm,), _spread_note(run)) + table(both[1], (arm,), _spread_note(run))
+    return body + details("Saliency by layer, all arms and stages", more), (plot, change)
+
+
+def _rank_note(run: Run, found: Findings) -> str:
+    arm, ranks = main_arm(run), found.tables["layers_rank"]
+    last = last_stage(run, arm, "layers")
+    text = (
+        "<p>Saliency by rank is a place in a queue, so it sums to the same total whatever happens: "
+        "when pruned neurons lose their scale and go to the end, all others move up, whether or "
+        "not they learned anything. The dotted line shows how far they would move if they kept "
+        "their order. The scale-free measure (difference of the means in standard deviations) "
+        "is computed from one neuron at a time and cannot be moved by others; what it leaves out "
+        "is how strongly a neuron speaks to the next layer. Trust what both show.</p>"
+    )
+    needed = ("base_unpruned", f"{last}_unpruned")
+    if figures.row_word(run) == "state" and complete(ranks, (arm, 0), needed):
+        text += "<p>" + prose(
+            (
+                "A telling case is state 0, the embedding, which is never pruned and hardly "
+                "trained: its mean goes from ",
+                *(cite(ranks, (arm, 0), needed[0]), " to ", cite(ranks, (arm, 0), needed[1])),
+                " by rank, and from ",
+                cite(found.tables["layers_standardized"], (arm, 0), needed[0]),
+                " to ",
+                cite(found.tables["layers_standardized"], (arm, 0), needed[1]),
+                " free of scale.",
+            )
+        )
+        text += "</p>"
+    return f"<aside><h3>What ranks do on their own</h3>{text}</aside>"
+
+
+def similarity(run: Run, found: Findings) -> Drawn:
+    """How alike the top tokens are to those of the base model, beside the null."""
+    item = found.tables["similarity"]
+    if item.frame.empty:
+        return html.absent("similarity by layer (tables/layers.parquet)"), ()
+    arm = main_arm(run)
+    arms = (arm, "random") if arm != "random" and "random" in run.arms else (arm,)
+    plot = figures.similarity(run, item, arms)
+    data = f'{files(item.sources)}, <a href="#t-similarity">table</a>'
+    body = figure(
+        plot,
+        7,
+        "Cosine between the mean word vectors of a neuron's top tokens before pruning and after "
+        "retraining; the band is what pairs of unrelated neurons of the same layer give, so only "
+        "what lies above it is memory.",
+        data,
+    )
+    tokens = tuple(found.tables[name] for name in ("token_jaccard", "target_share"))
+    target = html.text(run.target)
+    labels = ("overlap with base", f"share of {run.target} words")
+    second = figures.by_layer(run, tokens, labels, arm, "tokens")
+    body += figure(
+        second,
+        8,
+        f"Above: overlap of the top tokens with those of the base model (1: the same words). "
+        f"Below: share of top tokens that occur as {target} in the probed text.",
+        f'{files(["tables/layers.csv"])}, <a href="#t-token_jaccard">overlap</a>, '
+        '<a href="#t-target_share">share</a>',
+    )
+    body += table(item, (arm,), _spread_note(run))
+    more = "".join(table(t, (arm,)) for t in (*tokens, found.tables["null_neurons"]))
+    return body + details("Token overlap, target words and null neurons", more), (plot, second)
+
+
+def relation(run: Run, found: Findings) -> Drawn:
+    """Saliency against similarity."""
+    item, clouds = found.tables["relation"], points(run, found)
+    if not clouds or item.frame.empty:
+        return html.absent("saliency against similarity (tables/neurons.parquet)"), ()
+    arm = main_arm(run)
+    plot = figures.density(run, clouds)
+    stage = stage_name(last_stage(run, arm, "neurons"))
+    body = figure(
+        plot,
+        9,
+        f"Neurons of the {ARM_NAMES[arm]} arm after {stage}, all seeds: the darker, the more "
+        "neurons have this similarity (across) and this saliency (up); neurons whose top tokens "
+        "did not change are left out.",
+        f'{files(item.sources)}, <a href="#t-relation">table</a>',
+    )
+    place = (arm, EVERY)
+    text = (
+        "Over all neurons the correlation is ",
+        *(cite(item, place, "all"), ", among the unpruned ", cite(item, place, "unpruned")),
+        *(" and among the pruned ", cite(item, place, "pruned"), ". A pooled correlation mixes "),
+        "groups and layers that differ in both measures; within a layer it can have another sign.",
+    )
+    body += f"<p>{prose(text)}</p>" + table(item, (arm,), _spread_note(run))
+    return body, (plot,)
+
+
+def judged(run: Run, found: Findings) -> Drawn:
+    """The paper's claims."""
+    items = []
+    for claim in claims(run, found):
+        source = html.sources(claim.text)
+        items.append(
+            f'<li><div class="status"><span aria-hidden="true">{SIGNS[claim.status]}</span>'
+            f"{claim.status}</div><div><h3>{html.text(claim.title)}</h3>"
+            f'<p>{prose(claim.text)} <span class="data">{source}</span></p>'
+            f'<p class="rule-text">{html.text(claim.rule)}</p></div></li>'
+        )
+    limits = (
+        "<p>The paper names limits of its own, and they hold here too: one task, one ranking "
+        "method at a time, and the model named above; the relation of saliency to similarity "
+        "stays open.</p>"
+    )
+    intro = (
+        "<p>Lo, Barez and Cohen (2024) make these claims. Each is judged by a rule fixed before "
+        "the run, printed under it.</p>"
+    )
+    return intro + f'<ul class="claims">{"".join(items)}</ul>' + limits, ()

@@ -1,0 +1,187 @@
+"""The sections about how the run was made: what was done, data, settings, versions, times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from relearn_jax.report import html
+from relearn_jax.report.reading import Run, main_arm, stage_name
+from relearn_jax.report.task_tables import ARM_NAMES
+from relearn_jax.report.verdict import fact
+
+GENERATED = '<span class="badge">GENERATED</span>'
+ARMS = {
+    "concept": "the neurons that rank first for {target}",
+    "random": "as many neurons drawn at random",
+    "layer_matched": "as many random neurons, the same number from each layer",
+    "bottom": "as many neurons from the end of the ranking",
+}
+TARGETS = {
+    "ln_gain": "the LayerNorm gain of the neuron is set to 0; its constant offset stays",
+    "ln_gain_bias": "the LayerNorm gain and bias of the neuron are set to 0",
+    "state_mask": "the neuron is multiplied by 0 in every forward pass",
+    "mlp_unit": "the unit's incoming and outgoing weights are set to 0",
+}
+RETRAIN = {
+    "full": "on the full training text, which holds the concept",
+    "without_concept": "on the training sentences without the concept",
+    "other": "on other text (retrain.source)",
+}
+
+
+def what(run: Run) -> tuple[str, tuple]:
+    """What was done, in plain words."""
+    manifest, config = run.manifest, run.config
+    model, target = manifest.get("model") or {}, html.text(run.target)
+    prune, retrain = config.get("prune") or {}, config.get("retrain") or {}
+    number = {k: html.prose((fact(run, k),)) for k in ("retrain.rounds", "retrain.epochs")}
+    sizes = {k: html.prose((fact(run, f"prune.{k}", "manifest"),)) for k in ("pruned", "of")}
+    arms = "; ".join(
+        f"<b>{ARM_NAMES[a]}</b>, {ARMS[a].format(target=target)}" for a in run.arms
+    )
+    steps = (
+        f"A pretrained model ({html.text(model.get('source', 'not named'))}) was fine-tuned to "
+        "mark entities in text: the <b>base</b> model.",
+        f"Its neurons were ranked by how far their mean over words of {target} lies from their "
+        f"mean over other words ({html.text(prune.get('ranking', 'probeless'))} ranking).",
+        f"{sizes['pruned']} of {sizes['of']} neurons were pruned: "
+        f"{TARGETS.get(prune.get('target'), html.text(prune.get('target')))}.",
+        f"The model was retrained {RETRAIN.get(retrain.get('data'), '')}, in "
+        f"{number['retrain.rounds']} rounds of {number['retrain.epochs']} epochs, each with a "
+        "fresh optimizer"
+        + (
+            "; pruned entries were free to grow back."
+            if prune.get("regrowth", "free") == "free"
+            else "; pruned entries were held at 0."
+        ),
+        "At every stage the task was scored on held-out text, and every neuron's saliency and top "
+        "tokens were written down.",
+        f"The same was done for each arm: {arms}.",
+    )
+    items = "".join(f"<li>{step}</li>" for step in steps)
+    return f'<ol class="prose">{items}</ol>{_data(run)}', ()
+
+
+def _data(run: Run) -> str:
+    data = run.manifest.get("data") or {}
+    heads = ("used for", "text", "sentences", "words", "word types", "SHA-256")
+    rows = []
+    for role, facts in data.items():
+        mark = f" {GENERATED}" if facts.get("generated") else ""
+        note = f"<br><small>{html.text(facts['note'])}</small>" if facts.get("note") else ""
+        cells = [f"{html.text(facts.get('source', ''))}{mark}{note}"]
+        cells += [_number(facts.get(k)) for k in ("sentences", "words", "types")]
+        digest = str(facts.get("sha256", ""))
+        cells.append(f'<code title="{html.text(digest)}">{html.text(digest[:16])}…</code>')
+        inner = "".join(f"<td>{cell}</td>" for cell in cells)
+        rows.append(f'<tr><th scope="row">{html.text(role)}</th>{inner}</tr>')
+    head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+    caption = f'<caption>Text <span class="data">{html.files(["manifest.json"])}</span></caption>'
+    made = (
+        "<p>Text marked GENERATED was written by a seeded program, not by people: it shows that "
+        "the machinery works, and says little about language.</p>"
+        if any(f.get("generated") for f in data.values())
+        else ""
+    )
+    return made + html.scroller(
+        f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>",
+        "Text",
+    )
+
+
+def _number(value: Any) -> str:
+    return html.show(value, "int")
+
+
+def settings(run: Run) -> tuple[str, tuple]:
+    """Everything needed to repeat the run."""
+    manifest = run.manifest
+    wall = manifest.get("wall_s") or {}
+    times = [(f"wall_s.{k}", stage_name(str(k)), f"{v:.1f} s") for k, v in wall.items()]
+    total = sum(v for v in wall.values())
+    times.append(("wall_s", "all", f"{total:.1f} s"))
+    if manifest.get("compile_s") is not None:
+        times.append(("compile_s", "of it compiling", f"{manifest['compile_s']:.1f} s"))
+    about = {k: v for k, v in manifest.items() if k not in ("wall_s", "compile_s", "data")}
+    rest = [(k, k, shown) for k, shown in flatten(about)]
+    config = [(k, k, shown) for k, shown in flatten(run.config)]
+    body = html.pairs(times, "manifest", "manifest.json", "Wall time")
+    body += html.pairs(rest, "manifest", "manifest.json", "Model, neurons, versions, devices")
+    digests = [
+        (f"data.{role}.sha256", f"{role} text, SHA-256", str(facts.get("sha256", "")))
+        for role, facts in (manifest.get("data") or {}).items()
+    ]
+    body += html.pairs(digests, "manifest", "manifest.json", "Data hashes")
+    fold = html.details(
+        "All settings", html.pairs(config, "config", "config.yaml", "Resolved config")
+    )
+    return body + fold, ()
+
+
+def flatten(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, text) for every leaf; lists on one line, settings that are not set say so."""
+    for key, part in value.items():
+        name = f"{at}{key}"
+        if isinstance(part, Mapping) and part:
+            yield from flatten(part, f"{name}.")
+        elif isinstance(part, list | tuple):
+            yield name, ", ".join(map(str, part)) or "–"
+        elif part is None or part == "" or part == {}:
+            yield name, "not set"
+        elif isinstance(part, bool):
+            yield name, "yes" if part else "no"
+        elif isinstance(part, int):
+            yield name, html.show(part, "int") if part > 9999 else str(part)
+        else:
+            yield name, str(part)
+
+
+def header(run: Run, title: str, sentence: str) -> str:
+    """The head of the page: name, title, the one-line verdict, and the facts at a glance."""
+    manifest = run.manifest
+    model, data = manifest.get("model") or {}, manifest.get("data") or {}
+    mark = f" {GENERATED}" if any(d.get("generated") for d in data.values()) else ""
+    train = data.get("train") or {}
+    parameters = model.get("parameters")
+    size = f", {parameters / 1e6:.1f} M parameters" if parameters else ""
+    facts = (
+        ("Model", f"{html.text(model.get('source', 'not named'))}{size}"),
+        ("Text", f"{html.text(train.get('source', 'not named'))}{mark}"),
+        ("Concept removed", html.text(run.target)),
+        ("Arms", ", ".join(ARM_NAMES[a] for a in run.arms)),
+        ("Seeds", ", ".join(map(str, run.seeds))),
+    )
+    items = "".join(f"<li><b>{name}</b><span>{value}</span></li>" for name, value in facts)
+    described = manifest.get("description")
+    about = f"<p>{html.text(described)}</p>" if described else ""
+    return (
+        f'<p class="kicker">relearn_jax · {html.text(manifest.get("name", run.folder.name))}</p>'
+        f'<h1>{html.text(title)}</h1><p class="lede">{sentence}</p>{about and ""}'
+        f'<ul class="meta">{items}</ul>{notice(run)}'
+    )
+
+
+def notice(run: Run) -> str:
+    """What an unfinished run lacks."""
+    if not run.missing and not run.absent and run.manifest.get("finished"):
+        return ""
+    items = [
+        f"seed {m.seed}, {ARM_NAMES[m.arm]}: {', '.join(map(stage_name, m.stages))}"
+        for m in run.missing
+    ]
+    items += [f"tables/{name}.parquet" for name in run.absent]
+    if not items:
+        items = ["the end of the run is not in manifest.json"]
+    listed = "".join(f"<li>{html.text(item)}</li>" for item in items)
+    return (
+        '<div class="notice" role="note"><p><b>This run is unfinished.</b> The report shows what '
+        f"is there. Missing:</p><ul>{listed}</ul></div>"
+    )
+
+
+def title(run: Run) -> str:
+    """The question that this run answers."""
+    if main_arm(run) != "concept":
+        return f"Pruned neurons ({ARM_NAMES[main_arm(run)]}): does the model recover?"
+    return f"{run.target} was pruned from the model. Does it come back?"

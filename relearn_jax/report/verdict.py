@@ -1,0 +1,230 @@
+"""The verdict in plain words; every number in it is a cell of a page table (`tables.cite`)."""
+
+from __future__ import annotations
+
+from relearn_jax.report.findings import Findings
+from relearn_jax.report.layer_tables import EVERY
+from relearn_jax.report.reading import Run, last_stage, main_arm, stage_name
+from relearn_jax.report.tables import Number, Sentence, cell_id, cite, show, value_of
+from relearn_jax.report.task_tables import ARM_NAMES, target_type, types
+
+SMALL = 0.02
+"""F1 losses below this are too small for a share of them to mean anything."""
+TIE = 0.01
+"""Differences of F1 (and of shares of F1) up to this are called none: the published runs differ by
+as much between repeats (protocol 8.2)."""
+
+
+def headline(run: Run, found: Findings) -> Sentence:
+    """The run in one sentence."""
+    arm, kind = main_arm(run), target_type(run)
+    last = last_stage(run, arm)
+    task, row = found.tables["task"], (kind, arm)
+    what = f"F1 on {kind}" if kind != "all" else "F1"
+    start = (f"{what} fell from ", cite(task, row, "base"))
+    if not complete(task, row, ("base", "pruned")):
+        return (f"{what} of the base model is ", cite(task, row, "base"), ".")
+    fall = (*start, " to ", cite(task, row, "pruned"), *_count(run))
+    if last == "pruned":
+        return (*fall, "; no retraining round has finished.")
+    back = (" and stood at ", cite(task, row, last), f" after {stage_name(last)}")
+    lost = value_of(task, row, "base") - value_of(task, row, "pruned")
+    share = found.tables["recovery"]
+    if lost < SMALL or not complete(share, row, (last,)):
+        return (*fall, *back, ".")
+    word = returned(value_of(share, row, last))
+    tail = (" (", cite(share, row, last), f" of the loss regained): {word}.")
+    return (*fall, *back, *tail)
+
+
+def _count(run: Run) -> Sentence:
+    prune = run.manifest.get("prune") or {}
+    if not {"pruned", "of"} <= set(prune):
+        return (" when the neurons were pruned",)
+    pruned, of = (fact(run, f"prune.{key}", "manifest") for key in ("pruned", "of"))
+    return (" when ", pruned, " of ", of, " neurons were pruned")
+
+
+def fact(run: Run, key: str, table: str = "config") -> Number:
+    """A number of the config or the manifest, linked to the page's listing of it."""
+    value = dict(run.config if table == "config" else run.manifest)
+    for part in key.split("."):
+        value = (value or {}).get(part)
+    file = "config.yaml" if table == "config" else "manifest.json"
+    return Number(show(value, "int"), cell_id(table, (key,), "value"), file)
+
+
+def returned(share: float) -> str:
+    """A regained share of the loss in words."""
+    if share >= 0.9:
+        return "it came back"
+    if share >= 0.5:
+        return "most of it came back"
+    return "some of it came back" if share >= 0.1 else "it did not come back"
+
+
+def complete(table, row, columns) -> bool:
+    """Whether all these cells hold numbers."""
+    return all(value_of(table, row, c) == value_of(table, row, c) for c in columns)
+
+
+def verdict(run: Run, found: Findings) -> tuple[tuple[str, Sentence], ...]:
+    """Paragraphs as (heading, sentence); those whose numbers are not there are left out."""
+    makers = (_damage, _specific, _return, _controls, _where, _scale_free, _tokens)
+    return tuple(item for maker in makers if (item := maker(run, found)) is not None)
+
+
+def _damage(run: Run, found: Findings):
+    arm, task = main_arm(run), found.tables["task"]
+    if not complete(task, ("all", arm), ("base", "pruned")):
+        return None
+    text = (
+        "Pruning took F1 over all entity types from ",
+        *(cite(task, ("all", arm), "base"), " to ", cite(task, ("all", arm), "pruned"), "."),
+    )
+    return "Damage", text
+
+
+def _specific(run: Run, found: Findings):
+    """Did the other entity types fall as well?"""
+    arm, task, target = main_arm(run), found.tables["task"], target_type(run)
+    others = [
+        k
+        for k in types(run)
+        if k not in ("all", target)
+        and complete(task, (k, arm), ("base", "pruned"))
+        and value_of(task, (k, arm), "base") > SMALL
+    ]
+    if target == "all" or not others or not complete(task, (target, arm), ("base", "pruned")):
+        return None
+    kept = {k: _kept(task, k, arm) for k in (target, *others)}
+    listed: list[str | Number] = []
+    for place, kind in enumerate(others):
+        lead = "" if place == 0 else " and " if place == len(others) - 1 else ", "
+        listed += [f"{lead}{kind} from ", cite(task, (kind, arm), "base"), " to "]
+        listed.append(cite(task, (kind, arm), "pruned"))
+    spared = [k for k in others if kept[k] > kept[target] + 0.25]
+    end = (
+        f". The damage is specific to {target} only as far as {', '.join(spared)} kept more."
+        if spared
+        else f". At the level of the task, the damage is not specific to {target}."
+    )
+    return f"Not only {target}" if not spared else "Other types", ("F1 went on ", *listed, end)
+
+
+def _kept(task, kind: str, arm: str) -> float:
+    return value_of(task, (kind, arm), "pruned") / value_of(task, (kind, arm), "base")
+
+
+def _return(run: Run, found: Findings):
+    arm, task, share = main_arm(run), found.tables["task"], found.tables["recovery"]
+    last, row = last_stage(run, arm), ("all", arm)
+    if last == "pruned" or not complete(task, row, ("base", "round1", last)):
+        return None
+    lost = value_of(share, row, "lost")
+    text = ["After round 1 (", fact(run, "retrain.epochs"), " epochs) F1 over all types was "]
+    for stage in dict.fromkeys(("round1", last)):
+        text.append(cite(task, row, stage) if stage == "round1" else f", after {stage_name(stage)} ")
+        text += [cite(task, row, stage)] if stage != "round1" else []
+        if lost >= SMALL and complete(share, row, (stage,)):
+            text += [" (", cite(share, row, stage), " of the loss regained)"]
+    if value_of(task, row, last) > value_of(task, row, "base") + TIE:
+        text.append(
+            ". It ends above the base model: retraining is also more training, "
+            "so a recovery beyond 100 % says that the base model was not fully trained"
+        )
+    return "Return", (*text, ".")
+
+
+def _controls(run: Run, found: Findings):
+    arm, task, share = main_arm(run), found.tables["task"], found.tables["recovery"]
+    last = last_stage(run, arm)
+    controls = [
+        a for a in run.arms if a != arm and complete(task, ("all", a), ("pruned", "round1", last))
+    ]
+    if not controls or last == "pruned":
+        return None
+    text: list[str | Number] = ["With the same number of other neurons pruned, F1 went to "]
+    for place, control in enumerate(controls):
+        row = ("all", control)
+        text += [" and to " if place else "", cite(task, row, "pruned")]
+        text += [f" ({ARM_NAMES[control]}) and back to ", cite(task, row, last)]
+        text.append("," if place < len(controls) - 1 else ". ")
+    both = [
+        value_of(share, ("all", a), last)
+        for a in (arm, *controls)
+        if value_of(share, ("all", a), "lost") >= SMALL
+    ]
+    if len(both) > 1 and min(both) >= 0.9:
+        text.append("All of them come back, so coming back is no property of the concept's neurons")
+    elif len(both) > 1 and max(both) - both[0] <= TIE:
+        text.append("No control comes back further than the concept's own neurons")
+    else:
+        text.append("The arms differ in how far they come back; see the recovery table")
+    return "Controls", (*text, ".")
+
+
+def _where(run: Run, found: Findings):
+    arm, table = main_arm(run), found.tables["layers_rank"]
+    last, row = last_stage(run, arm, "layers"), (arm, EVERY)
+    needed = ("base_unpruned", f"{last}_unpruned", "arithmetic_unpruned", f"{last}_pruned")
+    if last == "pruned" or not complete(table, row, needed):
+        return None
+    gap = value_of(table, row, needed[1]) - value_of(table, row, needed[2])
+    reading = (
+        "no more than the order of the ranks explains"
+        if gap <= SMALL
+        else "more than the order of the ranks explains"
+    )
+    return "Where it went", (
+        *("Unpruned neurons rose in saliency by rank from ", cite(table, row, needed[0])),
+        *(" to ", cite(table, row, needed[1]), "; rank arithmetic alone would put them at "),
+        *(cite(table, row, needed[2]), f", so this is {reading}. Pruned neurons went from "),
+        *(cite(table, row, "base_pruned"), " to ", cite(table, row, needed[3]), "."),
+    )
+
+
+def _scale_free(run: Run, found: Findings):
+    arm, table = main_arm(run), found.tables["layers_standardized"]
+    last, row = last_stage(run, arm, "layers"), (arm, EVERY)
+    needed = ("base_unpruned", f"{last}_unpruned", "base_pruned", f"{last}_pruned")
+    if last == "pruned" or not complete(table, row, needed):
+        return None
+    before, now = (value_of(table, row, c) for c in needed[:2])
+    change = now / before - 1
+    word = "rose" if change > 0.05 else "fell" if change < -0.05 else "stayed about the same"
+    pruned_now, pruned_before = (value_of(table, row, c) for c in (needed[3], needed[2]))
+    kept = pruned_now / pruned_before
+    tail = (
+        "so the pruned neurons still tell the concept apart, however small their scale"
+        if kept > 0.5
+        else "so the pruned neurons lost most of what told the concept apart"
+    )
+    return "Free of scale", (
+        *(f"On the measure that ranks cannot move, unpruned neurons {word}: ",),
+        *(cite(table, row, needed[0]), " to ", cite(table, row, needed[1]), "; pruned ones went "),
+        *("from ", cite(table, row, needed[2]), " to ", cite(table, row, needed[3]), f", {tail}."),
+    )
+
+
+def _tokens(run: Run, found: Findings):
+    arm, table = main_arm(run), found.tables["similarity"]
+    rows = [r for r in table.frame["layer"] if r not in (EVERY,)] if len(table.frame) else []
+    final = max(rows, default=None)
+    needed = ("last_unpruned", "low_unpruned", "high_unpruned")
+    if final is None or not complete(table, (arm, final), needed):
+        return None
+    value, low, high = (value_of(table, (arm, final), c) for c in needed)
+    word = (
+        "above what two unrelated neurons of that layer share"
+        if value > high
+        else "no more than two unrelated neurons of that layer share"
+        if value >= low
+        else "below what two unrelated neurons of that layer share"
+    )
+    place = (arm, final)
+    return "Tokens", (
+        "In the last layer, the top tokens of unpruned neurons resemble their old ones with ",
+        *(cite(table, place, needed[0]), f", {word} (null "),
+        *(cite(table, place, needed[1]), " to ", cite(table, place, needed[2]), ")."),
+    )

@@ -1,0 +1,116 @@
+"""Our models against torch's numbers, wherever those come from."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+
+from relearn_jax.config import Training
+from relearn_jax.data.batching import TokenBatch
+from relearn_jax.models import checkpoint, transformer, weights
+from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.sites import Tap, Taps, everything
+from relearn_jax.training import loop, optimizer
+from relearn_jax.training.step import Round, start, token_loss
+
+FAMILIES = ("bert", "distilbert", "gpt2")
+LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+
+
+def part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    return {k.removeprefix(name): v for k, v in arrays.items() if k.startswith(name)}
+
+
+def opened(folder: Path, config: dict, tensors: dict[str, np.ndarray]) -> checkpoint.Checkpoint:
+    """Write a checkpoint folder and open it as a user's would be."""
+    import json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return checkpoint.open_checkpoint(str(folder))
+
+
+def tagger(folder: Path, config: dict, arrays: dict[str, np.ndarray]):
+    """Model and parameters with the token-classification weights of a reference."""
+    ck = opened(folder, config, part(arrays, "weights/"))
+    model = checkpoint.describe(ck, "token-classification", LABELS)
+    params, fresh = checkpoint.load(ck, model, jax.random.key(0))
+    assert fresh == ()
+    return ck, model, weights.to_device(params)
+
+
+def inputs(arrays: dict[str, np.ndarray]) -> Inputs:
+    return Inputs(arrays["ids"], arrays["mask"])
+
+
+def check_forward(folder: Path, config: dict, arrays: dict[str, np.ndarray], atol: float) -> None:
+    """Logits and every hidden state, at real tokens."""
+    _, model, params = tagger(folder, config, arrays)
+    run = jax.jit(partial(transformer.apply, model, taps=Taps(states=Tap(everything))))
+    logits, taps = run(params, inputs(arrays))
+    real = arrays["mask"]
+    np.testing.assert_allclose(np.asarray(logits)[real], arrays["logits"][real], atol=atol)
+    assert taps.states.shape == arrays["states"].shape
+    states = np.asarray(taps.states)[:, real]
+    np.testing.assert_allclose(states, arrays["states"][:, real], atol=atol)
+
+
+def check_language(folder: Path, config: dict, arrays: dict[str, np.ndarray], atol: float) -> None:
+    """Logits of the language-model head."""
+    ck = opened(folder, config, part(arrays, "lm_weights/"))
+    model = checkpoint.describe(ck, "language-model")
+    params, _ = checkpoint.load(ck, model, jax.random.key(0))
+    logits, _ = jax.jit(partial(transformer.apply, model))(params, inputs(arrays))
+    real = arrays["mask"]
+    np.testing.assert_allclose(np.asarray(logits)[real], arrays["lm_logits"][real], atol=atol)
+
+
+def check_gradients(folder: Path, config: dict, arrays: dict[str, np.ndarray], atol: float) -> None:
+    """The gradient of the mean loss with respect to every tensor."""
+    _, model, params = tagger(folder, config, arrays)
+
+    def loss(p):
+        logits, _ = transformer.apply(model, p, inputs(arrays))
+        total, tokens = token_loss(logits, arrays["labels"])
+        return total / tokens
+
+    value, grads = jax.jit(jax.value_and_grad(loss))(params)
+    np.testing.assert_allclose(value, arrays["loss"][0], atol=atol)
+    same_tensors(weights.export(model, grads), part(arrays, "grads/"), atol)
+
+
+def check_step(folder: Path, config: dict, arrays: dict[str, np.ndarray], atol: float) -> None:
+    """Parameters after one clipped AdamW step with decay by name.
+
+    Where the true gradient is 0 (a key's bias shifts all scores alike, which softmax ignores), both
+    sides hold rounding noise and Adam's first step is the noise's sign; those entries must merely
+    move no further than the learning rate.
+    """
+    _, model, params = tagger(folder, config, arrays)
+    settings = Training(learning_rate=1e-4, weight_decay=0.01, clip_norm=1.0)
+    direction = optimizer.direction(settings)
+    step = loop.jitted(model, direction)
+    batch = TokenBatch(inputs(arrays), arrays["labels"], np.arange(3, dtype=np.int32))
+    round_ = Round(optimizer.schedule(settings, 10_000_000), jax.random.key(0))
+    state, _ = step(start(params, direction), batch, round_)
+    ours, theirs = weights.export(model, state.params), part(arrays, "after/")
+    before, grads = part(arrays, "weights/"), part(arrays, "grads/")
+    assert set(ours) == set(theirs)
+    for name in theirs:
+        noise = (grads[name] != 0) & (np.abs(grads[name]) < 1e-7)
+        assert not noise.any() or name.endswith("bias"), name
+        np.testing.assert_allclose(
+            ours[name][~noise], theirs[name][~noise], atol=atol, err_msg=name
+        )
+        assert (np.abs(ours[name] - before[name])[noise] <= 1.01e-4 * (1 + 0.01)).all(), name
+
+
+def same_tensors(ours: dict, theirs: dict, atol: float) -> None:
+    assert set(ours) == set(theirs)
+    for name in theirs:
+        np.testing.assert_allclose(ours[name], theirs[name], atol=atol, err_msg=name)

@@ -1,0 +1,55 @@
+"""Every family computes what torch `transformers` does (golden files; live in tests/oracles)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from parity import (
+    FAMILIES,
+    check_forward,
+    check_gradients,
+    check_language,
+    check_step,
+    part,
+    same_tensors,
+    tagger,
+)
+from safetensors.numpy import load_file
+
+from relearn_jax.models import weights
+
+GOLDEN = Path(__file__).parent / "golden"
+ATOL = 1e-5
+
+
+@pytest.fixture(params=FAMILIES)
+def golden(request, tmp_path):
+    config = json.loads((GOLDEN / f"{request.param}.json").read_text())
+    return tmp_path / "model", config, load_file(GOLDEN / f"{request.param}.safetensors")
+
+
+def test_logits_and_all_hidden_states(golden):
+    check_forward(*golden, ATOL)
+
+
+def test_language_model_logits(golden):
+    check_language(*golden, ATOL)
+
+
+def test_gradients(golden):
+    check_gradients(*golden, ATOL)
+
+
+def test_one_optimizer_step(golden):
+    check_step(*golden, ATOL)
+
+
+def test_export_after_load_is_the_identity(golden):
+    _, model, params = tagger(*golden)
+    ours, theirs = weights.export(model, params), part(golden[2], "weights/")
+    same_tensors(ours, theirs, 0.0)
+    assert all(ours[k].dtype == theirs[k].dtype for k in theirs)
+    assert all(np.array_equal(ours[k].view(np.int32), theirs[k].view(np.int32)) for k in theirs)
