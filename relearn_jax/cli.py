@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if rest and (options.command != "run" or not all(r.startswith("--") for r in rest)):
             raise UserError(f"not understood: {' '.join(rest)}; settings are --a.b=c, in one word")
-        _compilation_cache()
+        _environment()
         return _call(options, [r.removeprefix("--") for r in rest])
     except UserError as error:
         print(f"relearn: {error}", file=sys.stderr)
@@ -82,9 +82,12 @@ def _call(options: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
-def _compilation_cache() -> None:
+def _environment() -> None:
     """Keep compiled programs between runs, in the user's cache folder, unless told otherwise."""
     import jax
+
+    # transformers is used for tokenizers alone and would advise to install torch.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return

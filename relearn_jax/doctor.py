@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import jax
@@ -22,8 +21,8 @@ def report() -> int:
     for device in jax.devices():
         print(f"  {device.platform}: {device.device_kind} (process {device.process_index})")
     if jax.default_backend() == "cpu":
-        print(f"  no accelerator found; {os.cpu_count()} CPU cores. For one: pip install 'jax[cuda13]'"
-              " or 'jax[tpu]'")  # fmt: skip
+        print(f"  no accelerator found; {os.cpu_count()} CPU cores")
+        print("  for one: pip install 'jax[cuda13]' or 'jax[tpu]'")
     print("versions")
     for name, version in versions().items():
         print(f"  {name} {version}")
@@ -37,5 +36,5 @@ def report() -> int:
         print(f"  quickstart: {error}")
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     print(f"disk\n  {free:.1f} GiB free here; a MiniLM stage takes 0.09 GiB")
-    print(f"missing: {', '.join(missing)}" if missing else "nothing is missing", file=sys.stdout)
+    print(f"missing: {', '.join(missing)}" if missing else "nothing is missing")
     return 1 if missing else 0

@@ -15,6 +15,8 @@ import yaml
 from relearn_jax.config import Config
 from relearn_jax.errors import UserError
 
+KIND_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a config file and apply overrides.
@@ -91,8 +93,7 @@ def _scalar(kind: type, value: Any, where: str) -> Any:
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
         return str(value)  # a column number
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        name = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
-        raise UserError(f"{where} should be {name[kind.__name__]}, not {value!r}")
+        raise UserError(f"{where} should be {KIND_NAMES[kind]}, not {value!r}")
     return value
 
 

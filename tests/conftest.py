@@ -1,13 +1,23 @@
-"""Fixtures of all tests."""
+"""Fixtures of all tests, on eight simulated devices."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
+
+# Tests compile hundreds of tiny programs and run each for a moment.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1"
+    " --xla_llvm_disable_expensive_passes=true"
+)
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
+sys.path.append(str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +27,11 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip("no shared folder beside the repository")
     return path
+
+
+@pytest.fixture(scope="session")
+def tagger(tmp_path_factory):
+    """A tiny tagger: model, params, tokenizer, folder."""
+    import tiny
+
+    return tiny.make(tmp_path_factory.mktemp("tagger"))

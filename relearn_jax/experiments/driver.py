@@ -1,4 +1,4 @@
-"""From a config file to a finished run directory: settings shown, progress drawn, report written."""
+"""From a config to a finished run directory: settings shown, progress drawn, report written."""
 
 from __future__ import annotations
 

@@ -89,9 +89,7 @@ def neuron_statistics(prepared: Prepared, params: PyTree, sites: Sites) -> dict[
     ids, scores = tokens.top_tokens(types.score, types.count, config.tracking)
     host = jax.tree.map(np.asarray, moments)
     if config.prune.ranking == "linear_probe":
-        weights = probe.train(
-            model, params, lambda: concept_batches(prepared), labels, site, sites
-        )
+        weights = probe.train(model, params, lambda: concept_batches(prepared), labels, site, sites)
         ranked = np.stack([probe_scores(weights, y, prepared.shape) for y in range(labels)])
     else:
         ranked = ranking.scores_all(host, config.prune.ranking, config.prune.contrast)
@@ -111,7 +109,7 @@ def probe_scores(weights: np.ndarray, label: int, shape: tuple[int, int]) -> np.
 def word_vectors(prepared: Prepared, params: PyTree) -> np.ndarray:
     """Vectors of the word types, [V, E]: the base model's input embeddings, or a file's."""
     if prepared.config.tracking.vectors != "model":
-        return similarity.vectors_from_file(prepared.config.tracking.vectors, prepared.concepts.types)
+        return similarity.vectors_from_file(prepared.vectors, prepared.concepts.types)
     table = np.asarray(params["embed"]["word"]["embedding"])
     return similarity.vectors_from_embeddings(table, prepared.pieces)
 

@@ -32,7 +32,8 @@ def summary(prepared: Prepared) -> str:
     return "\n".join(
         [
             f"  memory       training step {(state + temporary) / GIB:.2f} GiB (parameters and "
-            f"moments {state / GIB:.2f}, batch {settings.batch_size} x {length} {temporary / GIB:.2f})",
+            f"moments {state / GIB:.2f}, batch {settings.batch_size} x {length} "
+            f"{temporary / GIB:.2f})",
             f"               statistics {types / GIB:.2f} GiB for the word types",
             f"  disk         {kept / GIB:.2f} GiB of kept weights",
         ]
@@ -43,9 +44,7 @@ def step_bytes(prepared: Prepared, batch_size: int, length: int) -> tuple[int, i
     """Bytes of the donated state, and XLA's temporaries of one step on the default device."""
     direction = optimizer.direction(prepared.config.training)
     key = jax.random.key(0)
-    state = jax.eval_shape(
-        lambda k: start(transformer.init(prepared.model, k), direction), key
-    )
+    state = jax.eval_shape(lambda k: start(transformer.init(prepared.model, k), direction), key)
 
     def array(shape: tuple[int, ...], dtype: type) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype)

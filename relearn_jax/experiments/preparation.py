@@ -54,6 +54,8 @@ class Prepared:
     """Index of the removed concept among the concept labels."""
     shape: tuple[int, int]
     """Rows and channels of the tracked neurons."""
+    vectors: Path
+    """File of word vectors, if any."""
     requested: int
     """Neurons to prune."""
     parameters: int
@@ -112,6 +114,7 @@ def prepare(config: Config, base: Path) -> Prepared:
         pieces=tuple(i[w >= 0] for i, w in zip(types.ids, types.word, strict=True)),
         target=data.names.index(config.concepts.target),
         shape=shape,
+        vectors=_vectors(config, base),
         requested=masks.select(np.zeros(shape), config.prune, config.concepts.site).requested,
         parameters=sum(math.prod(size) for size in weights.shapes(model).values()),
     )
@@ -123,6 +126,13 @@ def _source(source: str, base: Path) -> str:
     return str(beside) if source and beside.is_dir() else source
 
 
+def _vectors(config: Config, base: Path) -> Path:
+    path = base / config.tracking.vectors
+    if config.tracking.vectors != "model" and not path.is_file():
+        raise UserError(f"tracking.vectors: no file {path}")
+    return path
+
+
 def _retrain_text(config: Config, base: Path, train: Text, text: Any) -> Text:
     if config.retrain.data == "full":
         return train
@@ -132,9 +142,7 @@ def _retrain_text(config: Config, base: Path, train: Text, text: Any) -> Text:
         return other
     target = config.concepts.target
     kept = [
-        i
-        for i, tags in enumerate(train.corpus.tags)
-        if not any(tag[2:] == target for tag in tags)
+        i for i, tags in enumerate(train.corpus.tags) if not any(tag[2:] == target for tag in tags)
     ]
     if not kept or len(kept) == len(train.corpus.tags):
         which = "every sentence" if not kept else "no sentence"
@@ -196,7 +204,8 @@ def summary(prepared: Prepared) -> str:
     base = steps(prepared.train, config.training.batch_size)
     again = loading.retraining(config)
     round_steps = steps(prepared.retrain, again.batch_size) * again.epochs
-    per_seed = base * config.training.epochs + len(config.arms) * config.retrain.rounds * round_steps
+    per_arm = config.retrain.rounds * round_steps
+    per_seed = base * config.training.epochs + len(config.arms) * per_arm
     data = prepared.concepts
     words = sum(len(k) for k in data.kind)
     target = int(sum(m[:, prepared.target].sum() for m in prepared.concepts.member))
@@ -214,7 +223,7 @@ def summary(prepared: Prepared) -> str:
         f"{prepared.requested} ({config.prune.target}, {config.prune.ranking})",
         f"  training     {config.training.epochs} epochs, {base * config.training.epochs} steps; "
         f"then per arm {config.retrain.rounds} rounds x {again.epochs} epochs, "
-        f"{config.retrain.rounds * round_steps} steps",
+        f"{per_arm} steps",
         f"  in all       {len(config.seeds)} seeds x {len(config.arms)} arms "
         f"({', '.join(config.arms)}), {len(config.seeds) * per_seed} steps",
     ]  # fmt: skip

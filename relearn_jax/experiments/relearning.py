@@ -129,19 +129,22 @@ def _relearn(context: Context, base: Stage, mask: NeuronMask, arm: str) -> None:
     config, keep_array = p.config, np.asarray(mask.keep)
     name = stage_name(base.seed, arm, "pruned")
     key = runs.key_of(
-        base.key, loading.plain(config.prune), config.concepts.site, np.packbits(keep_array).tolist()
-    )
+        base.key, loading.plain(config.prune), config.concepts.site,
+        np.packbits(keep_array).tolist(),
+    )  # fmt: skip
 
     def pruned() -> PyTree:
         return prune(p, base.params(), mask)[0]
 
     if runs.finished(out, name, key) is None:
         params, sites, _ = prune(p, base.params(), mask)
+        began = time.perf_counter()
         scores = measure.task_scores(p, params, sites)
-        runs.save_stage(
-            out, name, key, {"scores": [{"epoch": 0, "records": scores}]},
-            {"mask": {"keep": keep_array}},
-        )  # fmt: skip
+        wall = round(time.perf_counter() - began, 2)
+        record = {
+            "scores": [{"epoch": 0, "records": scores}], "wall_s": wall, "evaluation_s": wall,
+        }  # fmt: skip
+        runs.save_stage(out, name, key, record, {"mask": {"keep": keep_array}})
     stage = Stage(base.seed, arm, name, key, pruned, mask)
     _track(context, stage, base)
 
@@ -192,7 +195,7 @@ def _train(
     per_epoch = steps(text, settings.batch_size)
     done_before = (number - 1) * settings.epochs if number else 0
     place = name.replace("-", ", ")
-    latest = ""
+    latest, evaluating = "", 0.0
 
     def batches(epoch: int) -> Any:
         for batch in train_batches(text, p.config, settings, seed, epoch):
@@ -200,8 +203,10 @@ def _train(
             watch.tick(1, place + latest)
 
     def after_epoch(epoch: int, params: PyTree) -> None:
-        nonlocal latest
+        nonlocal latest, evaluating
+        asked = time.perf_counter()
         scores = measure.task_scores(p, params, sites)
+        evaluating += time.perf_counter() - asked
         records.append({"epoch": done_before + epoch, "records": scores})
         latest = f", F1 {scores[0]['f1']:.3f}"
         watch.log({"stage": name, "event": "evaluation", "epoch": epoch, "f1": scores[0]["f1"]})
@@ -225,9 +230,8 @@ def _train(
     )
     wall = time.perf_counter() - began
     host = {path: np.asarray(leaf) for path, leaf in weights.flatten(params).items()}
-    runs.save_stage(
-        context.out, name, key, {"scores": records, "wall_s": round(wall, 2)}, {"params": host}
-    )
+    times = {"wall_s": round(wall, 2), "evaluation_s": round(evaluating, 2)}
+    runs.save_stage(context.out, name, key, {"scores": records, **times}, {"params": host})
     return params
 
 

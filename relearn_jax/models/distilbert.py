@@ -53,7 +53,10 @@ TABLE = (
     ),
     *(
         Row(f"transformer.layer.{{l}}.{theirs}.{w}", f"blocks/{ours}/{leaf}")
-        for theirs, ours in (("sa_layer_norm", "attention_norm"), ("output_layer_norm", "output_norm"))
+        for theirs, ours in (
+            ("sa_layer_norm", "attention_norm"),
+            ("output_layer_norm", "output_norm"),
+        )
         for w, leaf in (("weight", "scale"), ("bias", "bias"))
     ),
     Row("classifier.weight", "head/classifier/kernel", "transpose", prefixed=False),

@@ -44,7 +44,7 @@ def _vectors(model: Model, params: PyTree, batch: WordBatch, sites: Sites, site:
 
 
 @partial(jax.jit, static_argnames=("model", "site"), donate_argnames="probe")
-def _step(model, site, params, probe, batch, sites):  # noqa: ANN
+def _step(model, site, params, probe, batch, sites):
     x = _vectors(model, params, batch, sites, site)
     real = batch.kind >= 0
     # A word of several labels counts for each of them in equal parts.

@@ -71,7 +71,7 @@ def _taps(site: str, tap: Tap) -> Taps:
 
 
 @partial(jax.jit, static_argnames=("model", "site"), donate_argnames="carry")
-def _add_moments(model, site, params, carry, batch, sites):  # noqa: ANN
+def _add_moments(model, site, params, carry, batch, sites):
     member = jnp.concatenate([batch.member, jnp.ones_like(batch.member[..., :1])], axis=-1)
     member = (member & (batch.kind >= 0)[..., None]).astype(jnp.float32)
     count = member.sum((0, 1))
@@ -79,7 +79,8 @@ def _add_moments(model, site, params, carry, batch, sites):  # noqa: ANN
     def reduce(h: Array, _: None) -> tuple[Array, Array]:
         x = word_vectors(h, batch.word)
         # Squares are taken around the batch's own mean, so they never cancel badly.
-        centre = jnp.einsum("BW,BWD->D", member[..., -1], x, precision=EXACT) / jnp.maximum(count[-1], 1.0)
+        total = jnp.einsum("BW,BWD->D", member[..., -1], x, precision=EXACT)
+        centre = total / jnp.maximum(count[-1], 1.0)
         x = x - centre
         n = jnp.maximum(count, 1.0)[:, None]
         mean = jnp.einsum("BWY,BWD->YD", member, x, precision=EXACT) / n
@@ -92,7 +93,7 @@ def _add_moments(model, site, params, carry, batch, sites):  # noqa: ANN
 
 
 @partial(jax.jit, static_argnames=("model", "site", "signed"), donate_argnames="carry")
-def _add_scores(model, site, signed, params, carry, batch, sites, centre, spread):  # noqa: ANN
+def _add_scores(model, site, signed, params, carry, batch, sites, centre, spread):
     def reduce(h: Array, row: tuple[Array, Array]) -> Array:
         mean, deviation = row
         varies = deviation > RESOLUTION * jnp.abs(mean)

@@ -76,12 +76,22 @@ class Key(NamedTuple):
     style: str = "-"
 
 
+class Margins(NamedTuple):
+    """Room around the axes of a panel, in points. Fixed, so that panels line up in a column."""
+
+    left: float = 54
+    right: float = 8
+    bottom: float = 42
+    top: float = 27
+
+
 class Panel(NamedTuple):
     """One pair of axes, drawn by `draw`; `size` is in points, one of which is a CSS pixel."""
 
     draw: Callable[[Axes], None]
     summary: str
-    size: tuple[float, float] = (440, 300)
+    size: tuple[float, float] = (420, 290)
+    margins: Margins = Margins()
 
 
 class Plot(NamedTuple):
@@ -109,9 +119,8 @@ def panel_svgs(plot: Plot) -> list[str]:
     drawings = []
     for index, panel in enumerate(plot.panels):
         with mpl.rc_context(_rc()):
-            width, height = panel.size
-            figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-            panel.draw(figure.subplots())
+            figure = Figure(figsize=(panel.size[0] / 72, panel.size[1] / 72))
+            _place(figure, panel, 0, 0)
             svg = _svg(figure)
         drawings.append(inline(svg, f"{plot.name}{index}", panel.summary))
     return drawings
@@ -139,23 +148,34 @@ def _rc() -> dict:
 
 
 def _composite(plot: Plot) -> Figure:
-    rows = -(-len(plot.panels) // plot.columns)
-    columns = min(plot.columns, len(plot.panels))
-    width = max(panel.size[0] for panel in plot.panels)
-    height = max(panel.size[1] for panel in plot.panels)
-    extra = 30 if plot.legend else 0
-    figure = Figure(
-        figsize=(columns * width / 72, (rows * height + extra) / 72), layout="constrained"
-    )
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax, panel in zip(axes, plot.panels, strict=False):
-        panel.draw(ax)
-    for ax in axes[len(plot.panels) :]:
-        ax.set_axis_off()
+    rows = [
+        plot.panels[start : start + plot.columns]
+        for start in range(0, len(plot.panels), plot.columns)
+    ]
+    width = max(sum(panel.size[0] for panel in row) for row in rows)
+    heights = [max(panel.size[1] for panel in row) for row in rows]
+    legend = 34 if plot.legend else 0
+    figure = Figure(figsize=(width / 72, (sum(heights) + legend) / 72))
+    top = 0.0
+    for row, height in zip(rows, heights, strict=True):
+        left = 0.0
+        for panel in row:
+            _place(figure, panel, left, top)
+            left += panel.size[0]
+        top += height
     if plot.legend:
         handles = [_handle(key) for key in plot.legend]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        figure.legend(handles=handles, loc="lower center", ncols=len(handles), columnspacing=1.5)
     return figure
+
+
+def _place(figure: Figure, panel: Panel, left: float, top: float) -> None:
+    """Draw a panel with its upper left corner at a place of the figure, in points."""
+    (width, height), room = panel.size, panel.margins
+    whole, tall = figure.get_size_inches() * 72
+    corner = ((left + room.left) / whole, 1 - (top + height - room.bottom) / tall)
+    size = (width - room.left - room.right) / whole, (height - room.top - room.bottom) / tall
+    panel.draw(figure.add_axes((*corner, *size)))
 
 
 def _handle(key: Key) -> Patch | Line2D:
@@ -211,8 +231,8 @@ def line(
     error: np.ndarray | None = None,
 ) -> None:
     """A line in the look of a legend entry, with error bars where `error` is given."""
-    look = dict(color=light(key.colour), linestyle=key.style)
-    ax.plot(x, y, marker=key.marker, markeredgewidth=1.4, **look)
+    look = {"color": light(key.colour), "linestyle": key.style}
+    ax.plot(x, y, marker=key.marker, markeredgewidth=1.2, **look)
     if error is not None:
         ax.errorbar(x, y, yerr=error, fmt="none", ecolor=light(key.colour), elinewidth=1.1)
 

@@ -41,12 +41,12 @@ def prose(sentence: Sentence) -> str:
     """A sentence whose numbers are links to their cells; the file is in the link's title."""
     parts = []
     for piece in sentence:
-        if isinstance(piece, Number):
+        if isinstance(piece, Number) and piece.cell:
             value = text(piece.text).replace(" ", "&nbsp;")
             link = f'<a class="num" href="#{piece.cell}" title="{text(piece.file)}">{value}</a>'
             parts.append(link)
         else:
-            parts.append(text(piece))
+            parts.append(text(piece.text if isinstance(piece, Number) else piece))
     return "".join(parts)
 
 
@@ -62,24 +62,37 @@ def files(names: Sequence[str] | dict[str, None]) -> str:
     )
 
 
-def table(item: Table, main: Sequence[Any] = (), note: str = "") -> str:
+def table(item: Table, main: str = "", note: str = "") -> str:
     """A page table in its own scrolling frame; rows of one first key form a group.
 
-    `main` are first keys whose rows stand out.
+    If `main` is one of several arms with many rows each, the other arms go into a fold.
     """
     if item.frame.empty:
         return absent(item.caption)
-    heads = _head(item)
+    records = item.frame.to_dict("records")
+    first = item.keys[0].key
+    own = [r for r in records if r[first] == main]
+    others = [r for r in records if r[first] != main]
+    extra = f'<span class="note">{note}</span>' if note else ""
+    caption = f'{text(item.caption)} {extra}<span class="data">{_origin(item)}</span>'
+    if len(own) < 2 or not others:
+        return _grid(item, records, caption, f"t-{item.name}")
+    fold = _grid(item, others, text(f"{item.caption}: the other arms"), f"t-{item.name}-others")
+    return _grid(item, own, caption, f"t-{item.name}") + details(
+        f"{item.caption}: the other arms", fold
+    )
+
+
+def _grid(item: Table, records: list[dict[str, Any]], caption: str, anchor: str) -> str:
     body = []
-    for first, rows in groupby(
-        item.frame.to_dict("records"), key=lambda record: record[item.keys[0].key]
-    ):
-        rows = list(rows)
-        mark = ' class="main"' if first in main and len(set(item.frame[item.keys[0].key])) > 1 else ""
-        body.append(f"<tbody{mark}>{''.join(_row(item, r, i, len(rows)) for i, r in enumerate(rows))}</tbody>")
-    caption = f"<caption>{text(item.caption)}. {note}<span class=data>{_origin(item)}</span></caption>"
+    for _, some in groupby(records, key=lambda record: record[item.keys[0].key]):
+        rows = list(some)
+        inner = "".join(_row(item, r, i, len(rows)) for i, r in enumerate(rows))
+        body.append(f"<tbody>{inner}</tbody>" if len(item.keys) > 1 else inner)
+    grid = "".join(body) if len(item.keys) > 1 else f"<tbody>{''.join(body)}</tbody>"
     return scroller(
-        f'<table id="t-{item.name}">{caption}<thead>{heads}</thead>{"".join(body)}</table>',
+        f'<table id="{anchor}"><caption><div>{caption}</div></caption><thead>{_head(item)}</thead>'
+        f"{grid}</table>",
         item.caption,
     )
 
@@ -94,14 +107,31 @@ def _head(item: Table) -> str:
         cells = "".join(f'<th scope="col">{text(c.header)}</th>' for c in (*item.keys, *columns))
         return f"<tr>{cells}</tr>"
     top = "".join(f'<th scope="col" rowspan="2">{text(k.header)}</th>' for k in item.keys)
+    place = 0
     for group, some in groupby(columns, key=lambda c: c.group):
         some = list(some)
         if group:
-            top += f'<th scope="colgroup" colspan="{len(some)}" class="group">{text(group)}</th>'
+            look = 'class="group edge"' if place else 'class="group"'
+            top += f'<th scope="colgroup" colspan="{len(some)}" {look}>'
+            top += f"<span>{text(group)}</span></th>"
         else:
-            top += "".join(f'<th scope="col" rowspan="2">{text(c.header)}</th>' for c in some)
-    low = "".join(f'<th scope="col">{text(c.header)}</th>' for c in columns if c.group)
+            top += "".join(
+                f'<th scope="col" rowspan="2"{_edge(item, place + i)}>{text(c.header)}</th>'
+                for i, c in enumerate(some)
+            )
+        place += len(some)
+    low = "".join(
+        f'<th scope="col"{_edge(item, place)}>{text(c.header)}</th>'
+        for place, c in enumerate(columns)
+        if c.group
+    )
     return f"<tr>{top}</tr><tr>{low}</tr>"
+
+
+def _edge(item: Table, place: int) -> str:
+    """Marks the first column of a group."""
+    before = item.columns[place - 1].group if place else ""
+    return ' class="edge"' if place and item.columns[place].group != before else ""
 
 
 def _row(item: Table, record: dict[str, Any], index: int, count: int) -> str:
@@ -114,11 +144,12 @@ def _row(item: Table, record: dict[str, Any], index: int, count: int) -> str:
             continue
         cells.append(f'<th scope="row">{key_label(key, record[key.key])}</th>')
     row = [record[k.key] for k in item.keys]
-    for column in item.columns:
+    for place, column in enumerate(item.columns):
         value = show(record[column.key], column.form)
         spread = show_spread(record.get(f"{column.key}_sd"), column.form)
         extra = f' <span class="sd">{text(spread)}</span>' if spread else ""
-        cells.append(f'<td id="{cell_id(item.name, row, column.key)}">{text(value)}{extra}</td>')
+        at = cell_id(item.name, row, column.key)
+        cells.append(f'<td id="{at}"{_edge(item, place)}>{text(value)}{extra}</td>')
     return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -135,12 +166,13 @@ def key_label(key: Column, value: Any) -> str:
 
 def absent(what: str) -> str:
     """A notice in place of something the run has not produced yet."""
-    return f'<p class="absent">Not available yet: {text(what[:1].lower() + what[1:])}.</p>'
+    return f'<p class="absent">Not available yet: {text(what)}.</p>'
 
 
 def scroller(inner: str, label: str) -> str:
     """A region that scrolls sideways on its own and can be reached by keyboard."""
-    return f'<div class="scroll" role="region" aria-label="{text(label)}" tabindex="0">{inner}</div>'
+    about = f'role="region" aria-label="{text(label)}" tabindex="0"'
+    return f'<div class="scroll" {about}>{inner}</div>'
 
 
 def details(summary: str, inner: str) -> str:
@@ -161,8 +193,8 @@ def _entry(key: Key) -> str:
         dash = DASHES[key.style] if isinstance(key.style, str) else "2 2.4"
         mark = f'<path d="M2 7H34" stroke-width="2" stroke-dasharray="{dash}"/>'
         mark += f'<g fill="{colour}" stroke-dasharray="none">{MARKERS[key.marker]}</g>'
-    swatch = f'<svg viewBox="0 0 36 14" width="36" height="14" aria-hidden="true" stroke="{colour}" fill="none">{mark}</svg>'
-    return f"<li>{swatch}{text(key.label)}</li>"
+    look = f'viewBox="0 0 36 14" width="36" height="14" stroke="{colour}" fill="none"'
+    return f'<li><svg {look} aria-hidden="true">{mark}</svg>{text(key.label)}</li>'
 
 
 def figure(
@@ -191,5 +223,7 @@ def pairs(rows: Sequence[tuple[str, str, str]], name: str, file: str, caption: s
         f"{text(value)}</td></tr>"
         for key, shown, value in rows
     )
-    head = f'<caption>{text(caption)} <span class="data">{files([file])}</span></caption>'
+    head = (
+        f'<caption><div>{text(caption)} <span class="data">{files([file])}</span></div></caption>'
+    )
     return scroller(f'<table class="pairs">{head}<tbody>{body}</tbody></table>', caption)

@@ -31,7 +31,7 @@ EVERY = "all"
 def shown_stages(run: Run, arm: str, table: str) -> tuple[str, ...]:
     """Base, pruned, the first round and the last one, as far as they are there."""
     frame = run.tables[table]
-    have = set(frame.loc[frame["arm"] == arm, "stage"])
+    have = set(frame.loc[frame["arm"] == arm, "stage"].unique())
     wanted = ("base", "pruned", "round1", last_stage(run, arm, table))
     return tuple(dict.fromkeys(s for s in wanted if s in have or s == "base"))
 
@@ -57,7 +57,7 @@ def layers(run: Run, measure: str, found: Mapping[Place, Snapshot]) -> Table:
                 value = _weighted(cells["mean"], cells["neurons"])
                 values.setdefault((seed, arm, row), {})[f"{stage}_{group}"] = value
         if measure == "saliency_rank":
-            for (seed, row), value in arithmetic(run, arm, found).items():
+            for (seed, row), value in arithmetic(arm, found).items():
                 values.setdefault((seed, arm, row), {})["arithmetic_unpruned"] = value
     groups = [Column(f"{s}_{g}", stage_name(s), "f3", g) for g in GROUPS for s in stages]
     if measure == "saliency_rank":
@@ -80,9 +80,7 @@ def _weighted(values: pd.Series, weights: pd.Series) -> float:
     return float(np.average(number[use], weights=weight[use])) if use.any() else np.nan
 
 
-def arithmetic(
-    run: Run, arm: str, found: Mapping[Place, Snapshot]
-) -> dict[tuple[int, int | str], float]:
+def arithmetic(arm: str, found: Mapping[Place, Snapshot]) -> dict[tuple[int, int | str], float]:
     """Mean rank saliency of unpruned neurons, by (seed, layer), if nothing but order mattered.
 
     The unpruned neurons keep their base order and take the first places; what is measured beyond
@@ -211,10 +209,12 @@ def similarity(run: Run) -> Table:
             *(("low", "null, low"), ("high", "null, high")),
         )
     )
+    frame = over_seeds(values, ("arm", "layer"), [c.key for c in columns])
+    frame = frame[[c for c in frame if not (c.startswith(("low_", "high_")) and c.endswith("_sd"))]]
     return Table(
         name="similarity",
         caption="Similarity of a neuron's top tokens to those it had in the base model",
-        frame=over_seeds(values, ("arm", "layer"), [c.key for c in columns]),
+        frame=frame,
         keys=(ARM, ROW),
         columns=columns,
         sources=("tables/layers.csv", "tables/similarity_null.csv"),
@@ -232,21 +232,32 @@ def relation(run: Run, found: Mapping[Place, Snapshot], words: Mapping[Place, To
             now = found[place]
             near = words[place].similarity.reshape(shape(run))
             result = saliency.association(near, now.saliency, now.pruned)
-            pooled = dict(zip(saliency.GROUPS, result.spearman.tolist(), strict=True))
-            counts = {f"n_{g}": n for g, n in zip(saliency.GROUPS, result.neurons, strict=True)}
-            values[(seed, arm, EVERY)] = pooled | counts
-            for row, rho in enumerate(result.spearman_by_layer.T):
-                values[(seed, arm, row)] = dict(zip(saliency.GROUPS, rho.tolist(), strict=True))
-    columns = ("all", *GROUPS)
-    frame = over_seeds(values, ("arm", "layer"), (*columns, *(f"n_{c}" for c in columns)))
+            defined = saliency.groups(now.pruned) & np.isfinite(near)
+            counts = np.column_stack([result.neurons, defined.sum(axis=2)])
+            rhos = np.column_stack([result.spearman, result.spearman_by_layer])
+            for at, row in enumerate((EVERY, *range(len(near)))):
+                cell = {}
+                for group, rho, n in zip(saliency.GROUPS, rhos[:, at], counts[:, at], strict=True):
+                    cell |= {group: rho, f"n_{group}": n}
+                    cell[f"chance_{group}"] = 1.96 / np.sqrt(n - 1) if n > 2 else np.nan
+                values[(seed, arm, row)] = cell
+    groups = ("all", *GROUPS)
+    columns = [
+        Column(f"{part}{group}", header, form, group)
+        for group in groups
+        for part, header, form in (
+            *(("", "correlation", "signed"), ("chance_", "chance ±", "f2")),
+            ("n_", "neurons", "int"),
+        )
+    ]
+    frame = over_seeds(values, ("arm", "layer"), [c.key for c in columns])
+    # The spread of a count or of a chance level is of no use to a reader.
+    frame = frame[[c for c in frame if not (c.startswith(("n_", "chance_")) and c.endswith("_sd"))]]
     return Table(
         name="relation",
         caption="Spearman correlation of saliency with similarity",
         frame=frame,
         keys=(ARM, ROW),
-        columns=(
-            *(Column(c, c, "signed", "correlation") for c in columns),
-            *(Column(f"n_{c}", c, "int", "neurons (mean over seeds)") for c in columns),
-        ),
+        columns=tuple(columns),
         sources=("tables/concepts.parquet", "tables/neurons.parquet"),
     )

@@ -47,7 +47,8 @@ def _listing(run: Run, some: pd.DataFrame, title: str, anchor: str) -> str:
     heads = (word, "channel", "rank before", "rank after", "tokens before", "tokens after")
     head = "".join(f'<th scope="col">{h}</th>' for h in (*heads, "similarity"))
     rows = "".join(_row(record) for record in some.itertuples())
-    caption = f'<caption>{title} <span class="data">{html.files(["tables/taken_over.csv"])}</span></caption>'
+    data = html.files(["tables/taken_over.csv"])
+    caption = f'<caption><div>{title} <span class="data">{data}</span></div></caption>'
     return html.scroller(
         f'<table class="tokens" id="{anchor}">{caption}<thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table>",
@@ -69,8 +70,8 @@ def _row(record) -> str:
 def _words(words: Iterable[str], before: Iterable[str]) -> str:
     known = set(before)
     if not known:
-        return html.text(", ".join(map(str, words)))
-    return ", ".join(
+        return html.text(" · ".join(map(str, words)))
+    return " · ".join(
         f'<span class="{"kept" if w in known else "new"}">{html.text(w)}</span>' for w in words
     )
 
@@ -89,4 +90,4 @@ def _comparison(run: Run, found: Findings, arm: str) -> str:
             *(cite(item, row, columns[3]), " in the others)."),
         )
         body += f"<p>{html.prose(text)}</p>"
-    return body + html.table(item, (arm,))
+    return body + html.table(item, note="Mean ± standard deviation over seeds.")

@@ -73,7 +73,7 @@ def page(run: Run, found: Findings) -> tuple[str, tuple[Plot, ...]]:
         style=style,
         header=settings.header(run, settings.title(run), html.prose(headline(run, found))),
         contents=contents,
-        sections=body,
+        sections=body.replace(" %", "\u00a0%"),
         footer=_footer(run),
     )
     return text, tuple(plot for _, _, (_, plots) in drawn for plot in plots)
@@ -94,7 +94,7 @@ def _footer(run: Run) -> str:
 
 def write_tables(run: Run, tables: Mapping[str, Table]) -> None:
     """CSV of the run's small tables and of every page table."""
-    for name, frame in run.tables.items():
+    for name in run.tables:
         source = run.folder / "tables" / f"{name}.parquet"
         if name not in NEURON_TABLES and source.exists():
             _csv(pd.read_parquet(source), source.with_suffix(".csv"))
@@ -105,8 +105,10 @@ def write_tables(run: Run, tables: Mapping[str, Table]) -> None:
 def _csv(frame: pd.DataFrame, path: Path) -> None:
     flat = frame.copy()
     for name in flat.columns:
-        if len(flat) and not isinstance(flat[name].iloc[0], str) and hasattr(
-            flat[name].iloc[0], "__len__"
+        if (
+            len(flat)
+            and not isinstance(flat[name].iloc[0], str)
+            and hasattr(flat[name].iloc[0], "__len__")
         ):
             flat[name] = [" ".join(map(str, cell)) for cell in flat[name]]
     runs.write_text(path, flat.to_csv(index=False, lineterminator="\n"))

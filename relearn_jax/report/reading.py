@@ -125,7 +125,7 @@ def main_arm(run: Run) -> str:
 def last_stage(run: Run, arm: str, table: str = "scores") -> str:
     """The latest stage of `arm` that a table knows (`pruned` where no round is there)."""
     frame = run.tables[table]
-    seen = set(frame.loc[frame["arm"] == arm, "stage"]) - {""}
+    seen = set(frame.loc[frame["arm"] == arm, "stage"].unique()) - {""}
     return max((s for s in seen if s in run.stages), key=run.stages.index, default="pruned")
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from relearn_jax.report import figures, html
-from relearn_jax.report.claims import FAILS, HOLDS, OPEN, PART, claims
+from relearn_jax.report import figures, html, layer_figures
+from relearn_jax.report.claims import EXPLAINED, FAILS, HOLDS, OPEN, PART, claims
 from relearn_jax.report.draw import Plot, panel_svgs
 from relearn_jax.report.findings import Findings, map_seed, maps, points
 from relearn_jax.report.html import details, figure, files, prose, table
+from relearn_jax.report.layer_figures import Measure
 from relearn_jax.report.layer_tables import EVERY
 from relearn_jax.report.reading import Run, last_stage, main_arm, stage_name
 from relearn_jax.report.tables import cite
 from relearn_jax.report.task_tables import ARM_NAMES, target_type, types
 from relearn_jax.report.verdict import complete, verdict
 
-SIGNS = {HOLDS: "✓", PART: "◐", FAILS: "✗", OPEN: "?"}
+SIGNS = {HOLDS: "✓", PART: "◐", EXPLAINED: "≈", FAILS: "✗", OPEN: "?"}
 Drawn = tuple[str, tuple[Plot, ...]]
 """A section's HTML and the plots in it, which are written to `figures/` as well."""
 
@@ -39,7 +38,7 @@ def performance(run: Run, found: Findings) -> Drawn:
     kinds = types(run)
     lead = tuple(dict.fromkeys(("all", target_type(run))))
     rest = tuple(k for k in kinds if k not in lead)
-    plots = [figures.task(run, lead, "task", (440, 290))]
+    plots = [figures.task(run, lead, "task", (420, 285))]
     seeds = len(run.seeds)
     spread = (
         f"thick lines are means over {seeds} seeds, thin lines the single seeds"
@@ -88,7 +87,7 @@ def heat(run: Run, found: Findings) -> Drawn:
     ranks = figures.heat_maps(run, stages, cut, "heat_rank")
     free_maps = maps(run, found, "standardized")
     free = figures.heat_maps(run, free_maps, cut, "heat_standardized")
-    top = float(np.nanquantile(list(free_maps.values()), 0.995))
+    top = figures.scale_top(free_maps, "standardized")
     who = f"{ARM_NAMES[arm]} arm, seed {seed} (one seed, since every seed prunes its own neurons)"
     data = files(["tables/concepts.parquet"])
     word = figures.row_word(run)
@@ -96,10 +95,10 @@ def heat(run: Run, found: Findings) -> Drawn:
         ranks,
         3,
         f"Each pixel is a neuron ({word} by channel): bright ones stand for {html.text(run.target)}"
-        f" more than most, dark ones less; {who}.",
+        f" more than most, dark ones less, equal scores stand in the order of their ids; {who}.",
         data,
         wide=True,
-        above=_scale(1.0, "saliency by rank: last to first"),
+        above=_scale("scale_rank", 1.0, "saliency by rank: last to first"),
     )
     fold = figure(
         free,
@@ -107,23 +106,29 @@ def heat(run: Run, found: Findings) -> Drawn:
         f"The same neurons on the scale-free measure, in standard deviations; {who}.",
         data,
         wide=True,
-        above=_scale(top, "standardized mean difference"),
+        above=_scale("scale_standardized", top, "standardized mean difference"),
     )
     return body + details("The same maps on the scale-free measure", fold), (ranks, free)
 
 
-def _scale(top: float, label: str) -> str:
-    return f'<div class="scale panel">{panel_svgs(figures.colour_bar(top, label))[0]}</div>'
+def _scale(name: str, top: float, label: str) -> str:
+    return f'<div class="scale panel">{panel_svgs(figures.colour_bar(name, top, label))[0]}</div>'
 
 
 def redistribution(run: Run, found: Findings) -> Drawn:
     """Saliency by layer, pruned and unpruned apart, and what ranks alone would do."""
     tables, arm = found.tables, main_arm(run)
-    if tables["layers_rank"].frame.empty:
-        return html.absent("saliency by layer (tables/layers.parquet)"), ()
-    both = (tables["layers_rank"], tables["layers_standardized"])
-    labels = ("saliency by rank", "scale-free saliency")
-    plot = figures.by_layer(run, both, labels, arm, "layers")
+    if run.tables["layers"].empty:
+        notice = html.absent("saliency by layer (tables/layers.parquet)")
+        return notice + _shift_tables(run, found), ()
+    both = (
+        Measure(tables["layers_rank"], "saliency_rank", "saliency by rank", ", by rank"),
+        Measure(
+            *(tables["layers_standardized"], "saliency_standardized"),
+            *("scale-free saliency", ", scale-free"),
+        ),
+    )
+    plot = layer_figures.by_layer(run, both, "layers")
     data = (
         f'{files(["tables/layers.csv"])}, <a href="#t-layers_rank">by rank</a>, '
         '<a href="#t-layers_standardized">scale-free</a>'
@@ -133,11 +138,12 @@ def redistribution(run: Run, found: Findings) -> Drawn:
         5,
         f"Mean saliency for {html.text(run.target)} by {figures.row_word(run)} in the "
         f"{ARM_NAMES[arm]} arm, above by rank and below free of scale; base values are those of "
-        "the same neurons before pruning, bars the 95 % interval over neurons.",
+        "the same neurons before pruning, bars the 95 % interval over neurons, and where all "
+        "pruned neurons are tied (constant outputs) they are left out by rank.",
         data,
     )
     body += _rank_note(run, found)
-    change = figures.change_by_arm(run, both, labels, "change")
+    change = layer_figures.change_by_arm(run, both, "change")
     body += figure(
         change,
         6,
@@ -145,10 +151,16 @@ def redistribution(run: Run, found: Findings) -> Drawn:
         "change says nothing about the concept's own neurons.",
         data,
     )
-    body += table(tables["redistribution"], (arm,), _spread_note(run))
-    body += table(tables["centres"], (arm,), _spread_note(run))
-    more = table(both[0], (arm,), _spread_note(run)) + table(both[1], (arm,), _spread_note(run))
-    return body + details("Saliency by layer, all arms and stages", more), (plot, change)
+    body += _shift_tables(run, found)
+    more = "".join(table(item.table, arm, _spread_note(run)) for item in both)
+    return body + details("Saliency by layer and stage, as tables", more), (plot, change)
+
+
+def _shift_tables(run: Run, found: Findings) -> str:
+    return "".join(
+        table(found.tables[name], main_arm(run), _spread_note(run))
+        for name in ("centres", "redistribution")
+    )
 
 
 def _rank_note(run: Run, found: Findings) -> str:
@@ -183,11 +195,11 @@ def _rank_note(run: Run, found: Findings) -> str:
 def similarity(run: Run, found: Findings) -> Drawn:
     """How alike the top tokens are to those of the base model, beside the null."""
     item = found.tables["similarity"]
-    if item.frame.empty:
+    if run.tables["layers"].empty or item.frame.empty:
         return html.absent("similarity by layer (tables/layers.parquet)"), ()
     arm = main_arm(run)
     arms = (arm, "random") if arm != "random" and "random" in run.arms else (arm,)
-    plot = figures.similarity(run, item, arms)
+    plot = layer_figures.similarity(run, item, arms)
     data = f'{files(item.sources)}, <a href="#t-similarity">table</a>'
     body = figure(
         plot,
@@ -197,10 +209,17 @@ def similarity(run: Run, found: Findings) -> Drawn:
         "what lies above it is memory.",
         data,
     )
-    tokens = tuple(found.tables[name] for name in ("token_jaccard", "target_share"))
     target = html.text(run.target)
-    labels = ("overlap with base", f"share of {run.target} words")
-    second = figures.by_layer(run, tokens, labels, arm, "tokens")
+    tokens = (
+        Measure(
+            found.tables["token_jaccard"], "token_jaccard", "overlap with base", ", token overlap"
+        ),
+        Measure(
+            *(found.tables["target_share"], "target_share"),
+            *(f"share of {run.target} words", f", {run.target} words"),
+        ),
+    )
+    second = layer_figures.by_layer(run, tokens, "tokens")
     body += figure(
         second,
         8,
@@ -209,8 +228,9 @@ def similarity(run: Run, found: Findings) -> Drawn:
         f'{files(["tables/layers.csv"])}, <a href="#t-token_jaccard">overlap</a>, '
         '<a href="#t-target_share">share</a>',
     )
-    body += table(item, (arm,), _spread_note(run))
-    more = "".join(table(t, (arm,)) for t in (*tokens, found.tables["null_neurons"]))
+    body += table(item, arm, _spread_note(run))
+    listed = (*(t.table for t in tokens), found.tables["null_neurons"])
+    more = "".join(table(t, arm, _spread_note(run)) for t in listed)
     return body + details("Token overlap, target words and null neurons", more), (plot, second)
 
 
@@ -225,9 +245,9 @@ def relation(run: Run, found: Findings) -> Drawn:
     body = figure(
         plot,
         9,
-        f"Neurons of the {ARM_NAMES[arm]} arm after {stage}, all seeds: the darker, the more "
-        "neurons have this similarity (across) and this saliency (up); neurons whose top tokens "
-        "did not change are left out.",
+        f"Neurons of the {ARM_NAMES[arm]} arm after {stage}, all seeds: the stronger the colour, "
+        "the more neurons have this similarity (across) and this saliency (up); neurons whose top "
+        "tokens did not change are left out.",
         f'{files(item.sources)}, <a href="#t-relation">table</a>',
     )
     place = (arm, EVERY)
@@ -237,7 +257,8 @@ def relation(run: Run, found: Findings) -> Drawn:
         *(" and among the pruned ", cite(item, place, "pruned"), ". A pooled correlation mixes "),
         "groups and layers that differ in both measures; within a layer it can have another sign.",
     )
-    body += f"<p>{prose(text)}</p>" + table(item, (arm,), _spread_note(run))
+    note = "Chance: 95 % of the correlations of unrelated values are nearer to 0. "
+    body += f"<p>{prose(text)}</p>" + table(item, arm, _spread_note(run) + note)
     return body, (plot,)
 
 
@@ -258,7 +279,7 @@ def judged(run: Run, found: Findings) -> Drawn:
         "stays open.</p>"
     )
     intro = (
-        "<p>Lo, Barez and Cohen (2024) make these claims. Each is judged by a rule fixed before "
-        "the run, printed under it.</p>"
+        "<p>Lo, Barez and Cohen (2024) make these claims. Each is judged by a rule that is part "
+        "of the program, printed under it.</p>"
     )
     return intro + f'<ul class="claims">{"".join(items)}</ul>' + limits, ()

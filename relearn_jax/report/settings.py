@@ -37,9 +37,7 @@ def what(run: Run) -> tuple[str, tuple]:
     prune, retrain = config.get("prune") or {}, config.get("retrain") or {}
     number = {k: html.prose((fact(run, k),)) for k in ("retrain.rounds", "retrain.epochs")}
     sizes = {k: html.prose((fact(run, f"prune.{k}", "manifest"),)) for k in ("pruned", "of")}
-    arms = "; ".join(
-        f"<b>{ARM_NAMES[a]}</b>, {ARMS[a].format(target=target)}" for a in run.arms
-    )
+    arms = "; ".join(f"<b>{ARM_NAMES[a]}</b>, {ARMS[a].format(target=target)}" for a in run.arms)
     steps = (
         f"A pretrained model ({html.text(model.get('source', 'not named'))}) was fine-tuned to "
         "mark entities in text: the <b>base</b> model.",
@@ -60,7 +58,9 @@ def what(run: Run) -> tuple[str, tuple]:
         f"The same was done for each arm: {arms}.",
     )
     items = "".join(f"<li>{step}</li>" for step in steps)
-    return f'<ol class="prose">{items}</ol>{_data(run)}', ()
+    described = manifest.get("description")
+    about = f"<p>{html.text(described)}</p>" if described else ""
+    return f'{about}<ol class="prose">{items}</ol>{_data(run)}', ()
 
 
 def _data(run: Run) -> str:
@@ -77,7 +77,8 @@ def _data(run: Run) -> str:
         inner = "".join(f"<td>{cell}</td>" for cell in cells)
         rows.append(f'<tr><th scope="row">{html.text(role)}</th>{inner}</tr>')
     head = "".join(f'<th scope="col">{h}</th>' for h in heads)
-    caption = f'<caption>Text <span class="data">{html.files(["manifest.json"])}</span></caption>'
+    file = html.files(["manifest.json"])
+    caption = f'<caption><div>Text <span class="data">{file}</span></div></caption>'
     made = (
         "<p>Text marked GENERATED was written by a seeded program, not by people: it shows that "
         "the machinery works, and says little about language.</p>"
@@ -99,8 +100,8 @@ def settings(run: Run) -> tuple[str, tuple]:
     manifest = run.manifest
     wall = manifest.get("wall_s") or {}
     times = [(f"wall_s.{k}", stage_name(str(k)), f"{v:.1f} s") for k, v in wall.items()]
-    total = sum(v for v in wall.values())
-    times.append(("wall_s", "all", f"{total:.1f} s"))
+    if "total" not in wall:
+        times.append(("wall_s", "all", f"{sum(wall.values()):.1f} s"))
     if manifest.get("compile_s") is not None:
         times.append(("compile_s", "of it compiling", f"{manifest['compile_s']:.1f} s"))
     about = {k: v for k, v in manifest.items() if k not in ("wall_s", "compile_s", "data")}
@@ -132,7 +133,7 @@ def flatten(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]
         elif isinstance(part, bool):
             yield name, "yes" if part else "no"
         elif isinstance(part, int):
-            yield name, html.show(part, "int") if part > 9999 else str(part)
+            yield name, html.show(part, "int")
         else:
             yield name, str(part)
 
@@ -149,15 +150,13 @@ def header(run: Run, title: str, sentence: str) -> str:
         ("Model", f"{html.text(model.get('source', 'not named'))}{size}"),
         ("Text", f"{html.text(train.get('source', 'not named'))}{mark}"),
         ("Concept removed", html.text(run.target)),
-        ("Arms", ", ".join(ARM_NAMES[a] for a in run.arms)),
+        ("Arms", " · ".join(ARM_NAMES[a] for a in run.arms)),
         ("Seeds", ", ".join(map(str, run.seeds))),
     )
     items = "".join(f"<li><b>{name}</b><span>{value}</span></li>" for name, value in facts)
-    described = manifest.get("description")
-    about = f"<p>{html.text(described)}</p>" if described else ""
     return (
         f'<p class="kicker">relearn_jax · {html.text(manifest.get("name", run.folder.name))}</p>'
-        f'<h1>{html.text(title)}</h1><p class="lede">{sentence}</p>{about and ""}'
+        f'<h1>{html.text(title)}</h1><p class="lede">{sentence}</p>'
         f'<ul class="meta">{items}</ul>{notice(run)}'
     )
 
@@ -166,10 +165,7 @@ def notice(run: Run) -> str:
     """What an unfinished run lacks."""
     if not run.missing and not run.absent and run.manifest.get("finished"):
         return ""
-    items = [
-        f"seed {m.seed}, {ARM_NAMES[m.arm]}: {', '.join(map(stage_name, m.stages))}"
-        for m in run.missing
-    ]
+    items = _gaps(run)
     items += [f"tables/{name}.parquet" for name in run.absent]
     if not items:
         items = ["the end of the run is not in manifest.json"]
@@ -180,8 +176,23 @@ def notice(run: Run) -> str:
     )
 
 
+def _gaps(run: Run) -> list[str]:
+    """Missing stages, one line for all seeds and arms that lack the same ones."""
+    seeds: dict[tuple, list[int]] = {}
+    for gap in run.missing:
+        seeds.setdefault((gap.stages, gap.arm), []).append(gap.seed)
+    arms: dict[tuple, list[str]] = {}
+    for (stages, arm), some in seeds.items():
+        arms.setdefault((stages, tuple(some)), []).append(ARM_NAMES[arm])
+    return [
+        f"{', '.join(map(stage_name, stages))} of seed{'s' * (len(some) > 1)} "
+        f"{', '.join(map(str, some))}, {' and '.join(names)}"
+        for (stages, some), names in arms.items()
+    ]
+
+
 def title(run: Run) -> str:
     """The question that this run answers."""
     if main_arm(run) != "concept":
         return f"Pruned neurons ({ARM_NAMES[main_arm(run)]}): does the model recover?"
-    return f"{run.target} was pruned from the model. Does it come back?"
+    return f"The concept {run.target} was pruned from the model. Does it come back?"

@@ -22,7 +22,8 @@ MINUS = "−"
 class Column(NamedTuple):
     """A column of a page table.
 
-    `form` says how a value is written: f2, f3, signed, percent, int, text. If the frame has a
+    `form` says how a value is written: f1, f2, f3, signed, percent, points (of
+    percent), int, text. If the frame has a
     column `KEY_sd`, the standard deviation over seeds is written beside the mean.
     """
 
@@ -82,7 +83,9 @@ def show(value: Any, form: str = "f3") -> str:
     if form == "percent":
         return f"{100 * value:.0f} %".replace("-", MINUS)
     if form == "int":
-        return f"{round(value):,}".replace(",", "\u202f").replace("-", MINUS)
+        return f"{round(value):,}".replace("-", MINUS)
+    if form == "points":
+        return _sign(f"{100 * value:+.0f}")
     if form == "signed":
         return _sign(f"{value:+.2f}")
     digits = {"f1": 1, "f2": 2, "f3": 3}[form]
@@ -99,7 +102,8 @@ def show_spread(value: Any, form: str) -> str:
     """The standard deviation that goes with a value, or nothing."""
     if not finite(value):
         return ""
-    text = f"{100 * value:.0f}" if form == "percent" else show(value, form).lstrip("+")
+    hundred = form in ("percent", "points")
+    text = f"{100 * value:.0f}" if hundred else show(value, form).lstrip("+")
     return f"± {text}"
 
 
@@ -122,10 +126,11 @@ def value_of(table: Table, row: Sequence[Any], column: str) -> float:
 
 
 def cite(table: Table, row: Sequence[Any], column: str) -> Number:
-    """A cell's number (or text) for use in a sentence."""
+    """A cell's number (or text) for use in a sentence; without an address if there is no cell."""
     form = next(c.form for c in table.columns if c.key == column)
-    text = show(raw(table, row, column), form)
-    return Number(text, cell_id(table.name, row, column), csv_name(table))
+    value = raw(table, row, column)
+    cell = "" if value is None else cell_id(table.name, row, column)
+    return Number(show(value, form), cell, csv_name(table))
 
 
 def over_seeds(
@@ -147,9 +152,7 @@ def over_seeds(
         for column in columns:
             numbers = [v[column] for v in found if column in v and finite(v[column])]
             record[column] = float(np.mean(numbers)) if numbers else np.nan
-            record[f"{column}_sd"] = (
-                float(np.std(numbers, ddof=1)) if len(numbers) > 1 else np.nan
-            )
+            record[f"{column}_sd"] = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else np.nan
         records.append(record)
     wanted = [*keys, *(name for c in columns for name in (c, f"{c}_sd"))]
     return pd.DataFrame(records, columns=wanted)

@@ -1,4 +1,4 @@
-"""Page tables about the task: F1 at each stage, what was lost and regained, precision and recall."""
+"""Page tables about the task: F1 by stage, what was lost and regained, precision."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ ARM_NAMES = {
     "base": "base model",
     "concept": "concept",
     "random": "random",
-    "layer_matched": "random, layer matched",
-    "bottom": "bottom ranked",
+    "layer_matched": "layer-matched random",
+    "bottom": "bottom-ranked",
 }
 TYPE = Column("type", "entity type", "text")
 ARM = Column("arm", "arm", "text")
@@ -64,10 +64,11 @@ def recovery(run: Run) -> Table:
             part = frame[(frame["type"] == kind) & (frame["arm"] == arm)]
             for seed, some in part.groupby("seed"):
                 epochs = pd.to_numeric(some["epochs_to_90"]).min()
+                regained = zip(some["round"], some["recovery"], strict=True)
                 values[(seed, kind, arm)] = {
                     "lost": lost(scores, seed, arm, kind),
                     "epochs_to_90": epochs,
-                    **{f"round{r}": v for r, v in zip(some["round"], some["recovery"], strict=True)},
+                    **{f"round{r}": share for r, share in regained},
                 }
                 reached.setdefault((kind, arm), []).append(bool(np.isfinite(epochs)))
     table = over_seeds(values, ("type", "arm"), ("lost", *rounds, "epochs_to_90"))

@@ -31,7 +31,7 @@ COLUMNS = (
     Column("share_last_pool", "others", "percent", NEW),
     Column("blend", "took over", "percent", BLEND),
     Column("blend_pool", "others", "percent", BLEND),
-    Column("blend_more", "difference", "signed", BLEND),
+    Column("blend_more", "points", "points", BLEND),
 )
 
 

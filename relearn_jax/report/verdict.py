@@ -21,20 +21,23 @@ def headline(run: Run, found: Findings) -> Sentence:
     last = last_stage(run, arm)
     task, row = found.tables["task"], (kind, arm)
     what = f"F1 on {kind}" if kind != "all" else "F1"
-    start = (f"{what} fell from ", cite(task, row, "base"))
+    base = cite(task, row, "base")
     if not complete(task, row, ("base", "pruned")):
-        return (f"{what} of the base model is ", cite(task, row, "base"), ".")
-    fall = (*start, " to ", cite(task, row, "pruned"), *_count(run))
+        return (f"{what} of the base model is ", base, "; nothing has been pruned yet.")
+    before = value_of(task, row, "base")
+    lost = before - value_of(task, row, "pruned")
+    if before < SMALL:
+        return (f"The base model has not learned the task ({what} is ", base, "): nothing to lose.")
+    verb = " fell from " if lost >= SMALL else " hardly changed, from "
+    fall = (what, verb, base, " to ", cite(task, row, "pruned"), *_count(run))
     if last == "pruned":
         return (*fall, "; no retraining round has finished.")
-    back = (" and stood at ", cite(task, row, last), f" after {stage_name(last)}")
-    lost = value_of(task, row, "base") - value_of(task, row, "pruned")
+    back = (", and stood at ", cite(task, row, last), f" after {stage_name(last)}")
     share = found.tables["recovery"]
     if lost < SMALL or not complete(share, row, (last,)):
         return (*fall, *back, ".")
     word = returned(value_of(share, row, last))
-    tail = (" (", cite(share, row, last), f" of the loss regained): {word}.")
-    return (*fall, *back, *tail)
+    return (*fall, *back, " (", cite(share, row, last), f" of the loss regained): {word}.")
 
 
 def _count(run: Run) -> Sentence:
@@ -51,7 +54,8 @@ def fact(run: Run, key: str, table: str = "config") -> Number:
     for part in key.split("."):
         value = (value or {}).get(part)
     file = "config.yaml" if table == "config" else "manifest.json"
-    return Number(show(value, "int"), cell_id(table, (key,), "value"), file)
+    cell = "" if value is None else cell_id(table, (key,), "value")
+    return Number(show(value, "int"), cell, file)
 
 
 def returned(share: float) -> str:
@@ -101,7 +105,7 @@ def _specific(run: Run, found: Findings):
     listed: list[str | Number] = []
     for place, kind in enumerate(others):
         lead = "" if place == 0 else " and " if place == len(others) - 1 else ", "
-        listed += [f"{lead}{kind} from ", cite(task, (kind, arm), "base"), " to "]
+        listed += [f"{lead}on {kind} from ", cite(task, (kind, arm), "base"), " to "]
         listed.append(cite(task, (kind, arm), "pruned"))
     spared = [k for k in others if kept[k] > kept[target] + 0.25]
     end = (
@@ -109,7 +113,7 @@ def _specific(run: Run, found: Findings):
         if spared
         else f". At the level of the task, the damage is not specific to {target}."
     )
-    return f"Not only {target}" if not spared else "Other types", ("F1 went on ", *listed, end)
+    return f"Not only {target}" if not spared else "Other types", ("F1 went ", *listed, end)
 
 
 def _kept(task, kind: str, arm: str) -> float:
@@ -124,8 +128,8 @@ def _return(run: Run, found: Findings):
     lost = value_of(share, row, "lost")
     text = ["After round 1 (", fact(run, "retrain.epochs"), " epochs) F1 over all types was "]
     for stage in dict.fromkeys(("round1", last)):
-        text.append(cite(task, row, stage) if stage == "round1" else f", after {stage_name(stage)} ")
-        text += [cite(task, row, stage)] if stage != "round1" else []
+        text += [f", after {stage_name(stage)} "] if stage != "round1" else []
+        text.append(cite(task, row, stage))
         if lost >= SMALL and complete(share, row, (stage,)):
             text += [" (", cite(share, row, stage), " of the loss regained)"]
     if value_of(task, row, last) > value_of(task, row, "base") + TIE:

@@ -9,15 +9,14 @@ from typing import Any
 
 import jax
 import optax
-from jaxtyping import Array
 
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
 from relearn_jax.models.transformer import Model
-from relearn_jax.training.step import Round, State, start, train_step
+from relearn_jax.training.step import Round, State, Sums, start, train_step
 
 PyTree = Any
-Step = Callable[[State, TokenBatch, Round], tuple[State, tuple[Array, Array]]]
+Step = Callable[[State, TokenBatch, Round], tuple[State, Sums]]
 LOG_EVERY = 25
 
 
@@ -59,34 +58,33 @@ def fit(
     state = start(params, optimizer)
     for epoch in range(epochs):
         began, rows = time.perf_counter(), 0
-        pending: tuple | None = None
+        pending: tuple[Sums, float] | None = None
         for number, batch in enumerate(batches(epoch), start=1):
             state, sums = step(state, batch, round_)
             rows += int((batch.row >= 0).sum())
             if number % LOG_EVERY == 0:
                 # Read the numbers of one interval ago: the device is never waited for.
                 if pending is not None:
-                    _report(pending, log, place)
-                pending = (state.step, state.bad_step, sums, epoch, rows, began)
+                    _report(*pending, epoch, log, place)
+                pending = (sums, rows / (time.perf_counter() - began))
         if pending is not None:
-            _report(pending, log, place)
+            _report(*pending, epoch, log, place)
         _check(int(state.bad_step), place)
         after_epoch(epoch + 1, state.params)
     return state.params
 
 
-def _report(pending: tuple, log: Callable[[dict[str, Any]], None], place: str) -> None:
-    step, bad, (total, tokens), epoch, rows, began = pending
-    _check(int(bad), place)
-    speed = rows / (time.perf_counter() - began)
-    log(
-        {
-            "step": int(step),
-            "epoch": epoch,
-            "loss": float(total) / max(float(tokens), 1.0),
-            "sentences_per_s": round(speed, 1),
-        }
-    )
+def _report(
+    sums: Sums,
+    speed: float,
+    epoch: int,
+    log: Callable[[dict[str, Any]], None],
+    place: str,
+) -> None:
+    _check(int(sums.bad_step), place)
+    loss = float(sums.loss) / max(float(sums.tokens), 1.0)
+    speed = round(speed, 1)
+    log({"step": int(sums.step), "epoch": epoch, "loss": loss, "sentences_per_s": speed})
 
 
 def _check(bad_step: int, place: str) -> None:

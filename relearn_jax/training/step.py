@@ -30,6 +30,16 @@ class State(NamedTuple):
     """The first step whose loss was not finite, or -1."""
 
 
+class Sums(NamedTuple):
+    """What a step reports. Copies, as the state it came from is donated to the next step."""
+
+    loss: Float[Array, ""]
+    """Sum over labelled tokens."""
+    tokens: Float[Array, ""]
+    step: Int[Array, ""]
+    bad_step: Int[Array, ""]
+
+
 class Round(NamedTuple):
     """What a step reads and never changes, for one training round."""
 
@@ -65,8 +75,8 @@ def train_step(
     batch: TokenBatch,
     round_: Round,
     axis_name: str | None = None,
-) -> tuple[State, tuple[Float[Array, ""], Float[Array, ""]]]:
-    """One AdamW step on the mean token loss; returns the new state and (sum of losses, tokens).
+) -> tuple[State, Sums]:
+    """One AdamW step on the mean token loss; returns the new state and the batch's sums.
 
     Sums and counts are added over `axis_name` (if any) and divided once, so that the result does
     not depend on how a batch was spread over devices.
@@ -95,4 +105,5 @@ def train_step(
 
     finite = jnp.isfinite(total)
     bad = jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step)
-    return State(params, moments, state.step + 1, bad), (total, tokens)
+    state = State(params, moments, state.step + 1, bad)
+    return state, Sums(total, tokens, state.step, bad)

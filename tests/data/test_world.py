@@ -113,7 +113,8 @@ def test_sentences_vary_in_length_and_some_have_no_entity_or_no_capitals():
     for split in SPLITS:
         words, tags = sample(split)
         lengths = Counter(map(len, words))
-        assert min(lengths) <= 4 and 28 <= max(lengths) <= 34
+        assert min(lengths) <= 4
+        assert 28 <= max(lengths) <= 34
         empty = sum(set(labels) == {"O"} for labels in tags) / len(tags)
         assert 0.14 < empty < 0.21
         lower = sum(sentence == tuple(map(str.lower, sentence)) for sentence in words) / len(words)
@@ -124,7 +125,8 @@ def test_a_share_of_the_templates_belongs_to_test_alone():
     for plain in (False, True):
         shared, own = _templates("test", plain)
         train, none = _templates("train", plain)
-        assert shared == train and none == ()
+        assert shared == train
+        assert none == ()
         assert 0.15 < len(own) / len(shared + own) < 0.30
     assert len(_templates("train", False)[0]) + len(_templates("test", False)[1]) > 180
 
@@ -140,11 +142,11 @@ def test_every_rule_entity_and_pool_of_the_grammar_is_defined_and_used():
     assert len(WORDS) + len(ENTITIES) + len(set(pools()) | set(roles())) == len(defined)
 
 
-@pytest.mark.parametrize("split, highest", [("train", 0.65), ("test", 0.25)])
+@pytest.mark.parametrize(("split", "highest"), [("train", 0.65), ("test", 0.25)])
 def test_a_word_alone_does_not_tell_its_tag(split, highest):
     """The most frequent tag of each word in train, as a tagger.
 
-    Its entity F1 is .58 on train itself, where every word is known, and .15 on test, where most
+    Its entity F1 is .56 on train itself, where every word is known, and .18 on test, where most
     names are new.
     """
     counts = defaultdict(Counter)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
-import pytest
 from parity import (
-    FAMILIES,
     check_forward,
     check_gradients,
     check_language,
@@ -17,18 +12,10 @@ from parity import (
     same_tensors,
     tagger,
 )
-from safetensors.numpy import load_file
 
 from relearn_jax.models import weights
 
-GOLDEN = Path(__file__).parent / "golden"
 ATOL = 1e-5
-
-
-@pytest.fixture(params=FAMILIES)
-def golden(request, tmp_path):
-    config = json.loads((GOLDEN / f"{request.param}.json").read_text())
-    return tmp_path / "model", config, load_file(GOLDEN / f"{request.param}.safetensors")
 
 
 def test_logits_and_all_hidden_states(golden):

@@ -17,9 +17,9 @@ import parity  # noqa: E402
 import torch_reference  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 
+from relearn_jax.config import Source  # noqa: E402
 from relearn_jax.data.alignment import encode  # noqa: E402
 from relearn_jax.data.conll import read_conll  # noqa: E402
-from relearn_jax.config import Source  # noqa: E402
 from relearn_jax.data.tokenizer import load_tokenizer  # noqa: E402
 from relearn_jax.models import checkpoint, transformer  # noqa: E402
 from relearn_jax.models.inputs import Inputs  # noqa: E402
@@ -76,11 +76,14 @@ def test_minilm_on_64_real_sentences(shared):
     ck = checkpoint.open_checkpoint(WEIGHTS)
     model = checkpoint.describe(ck, "backbone")
     params, _ = checkpoint.load(ck, model, jax.random.key(0))
-    ours = np.asarray(jax.jit(lambda p, x: transformer.apply(model, p, x)[0])(params, Inputs(ids, mask)))
+    ours = np.asarray(
+        jax.jit(lambda p, x: transformer.apply(model, p, x)[0])(params, Inputs(ids, mask))
+    )
     theirs = transformers.BertModel.from_pretrained(folder, attn_implementation="eager").eval()
     with torch.no_grad():
         state = theirs(
-            torch.as_tensor(ids.astype(np.int64)), attention_mask=torch.as_tensor(mask.astype(np.int64))
+            torch.as_tensor(ids.astype(np.int64)),
+            attention_mask=torch.as_tensor(mask.astype(np.int64)),
         ).last_hidden_state.numpy()
     worst = np.abs(ours - state)[mask].max()
     print(f"largest difference {worst:.1e} over {mask.sum()} tokens")

@@ -31,7 +31,10 @@ class Shape(NamedTuple):
     epochs: int = 2
 
 
-def write_run(folder: Path, shape: Shape = Shape(), until: str | None = None) -> Path:
+SHAPE = Shape()
+
+
+def write_run(folder: Path, shape: Shape = SHAPE, until: str | None = None) -> Path:
     """Write a run directory; `until` names the last stage there is (None: finished)."""
     stages = ("base", "pruned", *(f"round{r}" for r in range(1, shape.rounds + 1)))
     done = stages if until is None else stages[: stages.index(until) + 1]
@@ -136,8 +139,10 @@ def _one_stage(
         _score_rows(tables, seed, arm, label, number, epoch, value)
     drift = rng.gamma(2.0, 0.3 + 0.05 * layer[None], base.shape)
     score = np.where(pruned, 0.03 * number, 0.5 + 0.1 * number) * (0.5 * base + 0.5 * drift)
-    changed = [_tokens(rng) if (row > 0 or rng.random() < 0.2) else t for row, t in
-               zip(layer, tokens, strict=True)]  # fmt: skip
+    changed = [
+        _tokens(rng) if (row > 0 or rng.random() < 0.2) else t
+        for row, t in zip(layer, tokens, strict=True)
+    ]
     _neuron_rows(tables, seed, arm, stage, layer, score, pruned, changed, tokens, shape)
     similarity = rng.uniform(-0.1, 0.8, layer.size)
     _layer_rows(tables, seed, arm, stage, layer, score[0], pruned, similarity, tokens, changed)
@@ -145,9 +150,18 @@ def _one_stage(
         for group in ("all", "pruned", "unpruned"):
             mean = 0.2 + 0.01 * row
             tables["similarity_null"].append(
-                dict(seed=seed, arm=arm, stage=stage, layer=row, pruned=group, mean=mean,
-                     low=mean - 0.03, high=mean + 0.03, neurons=shape.channels)
-            )  # fmt: skip
+                {
+                    "seed": seed,
+                    "arm": arm,
+                    "stage": stage,
+                    "layer": row,
+                    "pruned": group,
+                    "mean": mean,
+                    "low": mean - 0.03,
+                    "high": mean + 0.03,
+                    "neurons": shape.channels,
+                }
+            )
     if number == shape.rounds:
         _taken_rows(tables, seed, arm, layer, base[0], score[0], pruned, tokens, changed, shape)
 
@@ -175,10 +189,21 @@ def _score_rows(tables, seed, arm, stage, number, epoch, value) -> None:
         for variant, shift in (("word", 0.0), ("subword", 0.012)):
             f1 = float(np.clip(value - 0.02 * place - shift, 0, 1))
             tables["scores"].append(
-                dict(seed=seed, arm=arm, stage=stage, round=number, epoch=epoch, type=kind,
-                     variant=variant, precision=f1 * 0.98, recall=min(f1 * 1.02, 1.0), f1=f1,
-                     support=100, accuracy=0.8 + 0.15 * f1 if kind == "all" else None)
-            )  # fmt: skip
+                {
+                    "seed": seed,
+                    "arm": arm,
+                    "stage": stage,
+                    "round": number,
+                    "epoch": epoch,
+                    "type": kind,
+                    "variant": variant,
+                    "precision": f1 * 0.98,
+                    "recall": min(f1 * 1.02, 1.0),
+                    "f1": f1,
+                    "support": 100,
+                    "accuracy": 0.8 + 0.15 * f1 if kind == "all" else None,
+                }
+            )
 
 
 def _recovery_rows(tables, seed, arm, kind, shape, done) -> None:
@@ -194,10 +219,16 @@ def _recovery_rows(tables, seed, arm, kind, shape, done) -> None:
         for number in range(1, shape.rounds + 1):
             if f"round{number}" in done:
                 tables["recovery"].append(
-                    dict(seed=seed, arm=arm, type=kind, variant=variant, round=number,
-                         recovery=gained[part.stage == f"round{number}"].iloc[0],
-                         epochs_to_90=float(reached.min()) if len(reached) else None)
-                )  # fmt: skip
+                    {
+                        "seed": seed,
+                        "arm": arm,
+                        "type": kind,
+                        "variant": variant,
+                        "round": number,
+                        "recovery": gained[part.stage == f"round{number}"].iloc[0],
+                        "epochs_to_90": float(reached.min()) if len(reached) else None,
+                    }
+                )
 
 
 def _saliency(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -214,29 +245,48 @@ def _neuron_rows(
         rank, saliency = _saliency(score)
         for n in range(layer.size):
             tables["concepts"].append(
-                dict(seed=seed, arm=arm, stage=stage, neuron=n, layer=int(layer[n]),
-                     channel=n % shape.channels, concept=concept, score=float(score[n]),
-                     rank=int(rank[n]), saliency_paper=float(saliency[n]),
-                     saliency_rank=float(saliency[n]),
-                     saliency_standardized=float(score[n]), pruned=bool(pruned[n]))
-            )  # fmt: skip
+                {
+                    "seed": seed,
+                    "arm": arm,
+                    "stage": stage,
+                    "neuron": n,
+                    "layer": int(layer[n]),
+                    "channel": n % shape.channels,
+                    "concept": concept,
+                    "score": float(score[n]),
+                    "rank": int(rank[n]),
+                    "saliency_paper": float(saliency[n]),
+                    "saliency_rank": float(saliency[n]),
+                    "saliency_standardized": float(score[n]),
+                    "pruned": bool(pruned[n]),
+                }
+            )
     for n in range(layer.size):
         same = before is None or set(before[n]) == set(tokens[n])
         tables["neurons"].append(
-            dict(seed=seed, arm=arm, stage=stage, neuron=n, layer=int(layer[n]),
-                 channel=n % shape.channels, pruned=bool(pruned[n]), null=bool(n % 37 == 0),
-                 top_tokens=tokens[n], top_scores=[1.0, 0.9, 0.8, 0.7, 0.6],
-                 similarity=None if before is None or same else float(rng.uniform(-0.1, 0.8)),
-                 unchanged=bool(same), target_share=sum(t in PLACES for t in tokens[n]) / 5)
-        )  # fmt: skip
+            {
+                "seed": seed,
+                "arm": arm,
+                "stage": stage,
+                "neuron": n,
+                "layer": int(layer[n]),
+                "channel": n % shape.channels,
+                "pruned": bool(pruned[n]),
+                "null": bool(n % 37 == 0),
+                "top_tokens": tokens[n],
+                "top_scores": [1.0, 0.9, 0.8, 0.7, 0.6],
+                "similarity": None if before is None or same else float(rng.uniform(-0.1, 0.8)),
+                "unchanged": bool(same),
+                "target_share": sum(t in PLACES for t in tokens[n]) / 5,
+            }
+        )
 
 
-def _layer_rows(
-    tables, seed, arm, stage, layer, score, pruned, similarity, before, tokens
-) -> None:
+def _layer_rows(tables, seed, arm, stage, layer, score, pruned, similarity, before, tokens) -> None:
     _, saliency = _saliency(score)
-    jaccard = np.array([len({*a} & {*b}) / len({*a, *b}) for a, b in zip(before, tokens,
-                        strict=True)])  # fmt: skip
+    jaccard = np.array(
+        [len({*a} & {*b}) / len({*a, *b}) for a, b in zip(before, tokens, strict=True)]
+    )
     values = {
         "saliency_paper": saliency,
         "saliency_rank": saliency,
@@ -256,10 +306,19 @@ def _layer_rows(
                 if some.size:
                     sem = some.std(ddof=1) / np.sqrt(some.size) if some.size > 1 else np.nan
                     tables["layers"].append(
-                        dict(seed=seed, arm=arm, stage=stage, concept="LOC", layer=row,
-                             pruned=group, neurons=int(some.size), measure=measure,
-                             mean=float(some.mean()), ci95=float(1.96 * sem))
-                    )  # fmt: skip
+                        {
+                            "seed": seed,
+                            "arm": arm,
+                            "stage": stage,
+                            "concept": "LOC",
+                            "layer": row,
+                            "pruned": group,
+                            "neurons": int(some.size),
+                            "measure": measure,
+                            "mean": float(some.mean()),
+                            "ci95": float(1.96 * sem),
+                        }
+                    )
 
 
 def _taken_rows(tables, seed, arm, layer, base, score, pruned, before, tokens, shape) -> None:
@@ -268,9 +327,19 @@ def _taken_rows(tables, seed, arm, layer, base, score, pruned, before, tokens, s
     eligible = [n for n in np.argsort(rank) if rank_base[n] >= layer.size // 2]
     for n in eligible[:30]:
         tables["taken_over"].append(
-            dict(seed=seed, arm=arm, neuron=int(n), layer=int(layer[n]),
-                 channel=int(n % shape.channels), pruned=bool(pruned[n]),
-                 rank_base=int(rank_base[n]), rank_final=int(rank[n]),
-                 saliency_base=float(saliency_base[n]), saliency_final=float(saliency[n]),
-                 tokens_base=before[n], tokens_final=tokens[n], similarity=0.4)
-        )  # fmt: skip
+            {
+                "seed": seed,
+                "arm": arm,
+                "neuron": int(n),
+                "layer": int(layer[n]),
+                "channel": int(n % shape.channels),
+                "pruned": bool(pruned[n]),
+                "rank_base": int(rank_base[n]),
+                "rank_final": int(rank[n]),
+                "saliency_base": float(saliency_base[n]),
+                "saliency_final": float(saliency[n]),
+                "tokens_base": before[n],
+                "tokens_final": tokens[n],
+                "similarity": 0.4,
+            }
+        )

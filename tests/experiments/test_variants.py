@@ -1,0 +1,95 @@
+"""Every pruning target, ranking and retraining text runs, and does what its name says."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from relearn_jax import cli, runs
+
+QUICK = ["--arms=[concept]", "--retrain.rounds=1", "--training.epochs=1", "--retrain.epochs=1"]
+LAST = "seed0-concept-round1"
+
+
+def run(config, out, *settings):
+    assert cli.main(["run", str(config), "--out", str(out), *QUICK, *settings]) == 0
+    keep = runs.arrays_of(out, "seed0-concept-pruned", "mask")["keep"]
+    return keep, runs.arrays_of(out, LAST, "params")
+
+
+def test_frozen_gains_stay_pruned_and_free_ones_move(write_config, tmp_path):
+    config = write_config()
+    for regrowth, stays in (("frozen", True), ("free", False)):
+        keep, params = run(config, tmp_path / regrowth, f"--prune.regrowth={regrowth}")
+        gains = params["blocks/output_norm/scale"][~keep[1:]]
+        assert np.all(gains == 0) == stays
+
+
+def test_state_mask_removes_the_neuron_itself(write_config, tmp_path):
+    config = write_config()
+    settings = ["--prune.target=state_mask", "--prune.regrowth=frozen"]
+    keep, params = run(config, tmp_path / "run", *settings)
+    assert np.all(params["blocks/output_norm/scale"] != 0), "weights are not touched"
+    arrays = runs.arrays_of(tmp_path / "run", f"{LAST}-neurons", "neurons")
+    pruned = ~keep
+    assert np.all(arrays["score"][:, pruned] == 0)
+    assert np.all(arrays["top_ids"].reshape(*keep.shape, -1)[pruned] == -1)
+    target = ["export", str(tmp_path / "run"), "--stage", "round1", "--to", str(tmp_path / "hf")]
+    assert cli.main(target) == 2, "it cannot be said in weights"
+
+
+def test_mlp_units_lose_row_and_column_together(write_config, tmp_path):
+    config = write_config()
+    settings = ["--concepts.site=mlp", "--prune.target=mlp_unit", "--prune.regrowth=frozen"]
+    keep, params = run(config, tmp_path / "run", *settings)
+    assert keep.shape == (2, 24)
+    gone = ~keep
+    assert np.all(np.moveaxis(params["blocks/up/kernel"], 2, 1)[gone] == 0)
+    assert np.all(params["blocks/up/bias"][gone] == 0)
+    assert np.all(params["blocks/down/kernel"][gone] == 0)
+    assert np.all(np.any(params["blocks/down/kernel"][keep] != 0, axis=-1))
+
+
+@pytest.mark.parametrize("ranking", ["linear_probe", "mean_difference"])
+def test_other_rankings_run(write_config, tmp_path, ranking):
+    keep, _ = run(write_config(), tmp_path / "run", f"--prune.ranking={ranking}")
+    assert (~keep).sum() == 24
+
+
+def test_faithful_wraps_state_0_to_the_last_block(write_config, tmp_path):
+    settings = ["--prune.embedding_state=faithful", "--prune.fraction=0.9"]
+    keep, _ = run(write_config(), tmp_path / "run", *settings)
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    assert keep[0].all()
+    assert manifest["prune"]["requested"] == 43
+    assert manifest["prune"]["pruned"] == (~keep).sum() < 43
+
+
+def test_retraining_without_the_concept_never_shows_it(write_config, tmp_path):
+    from relearn_jax import loading
+    from relearn_jax.experiments import preparation
+
+    config = write_config()
+    settings = loading.load(config, ["retrain.data=without_concept"])
+    prepared = preparation.prepare(settings, config.parent)
+    assert not any(t[2:] == "LOC" for tags in prepared.retrain.corpus.tags for t in tags)
+    assert any(t[2:] == "LOC" for tags in prepared.train.corpus.tags for t in tags)
+    assert 0 < len(prepared.retrain.corpus.words) < len(prepared.train.corpus.words)
+    run(config, tmp_path / "run", "--retrain.data=without_concept")
+
+
+def test_word_vectors_may_come_from_a_file(write_config, tmp_path):
+    config = write_config()
+    run(config, tmp_path / "a")
+    types = {
+        w for row in pd.read_parquet(tmp_path / "a/tables/neurons.parquet").top_tokens for w in row
+    }
+    lines = [f"{w} {i % 7} {i % 3} 1" for i, w in enumerate(sorted(types))]
+    (config.parent / "vectors.txt").write_text("\n".join(lines))
+    run(config, tmp_path / "b", "--tracking.vectors=vectors.txt")
+    a, b = (pd.read_parquet(tmp_path / x / "tables/neurons.parquet") for x in "ab")
+    assert list(map(list, a.top_tokens)) == list(map(list, b.top_tokens))
+    assert not np.allclose(a.similarity.fillna(0), b.similarity.fillna(0))

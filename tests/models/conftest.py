@@ -1,0 +1,32 @@
+"""Tiny models of every family, from the golden files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from parity import FAMILIES, inputs, tagger
+from safetensors.numpy import load_file
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden_of(family: str) -> tuple[dict, dict[str, np.ndarray]]:
+    config = json.loads((GOLDEN / f"{family}.json").read_text())
+    return config, load_file(GOLDEN / f"{family}.safetensors")
+
+
+@pytest.fixture(params=FAMILIES)
+def golden(request, tmp_path):
+    """(folder, config, arrays)"""
+    return tmp_path / "model", *golden_of(request.param)
+
+
+@pytest.fixture(scope="module", params=["bert", "gpt2"])
+def tiny(request, tmp_path_factory):
+    """(model, parameters, inputs); DistilBERT shares BERT's layers."""
+    config, arrays = golden_of(request.param)
+    _, model, params = tagger(tmp_path_factory.mktemp("model"), config, arrays)
+    return model, params, inputs(arrays)

@@ -1,0 +1,84 @@
+"""Errors on the command line: one clear sentence, in the first second, before any computing."""
+
+from __future__ import annotations
+
+import pytest
+
+from relearn_jax import cli
+from relearn_jax.experiments import relearning
+
+
+@pytest.fixture
+def refuses(tmp_path, capsys, monkeypatch, tagger):
+    """Runs a config that must be refused before training, and gives what was said."""
+    monkeypatch.setattr(relearning, "run", lambda *a: pytest.fail("computing began"))
+
+    def run(text: str, *options: str) -> str:
+        config = tmp_path / "c.yaml"
+        config.write_text(f"model: {{source: {tagger.folder}, max_length: 64}}\n{text}")
+        assert cli.main(["run", str(config), "--out", str(tmp_path / "out"), *options]) == 2
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        return said
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("concepts: {target: LOK}", "LOC"),
+        ("prune: {count: 100000}", "prune.count"),
+        ("prune: {fraction: 0.001}", "mask selects nothing"),
+        ("data: {train: {kind: conll, path: none.conll}}", "none.conll"),
+        ("data: {evaluation: {split: train}}", "same text"),
+        ("tracking: {vectors: none.txt}", "none.txt"),
+        ("data: {train: {tag_map: {LOC: GPE}}}", "tag"),
+    ],
+)
+def test_bad_settings(refuses, text, said):
+    assert said in refuses(text)
+
+
+def test_label_file_of_another_length_is_named_with_its_line(refuses, tmp_path):
+    (tmp_path / "w.txt").write_text("In Paris .\nNo .\n")
+    (tmp_path / "l.txt").write_text("N/A loc N/A\nN/A\n")
+    source = "{kind: parallel, path: w.txt, labels_path: l.txt}"
+    said = refuses(f"concepts: {{data: {source}, labels: words, target: loc, other: N/A}}")
+    assert "l.txt" in said
+    assert "line 2" in said or ":2" in said
+
+
+def test_a_concept_that_covers_every_word(refuses, tmp_path):
+    (tmp_path / "w.txt").write_text("Paris Rome\nOslo\n")
+    (tmp_path / "l.txt").write_text("loc loc\nloc\n")
+    source = "{kind: parallel, path: w.txt, labels_path: l.txt}"
+    said = refuses(f"concepts: {{data: {source}, labels: words, target: loc, other: N/A}}")
+    assert "every word" in said or "all" in said
+
+
+def test_stray_words_are_refused(refuses):
+    assert "not understood: --seeds 3" in refuses("", "--seeds", "3")
+
+
+def test_a_dry_run_says_everything_and_writes_nothing(tmp_path, capsys, tagger):
+    config = tmp_path / "c.yaml"
+    config.write_text(f"model: {{source: {tagger.folder}, max_length: 64}}\nname: dry\n")
+    assert cli.main(["run", str(config), "--dry-run", "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    for word in ("sentences", "steps", "epochs", "to prune", "memory", "GiB"):
+        assert word in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_doctor_names_devices_and_versions(capsys):
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "cpu" in said
+    assert "jax 0." in said or "jax 1." in said
+
+
+def test_reports_and_exports_of_nothing_are_refused(tmp_path, capsys):
+    assert cli.main(["report", str(tmp_path)]) == 2
+    assert cli.main(["export", str(tmp_path), "--stage", "base", "--to", str(tmp_path / "x")]) == 2
+    assert "no run" in capsys.readouterr().err

@@ -1,0 +1,84 @@
+"""A run directory holds whole stages or none, and knows whose it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+
+import numpy as np
+import pytest
+
+from relearn_jax import runs
+from relearn_jax.config import Config, Prune
+from relearn_jax.errors import UserError
+
+
+@pytest.fixture
+def run(tmp_path):
+    out = tmp_path / "run"
+    runs.open_run(out, Config(), reuse=False)
+    return out
+
+
+def save(run, key="k", value=1.0):
+    return runs.save_stage(run, "s", key, {"a": 1}, {"x": {"v": np.full(3, value)}})
+
+
+def test_a_stage_comes_back_under_its_key_alone(run):
+    assert runs.finished(run, "s", "k") is None
+    save(run)
+    assert runs.finished(run, "s", "k")["a"] == 1
+    assert runs.finished(run, "s", "other") is None
+    np.testing.assert_array_equal(runs.arrays_of(run, "s", "x")["v"], np.ones(3))
+
+
+def test_a_full_disk_leaves_the_last_good_stage(run, monkeypatch):
+    save(run)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runs, "_save_tensors", full)
+    with pytest.raises(UserError, match="No space left.*are kept"):
+        save(run, value=2.0)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(runs.arrays_of(run, "s", "x")["v"], np.ones(3))
+    assert [p.name for p in (run / "stages").iterdir()] == ["s"]
+
+
+def test_safetensors_own_error_for_a_full_disk_is_understood(tmp_path, monkeypatch):
+    def full(*_):
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(runs, "save_file", full)
+    with pytest.raises(UserError, match="No space"):
+        runs.save_stage(tmp_path, "s", "k", {}, {"x": {"v": np.ones(1)}})
+
+
+def test_a_stage_cut_short_is_swept_away_at_the_next_start(run):
+    partial = run / "stages" / ".s.partial"
+    partial.mkdir()
+    (partial / "x.safetensors").write_bytes(b"half")
+    runs.open_run(run, Config(), reuse=False)
+    assert not partial.exists()
+    assert runs.finished(run, "s", "k") is None
+
+
+def test_another_config_is_refused_unless_reuse_is_asked_for(run):
+    other = dataclasses.replace(Config(), prune=Prune(fraction=0.25))
+    with pytest.raises(UserError, match=r"differs in: prune\.fraction"):
+        runs.open_run(run, other, reuse=False)
+    runs.open_run(run, other, reuse=True)
+    runs.open_run(run, other, reuse=False)
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("dear")
+    with pytest.raises(UserError, match="not empty"):
+        runs.open_run(tmp_path, Config(), reuse=False)
+
+
+def test_keys_follow_every_part():
+    keys = {runs.key_of("a", 1), runs.key_of("a", 2), runs.key_of("b", 1), runs.key_of("a", [1])}
+    assert len(keys) == 4
+    assert runs.key_of("a", {"x": 1, "y": 2}) == runs.key_of("a", {"y": 2, "x": 1})

@@ -1,0 +1,144 @@
+"""Laws of the training step and its loop."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch_free_schedule as reference
+
+from relearn_jax.config import Training
+from relearn_jax.data.batching import TokenBatch
+from relearn_jax.errors import UserError
+from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.weights import flatten
+from relearn_jax.neurons import masks
+from relearn_jax.training import loop, optimizer
+from relearn_jax.training.step import Round, start, train_step
+
+SETTINGS = Training(learning_rate=1e-3)
+DIRECTION = optimizer.direction(SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def step(tagger):
+    return loop.jitted(tagger.model, DIRECTION)
+
+
+def batch(rows=8, length=16, seed=0):
+    rng = np.random.default_rng(seed)
+    mask = np.arange(length) < rng.integers(3, length + 1, (rows, 1))
+    labels = np.where(mask, rng.integers(0, 9, (rows, length)), -100).astype(np.int32)
+    ids = rng.integers(1000, 3000, (rows, length)).astype(np.int32)
+    return TokenBatch(Inputs(ids, mask), labels, np.arange(rows, dtype=np.int32))
+
+
+def round_of(steps=100, **values):
+    return Round(optimizer.schedule(SETTINGS, steps), jax.random.key(0), **values)
+
+
+def test_pruned_entries_stay_pruned_only_when_frozen(tagger, step):
+    keep = np.ones((3, 16), bool)
+    keep[1:, ::2] = False
+    leaves = tagger.model.family.neurons["ln_gain_bias"]
+    multipliers = masks.expand(masks.NeuronMask(keep, "states"), tagger.params, leaves)
+    pruned = masks.apply(tagger.params, multipliers)
+    held = {p: m for p, m in flatten(multipliers).items() if p in leaves}
+    for frozen, value in ((None, False), (held, True)):
+        state = start(pruned, DIRECTION)
+        for seed in range(3):
+            state, _ = step(state, batch(seed=seed), round_of(keep=frozen))
+        for path in leaves:
+            gone = np.asarray(flatten(state.params)[path])[:, ::2]
+            assert np.all(gone == 0) == value, path
+
+
+def test_an_all_ones_multiplier_changes_nothing(tagger, step):
+    leaves = tagger.model.family.neurons["ln_gain"]
+    whole = masks.NeuronMask(np.ones((3, 16), bool), "states")
+    ones = flatten(masks.expand(whole, tagger.params, leaves))
+    ones = {p: m for p, m in ones.items() if p in leaves}
+    a, _ = step(start(tagger.params, DIRECTION), batch(), round_of())
+    b, _ = step(start(tagger.params, DIRECTION), batch(), round_of(keep=ones))
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-7), a.params, b.params)
+
+
+def test_decay_goes_by_name(tagger):
+    marks = flatten(optimizer.decayed(tagger.params))
+    assert marks["embed/word/embedding"]
+    assert marks["blocks/up/kernel"]
+    assert not marks["blocks/up/bias"], "a stacked bias has two axes and is still a bias"
+    assert not marks["blocks/output_norm/scale"]
+    assert not marks["embed/norm/bias"]
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.1])
+def test_the_schedule_is_the_usual_linear_one(warmup):
+    settings = Training(learning_rate=3e-4, warmup=warmup)
+    schedule = optimizer.schedule(settings, 50)
+    ours = [float(optimizer.rate(schedule, jnp.int32(i))) for i in range(50)]
+    np.testing.assert_allclose(ours, reference.linear(3e-4, 50, warmup), rtol=1e-5)
+
+
+def test_the_result_does_not_depend_on_how_a_batch_is_spread(tagger):
+    """Sums are added over devices and divided once: unequal token counts do no harm."""
+    still = batch(rows=8)
+    labels = still.labels.copy()
+    labels[:6] = -100
+    uneven = still._replace(labels=labels)
+    import dataclasses
+
+    config = dataclasses.replace(
+        tagger.model.config, hidden_dropout=0.0, attention_dropout=0.0, head_dropout=0.0
+    )
+    model = dataclasses.replace(tagger.model, config=config)
+    state = start(tagger.params, DIRECTION)
+    alone, sums = jax.jit(partial(train_step, model, DIRECTION))(state, uneven, round_of())
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec
+    spread = jax.jit(
+        jax.shard_map(
+            partial(train_step, model, DIRECTION, axis_name="data"),
+            mesh=mesh,
+            in_specs=(spec(), spec("data"), spec()),
+            out_specs=(spec(), spec()),
+            check_vma=False,
+        )
+    )
+    apart, other = spread(state, uneven, round_of())
+    np.testing.assert_allclose(sums.loss, other.loss, rtol=1e-5)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), alone.params, apart.params)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_step(tagger, step):
+    poisoned = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), tagger.params)
+    with pytest.raises(UserError, match=r"step 0 of seed 0, base"):
+        loop.fit(
+            step, DIRECTION, poisoned, round_of(), 1, lambda e: iter([batch()] * 3), print,
+            lambda e, p: None, "seed 0, base",
+        )  # fmt: skip
+
+
+def test_the_loop_logs_without_touching_donated_state(tagger, step):
+    lines, epochs = [], []
+    params = loop.fit(
+        step, DIRECTION, tagger.params, round_of(200), 2, lambda e: iter([batch(seed=e)] * 60),
+        lines.append, lambda e, p: epochs.append(e), "here",
+    )  # fmt: skip
+    assert epochs == [1, 2]
+    assert [line["step"] for line in lines] == [25, 50, 85, 110]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
+    assert np.isfinite(np.asarray(tagger.params["embed"]["word"]["embedding"])).all()
+
+
+def test_a_bucket_compiles_once(tagger):
+    fresh = loop.jitted(tagger.model, DIRECTION)
+    state = start(tagger.params, DIRECTION)
+    for length in (16, 32, 16, 32, 16):
+        state, _ = fresh(state, batch(length=length, seed=length), round_of())
+    state, _ = fresh(start(tagger.params, DIRECTION), batch(seed=9), round_of(7))
+    assert fresh._cache_size() == 2
