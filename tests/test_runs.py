@@ -39,7 +39,7 @@ def test_a_full_disk_leaves_the_last_good_stage(run, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(runs, "_save_tensors", full)
-    with pytest.raises(UserError, match="No space left.*are kept"):
+    with pytest.raises(UserError, match=r"No space left.*are kept"):
         save(run, value=2.0)
     monkeypatch.undo()
     np.testing.assert_array_equal(runs.arrays_of(run, "s", "x")["v"], np.ones(3))

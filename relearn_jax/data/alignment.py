@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from jaxtyping import Int
 
-from relearn_jax.data.tags import OUTSIDE, entity_type
+from relearn_jax.data.readers.tags import OUTSIDE, entity_type
 from relearn_jax.errors import UserError
 
 if TYPE_CHECKING:

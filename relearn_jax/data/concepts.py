@@ -15,8 +15,8 @@ import numpy as np
 
 from relearn_jax import config
 from relearn_jax.data.corpus import Corpus, Sentences, digest
-from relearn_jax.data.files import BLANK, locate, read_lines
-from relearn_jax.data.tags import entity_type
+from relearn_jax.data.readers.files import BLANK, locate, read_lines
+from relearn_jax.data.readers.tags import entity_type
 from relearn_jax.errors import UserError
 
 

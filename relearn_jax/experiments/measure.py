@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from relearn_jax.data.alignment import first_subwords
-from relearn_jax.data.tags import OUTSIDE
+from relearn_jax.data.readers.tags import OUTSIDE
 from relearn_jax.evaluation import ner
 from relearn_jax.experiments.preparation import (
     Prepared,

@@ -12,11 +12,12 @@ import numpy as np
 
 from relearn_jax import loading
 from relearn_jax.config import Config
-from relearn_jax.data import alignment, batching, concepts, reading, tokenizer
+from relearn_jax.data import alignment, batching, concepts, tokenizer
 from relearn_jax.data.alignment import Encoded
 from relearn_jax.data.batching import TokenBatch, WordBatch
 from relearn_jax.data.concepts import ConceptData
 from relearn_jax.data.corpus import Corpus, make_corpus
+from relearn_jax.data.readers import reading
 from relearn_jax.errors import UserError
 from relearn_jax.models import checkpoint, weights
 from relearn_jax.models.checkpoint import Checkpoint

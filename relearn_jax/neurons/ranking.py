@@ -6,21 +6,15 @@ Host code in float64: differences of means that are nearly equal decide the orde
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from relearn_jax.errors import UserError
-
-if TYPE_CHECKING:
-    from relearn_jax.neurons.statistics import Moments
+from relearn_jax.neurons.statistics import RESOLUTION, Moments
 
 Contrast = Literal["rest", "pairwise"]
-
-# Moments are accumulated in float32. A spread below this share of the mean is rounding, as in a
-# pruned neuron whose value is its bias for every word.
-RESOLUTION = 1e-6
 
 
 def probeless(

@@ -23,9 +23,11 @@ from relearn_jax.data.batching import WordBatch
 from relearn_jax.models import transformer
 from relearn_jax.models.sites import Sites, Tap, Taps
 from relearn_jax.models.transformer import Model
-from relearn_jax.neurons.ranking import RESOLUTION
 
 PyTree = Any
+RESOLUTION = 1e-6
+"""Moments are float32. A spread below this share of the mean is rounding, as in a pruned neuron
+whose value is its bias for every word."""
 EXACT = jax.lax.Precision.HIGHEST
 """Accelerators' default for float32 products keeps 8 to 10 bits, too few for sums of thousands."""
 

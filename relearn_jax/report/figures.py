@@ -71,7 +71,8 @@ def _curve(ax: Axes, some, key: Key, beside: float) -> None:
 
 def _epochs(ax: Axes, run: Run, some) -> None:
     retrain = run.config.get("retrain") or {}
-    step, last = int(retrain.get("epochs", 1)), int(some["epoch"].max())
+    done = some.loc[some["arm"] != "base", "epoch"]
+    step, last = int(retrain.get("epochs", 1)), int(done.max()) if len(done) else 0
     every = max(1, -(-last // 8))
     ticks = [0, *range(every, last + 1, every)]
     ax.set_xticks(ticks, ["pruned", *map(str, ticks[1:])])

@@ -98,7 +98,8 @@ def change_by_arm(run: Run, measures: Sequence[Measure], name: str) -> Plot:
 
 def similarity(run: Run, table: Table, arms: Sequence[str]) -> Plot:
     """Similarity to the base model by layer, over the band of its null."""
-    stages = tuple(dict.fromkeys(("round1", last_stage(run, main_arm(run), "layers"))))
+    stages = shown_stages(run, main_arm(run), "layers")
+    stages = tuple(s for s in stages if s.startswith("round")) or stages[-1:]
     keys = stage_keys(stages)
     item = Measure(table, "similarity", "similarity to base", "")
     parts, bands = {}, {}
@@ -111,7 +112,7 @@ def similarity(run: Run, table: Table, arms: Sequence[str]) -> Plot:
                 error = _error(run, item.measure, arm, stage, group, rows) if final else None
                 curves.append(_curve(key, rows, f"{'last' if final else 'first'}_{group}", error))
             parts[arm, group] = curves
-            bands[arm, group] = [rows[f"{end}_{group}"].to_numpy(float) for end in ("low", "high")]
+            bands[arm, group] = [_values(rows, f"{end}_{group}") for end in ("low", "high")]
     edges = [Curve(BAND, b, b) for pair in bands.values() for b in pair]
     limits = _limits([*edges, *(c for curves in parts.values() for c in curves)])
     panels = [
@@ -159,7 +160,11 @@ def _x(rows) -> np.ndarray:
 
 
 def _curve(key: Key, rows, column: str, error: np.ndarray | None = None) -> Curve:
-    return Curve(key, _x(rows), rows[column].to_numpy(float), error)
+    return Curve(key, _x(rows), _values(rows, column), error)
+
+
+def _values(rows, column: str) -> np.ndarray:
+    return rows[column].to_numpy(float) if column in rows else np.full(len(rows), np.nan)
 
 
 def _error(run: Run, measure: str, arm: str, stage: str, group: str, rows) -> np.ndarray:

@@ -193,7 +193,7 @@ def similarity(run: Run) -> Table:
         last = last_stage(run, arm, "layers")
         for row in frame[(frame["arm"] == arm) & frame["pruned"].isin(GROUPS)].itertuples():
             cell = values.setdefault((row.seed, arm, int(row.layer)), {})
-            if row.stage == "round1":
+            if row.stage == "round1" != last:
                 cell[f"first_{row.pruned}"] = row.mean
             if row.stage == last:
                 cell[f"last_{row.pruned}"] = row.mean
@@ -208,6 +208,7 @@ def similarity(run: Run) -> Table:
             *(("first", "round 1"), ("last", "last stage")),
             *(("low", "null, low"), ("high", "null, high")),
         )
+        if any(f"{part}_{group}" in cell for cell in values.values())
     )
     frame = over_seeds(values, ("arm", "layer"), [c.key for c in columns])
     frame = frame[[c for c in frame if not (c.startswith(("low_", "high_")) and c.endswith("_sd"))]]

@@ -89,8 +89,8 @@ def read_run(folder: Path) -> Run:
         raise UserError(
             f"{folder}: no such run directory. Give the folder that `relearn run` wrote."
         )
-    manifest = _mapping(folder / "manifest.json", json.loads)
     config = _mapping(folder / "config.yaml", yaml.safe_load)
+    manifest = _mapping(folder / "manifest.json", json.loads)
     tables = {name: _table(folder / "tables" / f"{name}.parquet", name) for name in COLUMNS}
     absent = tuple(name for name in COLUMNS if not _path(folder, name).exists())
     seeds = tuple(int(s) for s in manifest.get("seeds") or config.get("seeds") or ())
@@ -135,10 +135,14 @@ def _path(folder: Path, name: str) -> Path:
 
 def _mapping(path: Path, parse) -> Mapping[str, Any]:
     if not path.exists():
-        raise UserError(
-            f"{path}: not found. A run directory holds config.yaml and manifest.json from its "
-            "first second on; is this the folder that `relearn run` wrote?"
+        done = sorted(p.parent.name for p in path.parent.glob("stages/*/stage.json"))
+        where = (
+            f"{len(done)} stages of this run are finished ({', '.join(done[-3:])} among them) and "
+            "the rest is missing; start `relearn run` again with the same config to continue it."
+            if done
+            else "Is this the folder that `relearn run` wrote?"
         )
+        raise UserError(f"{path}: not found. {where}")
     try:
         value = parse(path.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError) as error:
@@ -156,7 +160,8 @@ def _table(path: Path, name: str) -> pd.DataFrame:
         present = set(pq.read_schema(path).names)
         lacking = [c for c in columns if c not in present]
         if not lacking:
-            return pq.read_table(path, columns=columns).to_pandas()
+            # Without pandas' own types, whose NA is no number to NumPy.
+            return pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True)
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(
             f"{path}: cannot be read as Parquet ({error}). Remove it and continue the run."

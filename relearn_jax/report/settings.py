@@ -8,7 +8,7 @@ from typing import Any
 from relearn_jax.report import html
 from relearn_jax.report.reading import Run, main_arm, stage_name
 from relearn_jax.report.task_tables import ARM_NAMES
-from relearn_jax.report.verdict import fact
+from relearn_jax.report.verdict import fact, plural
 
 GENERATED = '<span class="badge">GENERATED</span>'
 ARMS = {
@@ -35,7 +35,11 @@ def what(run: Run) -> tuple[str, tuple]:
     manifest, config = run.manifest, run.config
     model, target = manifest.get("model") or {}, html.text(run.target)
     prune, retrain = config.get("prune") or {}, config.get("retrain") or {}
-    number = {k: html.prose((fact(run, k),)) for k in ("retrain.rounds", "retrain.epochs")}
+    number = {
+        f"retrain.{word}s": html.prose((n, plural(n, f" {word}")))
+        for word in ("round", "epoch")
+        for n in (fact(run, f"retrain.{word}s"),)
+    }
     sizes = {k: html.prose((fact(run, f"prune.{k}", "manifest"),)) for k in ("pruned", "of")}
     arms = "; ".join(f"<b>{ARM_NAMES[a]}</b>, {ARMS[a].format(target=target)}" for a in run.arms)
     steps = (
@@ -46,8 +50,7 @@ def what(run: Run) -> tuple[str, tuple]:
         f"{sizes['pruned']} of {sizes['of']} neurons were pruned: "
         f"{TARGETS.get(prune.get('target'), html.text(prune.get('target')))}.",
         f"The model was retrained {RETRAIN.get(retrain.get('data'), '')}, in "
-        f"{number['retrain.rounds']} rounds of {number['retrain.epochs']} epochs, each with a "
-        "fresh optimizer"
+        f"{number['retrain.rounds']} of {number['retrain.epochs']}, each with a fresh optimizer"
         + (
             "; pruned entries were free to grow back."
             if prune.get("regrowth", "free") == "free"
@@ -55,7 +58,9 @@ def what(run: Run) -> tuple[str, tuple]:
         ),
         "At every stage the task was scored on held-out text, and every neuron's saliency and top "
         "tokens were written down.",
-        f"The same was done for each arm: {arms}.",
+        f"The same was done for each arm: {arms}."
+        if len(run.arms) > 1
+        else "There is no control arm in this run.",
     )
     items = "".join(f"<li>{step}</li>" for step in steps)
     described = manifest.get("description")
@@ -67,7 +72,8 @@ def _data(run: Run) -> str:
     data = run.manifest.get("data") or {}
     heads = ("used for", "text", "sentences", "words", "word types", "SHA-256")
     rows = []
-    for role, facts in data.items():
+    order = ("train", "evaluation", "retrain", "concepts")
+    for role, facts in sorted(data.items(), key=lambda item: (*order, item[0]).index(item[0])):
         mark = f" {GENERATED}" if facts.get("generated") else ""
         note = f"<br><small>{html.text(facts['note'])}</small>" if facts.get("note") else ""
         cells = [f"{html.text(facts.get('source', ''))}{mark}{note}"]
@@ -99,12 +105,10 @@ def settings(run: Run) -> tuple[str, tuple]:
     """Everything needed to repeat the run."""
     manifest = run.manifest
     wall = manifest.get("wall_s") or {}
-    times = [(f"wall_s.{k}", stage_name(str(k)), f"{v:.1f} s") for k, v in wall.items()]
-    if "total" not in wall:
-        times.append(("wall_s", "all", f"{sum(wall.values()):.1f} s"))
-    if manifest.get("compile_s") is not None:
-        times.append(("compile_s", "of it compiling", f"{manifest['compile_s']:.1f} s"))
-    about = {k: v for k, v in manifest.items() if k not in ("wall_s", "compile_s", "data")}
+    single = [(f"wall_s.{k}", str(k), seconds(v)) for k, v in wall.items()]
+    times = _times(run)
+    apart = ("wall_s", "total_s", "compile_s", "data")
+    about = {k: v for k, v in manifest.items() if k not in apart}
     rest = [(k, k, shown) for k, shown in flatten(about)]
     config = [(k, k, shown) for k, shown in flatten(run.config)]
     body = html.pairs(times, "manifest", "manifest.json", "Wall time")
@@ -114,10 +118,34 @@ def settings(run: Run) -> tuple[str, tuple]:
         for role, facts in (manifest.get("data") or {}).items()
     ]
     body += html.pairs(digests, "manifest", "manifest.json", "Data hashes")
-    fold = html.details(
+    body += html.details(
         "All settings", html.pairs(config, "config", "config.yaml", "Resolved config")
     )
-    return body + fold, ()
+    body += html.details(
+        "Wall time of every stage", html.pairs(single, "manifest", "manifest.json", "Wall time")
+    )
+    return body, ()
+
+
+def _times(run: Run) -> list[tuple[str, str, str]]:
+    """Wall time by kind of work; stages called `...-neurons` are passes over the concept data."""
+    wall, total = run.manifest.get("wall_s") or {}, run.manifest.get("total_s")
+    neurons = sum(v for k, v in wall.items() if k.endswith("-neurons"))
+    work = sum(wall.values()) - neurons
+    rows = [("work_s", "training and evaluation", seconds(work))] if wall else []
+    rows += [("neurons_s", "statistics of neurons", seconds(neurons))] if neurons else []
+    rows += [("total_s", "all, last start to end", seconds(total))] if total is not None else []
+    compiling = run.manifest.get("compile_s")
+    return rows + ([("compile_s", "compiling", seconds(compiling))] if compiling else [])
+
+
+def seconds(value: float) -> str:
+    """A time in seconds, with minutes or hours where it is long."""
+    if value < 120:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s"
 
 
 def flatten(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:

@@ -10,6 +10,8 @@ from relearn_jax.report.task_tables import ARM_NAMES, target_type, types
 
 SMALL = 0.02
 """F1 losses below this are too small for a share of them to mean anything."""
+LEARNED = 0.1
+"""An entity type with less F1 than this in the base model has not been learned."""
 TIE = 0.01
 """Differences of F1 (and of shares of F1) up to this are called none: the published runs differ by
 as much between repeats (protocol 8.2)."""
@@ -58,6 +60,11 @@ def fact(run: Run, key: str, table: str = "config") -> Number:
     return Number(show(value, "int"), cell, file)
 
 
+def plural(number: Number, word: str) -> str:
+    """A word in the number of a number."""
+    return word if number.text == "1" else f"{word}s"
+
+
 def returned(share: float) -> str:
     """A regained share of the loss in words."""
     if share >= 0.9:
@@ -97,7 +104,7 @@ def _specific(run: Run, found: Findings):
         for k in types(run)
         if k not in ("all", target)
         and complete(task, (k, arm), ("base", "pruned"))
-        and value_of(task, (k, arm), "base") > SMALL
+        and value_of(task, (k, arm), "base") > LEARNED
     ]
     if target == "all" or not others or not complete(task, (target, arm), ("base", "pruned")):
         return None
@@ -126,7 +133,8 @@ def _return(run: Run, found: Findings):
     if last == "pruned" or not complete(task, row, ("base", "round1", last)):
         return None
     lost = value_of(share, row, "lost")
-    text = ["After round 1 (", fact(run, "retrain.epochs"), " epochs) F1 over all types was "]
+    epochs = fact(run, "retrain.epochs")
+    text = ["After round 1 (", epochs, plural(epochs, " epoch"), ") F1 over all types was "]
     for stage in dict.fromkeys(("round1", last)):
         text += [f", after {stage_name(stage)} "] if stage != "round1" else []
         text.append(cite(task, row, stage))
@@ -146,6 +154,9 @@ def _controls(run: Run, found: Findings):
     controls = [
         a for a in run.arms if a != arm and complete(task, ("all", a), ("pruned", "round1", last))
     ]
+    if len(run.arms) == 1:
+        text = "This run has no control arm, so nothing in it can be called special to the concept"
+        return "Controls", (f"{text}'s neurons: other neurons might behave alike.",)
     if not controls or last == "pruned":
         return None
     text: list[str | Number] = ["With the same number of other neurons pruned, F1 went to "]
@@ -174,17 +185,18 @@ def _where(run: Run, found: Findings):
     needed = ("base_unpruned", f"{last}_unpruned", "arithmetic_unpruned", f"{last}_pruned")
     if last == "pruned" or not complete(table, row, needed):
         return None
-    gap = value_of(table, row, needed[1]) - value_of(table, row, needed[2])
+    gap = value_of(table, row, needed[2]) - value_of(table, row, needed[1])
     reading = (
-        "no more than the order of the ranks explains"
-        if gap <= SMALL
-        else "more than the order of the ranks explains"
+        "They are below it: some pruned neurons have won ranks back"
+        if gap > SMALL
+        else "So the rise as such is no sign of learning"
     )
-    return "Where it went", (
-        *("Unpruned neurons rose in saliency by rank from ", cite(table, row, needed[0])),
-        *(" to ", cite(table, row, needed[1]), "; rank arithmetic alone would put them at "),
-        *(cite(table, row, needed[2]), f", so this is {reading}. Pruned neurons went from "),
-        *(cite(table, row, "base_pruned"), " to ", cite(table, row, needed[3]), "."),
+    return "By rank", (
+        *("Unpruned neurons rose in saliency from ", cite(table, row, needed[0]), " to "),
+        *(cite(table, row, needed[1]), ". They would stand at ", cite(table, row, needed[2])),
+        " if the pruned ones had gone to the end of the ranking and nothing else had happened. ",
+        *(f"{reading}. Pruned neurons went from ", cite(table, row, "base_pruned"), " to "),
+        *(cite(table, row, needed[3]), "."),
     )
 
 

@@ -18,9 +18,10 @@ import jax
 import numpy as np
 
 from relearn_jax import config
-from relearn_jax.data import alignment, batching, concepts, reading, tokenizer
+from relearn_jax.data import alignment, batching, concepts, tokenizer
 from relearn_jax.data.concepts import ConceptData
 from relearn_jax.data.corpus import Corpus, make_corpus
+from relearn_jax.data.readers import reading
 from relearn_jax.models import checkpoint, transformer, weights
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model

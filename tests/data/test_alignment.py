@@ -7,7 +7,7 @@ import pytest
 
 from relearn_jax.config import Source
 from relearn_jax.data.alignment import encode, first_subwords, tag_set, token_labels, word_tags
-from relearn_jax.data.reading import read
+from relearn_jax.data.readers.reading import read
 from relearn_jax.errors import UserError
 
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")

@@ -11,7 +11,7 @@ from relearn_jax.data.alignment import Encoded, encode, tag_set, token_labels
 from relearn_jax.data.batching import batches_per_epoch, epoch, word_batches
 from relearn_jax.data.concepts import concept_data
 from relearn_jax.data.corpus import make_corpus
-from relearn_jax.data.reading import read
+from relearn_jax.data.readers.reading import read
 from relearn_jax.errors import UserError
 
 BUCKETS = (16, 32, 64, 128)

@@ -10,7 +10,7 @@ import pytest
 from relearn_jax.config import Concepts, Source
 from relearn_jax.data.concepts import concept_data
 from relearn_jax.data.corpus import make_corpus
-from relearn_jax.data.reading import read
+from relearn_jax.data.readers.reading import read
 from relearn_jax.errors import UserError
 
 WORDS = (("Paris", "saw", "Mary"), ("saw", "Acme"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +49,7 @@ def test_a_patch_from_elsewhere_changes_the_outputs(tiny):
 
 
 def test_patching_the_last_state_decides_the_logits(tiny):
-    model, params, inputs = tiny
+    _, params, inputs = tiny
     _, taps = run(tiny, taps=ALL)
     rows = len(taps.states)
     where = (jnp.arange(rows) == rows - 1)[:, None, None, None]
@@ -145,7 +146,7 @@ def test_rematerialising_changes_nothing(tiny):
         return jnp.square(transformer.apply(m, p, inputs)[0]).sum()
 
     a, b = (jax.jit(jax.grad(partial(loss, m)))(params) for m in (model, again))
-    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-5), a, b)
+    chex.assert_trees_all_close(a, b, atol=1e-4, rtol=1e-5)
 
 
 def test_dropout_needs_a_key_and_follows_it(tiny):

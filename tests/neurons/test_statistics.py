@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from relearn_jax.neurons import statistics
 
 @pytest.fixture(scope="module")
 def probe(tagger):
-    """Model, parameters, encoded sentences and their concepts; some words have several sub-words."""
+    """Model, parameters, encoded sentences (some words have several sub-words), concepts."""
     words, tags = generate(40, "dev", 3)
     corpus = make_corpus(words, tags, "generated", True)
     data = concept_data(corpus, config.Concepts())
@@ -65,7 +66,7 @@ def test_moments_equal_the_direct_ones(probe, direct):
 
 def test_moments_do_not_depend_on_the_batches(probe, direct):
     a, b = (moments_of(probe, direct[0], size) for size in (3, 16))
-    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-5), a, b)
+    chex.assert_trees_all_close(a, b, atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -110,7 +111,7 @@ def test_merging_is_the_union():
         return statistics.Moments(count, *(np.float32(v[None]) for v in (mean, m2)))
 
     merged = statistics.merge(of(x[:13]), of(x[13:]))
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), merged, of(x))
+    chex.assert_trees_all_close(merged, of(x), rtol=1e-4)
 
 
 def test_shapes_compile_once(probe):

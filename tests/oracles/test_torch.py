@@ -19,7 +19,7 @@ from safetensors.numpy import load_file  # noqa: E402
 
 from relearn_jax.config import Source  # noqa: E402
 from relearn_jax.data.alignment import encode  # noqa: E402
-from relearn_jax.data.conll import read_conll  # noqa: E402
+from relearn_jax.data.readers.conll import read_conll  # noqa: E402
 from relearn_jax.data.tokenizer import load_tokenizer  # noqa: E402
 from relearn_jax.models import checkpoint, transformer  # noqa: E402
 from relearn_jax.models.inputs import Inputs  # noqa: E402
@@ -55,7 +55,8 @@ def test_torch_loads_what_we_export(live, tmp_path):
     theirs, report = getattr(
         transformers, f"{torch_reference.HF[family][0]}ForTokenClassification"
     ).from_pretrained(tmp_path / "out", output_loading_info=True, attn_implementation="eager")
-    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
     ids, mask = (torch.as_tensor(arrays[k].astype(np.int64)) for k in ("ids", "mask"))
     with torch.no_grad():
         logits = theirs.eval()(ids, attention_mask=mask).logits.numpy()

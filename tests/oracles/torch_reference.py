@@ -32,18 +32,18 @@ NO_DROPOUT = {
 def tiny_config(family: str) -> transformers.PretrainedConfig:
     """Small, with the family's odd settings kept."""
     sizes = {
-        "bert": dict(
-            vocab_size=60, hidden_size=16, num_hidden_layers=3, num_attention_heads=4,
-            intermediate_size=24, max_position_embeddings=20,
-        ),
-        "distilbert": dict(
-            vocab_size=60, dim=16, n_layers=3, n_heads=4, hidden_dim=24,
-            max_position_embeddings=20, sinusoidal_pos_embds=True,
-        ),
-        "gpt2": dict(
-            vocab_size=60, n_embd=16, n_layer=3, n_head=4, n_inner=24, n_positions=20,
-            bos_token_id=0, eos_token_id=0,
-        ),
+        "bert": {
+            "vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 3,
+            "num_attention_heads": 4, "intermediate_size": 24, "max_position_embeddings": 20,
+        },
+        "distilbert": {
+            "vocab_size": 60, "dim": 16, "n_layers": 3, "n_heads": 4, "hidden_dim": 24,
+            "max_position_embeddings": 20, "sinusoidal_pos_embds": True,
+        },
+        "gpt2": {
+            "vocab_size": 60, "n_embd": 16, "n_layer": 3, "n_head": 4, "n_inner": 24,
+            "n_positions": 20, "bos_token_id": 0, "eos_token_id": 0,
+        },
     }[family]  # fmt: skip
     kind = getattr(transformers, f"{HF[family][0]}Config")
     return kind(

@@ -224,6 +224,15 @@ def test_a_folder_that_is_no_run_is_refused_by_naming_the_file(tmp_path, name):
         build(folder)
 
 
+def test_an_interrupted_run_without_tables_is_refused_by_naming_its_stages(tmp_path):
+    folder = write_run(tmp_path / "run", SMALL, "base")
+    (folder / "manifest.json").unlink()
+    (folder / "stages" / "seed0-base").mkdir(parents=True)
+    (folder / "stages" / "seed0-base" / "stage.json").write_text("{}")
+    with pytest.raises(UserError, match=r"seed0-base among them.*relearn run"):
+        build(folder)
+
+
 def test_a_damaged_table_is_refused_by_naming_it(tmp_path):
     folder = write_run(tmp_path / "run", SMALL, "base")
     (folder / "tables" / "concepts.parquet").write_bytes(b"PAR1 and no more")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +64,7 @@ def test_an_all_ones_multiplier_changes_nothing(tagger, step):
     ones = {p: m for p, m in ones.items() if p in leaves}
     a, _ = step(start(tagger.params, DIRECTION), batch(), round_of())
     b, _ = step(start(tagger.params, DIRECTION), batch(), round_of(keep=ones))
-    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-7), a.params, b.params)
+    chex.assert_trees_all_close(a.params, b.params, atol=1e-7)
 
 
 def test_decay_goes_by_name(tagger):
@@ -110,7 +111,7 @@ def test_the_result_does_not_depend_on_how_a_batch_is_spread(tagger):
     )
     apart, other = spread(state, uneven, round_of())
     np.testing.assert_allclose(sums.loss, other.loss, rtol=1e-5)
-    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), alone.params, apart.params)
+    chex.assert_trees_all_close(alone.params, apart.params, atol=1e-5)
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_step(tagger, step):

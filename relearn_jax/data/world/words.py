@@ -1,6 +1,6 @@
 """The ordinary words of the built-in world, and its sentences that name nobody and nothing.
 
-`{word}` is a rule of `WORDS`, or an entity of `world_lexicon.ENTITIES`; `[a|b|]` is a choice (the
+`{word}` is a rule of `WORDS`, or an entity of `lexicon.ENTITIES`; `[a|b|]` is a choice (the
 last one may be nothing). One sentence a line. Some words are names elsewhere: reading, bath, nice,
 turkey, may, hope, jersey.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relearn_jax.config import Source
-from relearn_jax.data.parallel import read_parallel
+from relearn_jax.data.readers.parallel import read_parallel
 from relearn_jax.errors import UserError
 
 

@@ -9,10 +9,10 @@ from functools import cache
 import pytest
 from seqeval.metrics import f1_score
 
-from relearn_jax.data.world import SPLITS, _templates, generate
-from relearn_jax.data.world_lexicon import ENTITIES, ambiguous, pools, roles
-from relearn_jax.data.world_templates import THEMES
-from relearn_jax.data.world_words import PLAIN, WORDS
+from relearn_jax.data.world.generator import SPLITS, _templates, generate
+from relearn_jax.data.world.lexicon import ENTITIES, ambiguous, pools, roles
+from relearn_jax.data.world.templates import THEMES
+from relearn_jax.data.world.words import PLAIN, WORDS
 from relearn_jax.errors import UserError
 
 TYPES = {"PER", "LOC", "ORG", "MISC"}

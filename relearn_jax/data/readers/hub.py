@@ -7,7 +7,7 @@ from pathlib import Path
 
 from relearn_jax import config
 from relearn_jax.data.corpus import Sentences
-from relearn_jax.data.table import column_names, sentences_of_rows
+from relearn_jax.data.readers.table import column_names, sentences_of_rows
 from relearn_jax.errors import UserError
 
 _CONVERTED = "refs/convert/parquet"

@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from relearn_jax.config import Source
-from relearn_jax.data.table import read_table, sentences_of_rows
+from relearn_jax.data.readers.table import read_table, sentences_of_rows
 from relearn_jax.errors import UserError
 
 ROWS = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relearn_jax.config import Source
-from relearn_jax.data.conll import read_conll
+from relearn_jax.data.readers.conll import read_conll
 from relearn_jax.errors import UserError
 
 EWT = "data/ner-uner-ewt/en_ewt-ud-"

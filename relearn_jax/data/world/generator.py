@@ -2,7 +2,7 @@
 
 The same name is a person in one sentence and a city or a club in the next, so words alone do not
 tell its type. Names are divided among the splits, except the ambiguous ones, which occur in all.
-The names are in `world_lexicon`, the sentences in `world_templates` and `world_words`.
+The names are in `lexicon`, the sentences in `templates` and `words`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
-from relearn_jax.data import world_lexicon, world_templates, world_words
+from relearn_jax.data.world import lexicon, templates, words
 from relearn_jax.errors import UserError
 
 SPLITS = ("train", "dev", "test")
@@ -131,7 +131,7 @@ def _sentence(
     for i in range(len(words) - 1):
         if words[i] == "a" and _takes_an(words[i + 1]):
             words[i] = "an"
-    if template.theme in world_templates.INFORMAL and rng.random() < LOWER_SHARE:
+    if template.theme in templates.INFORMAL and rng.random() < LOWER_SHARE:
         return tuple(word.lower() for word in words), tuple(tags)
     # Opening quotation marks and list numbers have no letter to raise.
     first = next(i for i, word in enumerate(words) if word[0].isalpha())
@@ -213,25 +213,25 @@ def _parse(tokens: Iterator[str]) -> Choice:
 
 
 def _compile(text: str) -> Choice:
-    """The notation of `world_templates`; a template is a choice with one option."""
+    """The notation of `templates`; a template is a choice with one option."""
     return _parse(iter(re.findall(r"\{\w+\}|[\[\]|]|\b\d:(?=\S)|[^\s\[\]|]+", text)))
 
 
 @cache
 def _slot(name: str) -> Choice | Entity | Pool:
     """What `{name}` stands for."""
-    if name in world_lexicon.ENTITIES:
-        type_, patterns = world_lexicon.ENTITIES[name]
+    if name in lexicon.ENTITIES:
+        type_, patterns = lexicon.ENTITIES[name]
         return Entity(type_, _compile(patterns))
-    if name in world_words.WORDS:
-        return _compile(world_words.WORDS[name])
+    if name in words.WORDS:
+        return _compile(words.WORDS[name])
     return Pool(name)
 
 
 @cache
 def _templates(split: str, plain: bool) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
     """Templates that all splits use, and those of this split alone (none for train)."""
-    themes = {"plain": world_words.PLAIN} if plain else world_templates.THEMES
+    themes = {"plain": words.PLAIN} if plain else templates.THEMES
     shared, own = [], []
     for theme, text in themes.items():
         for place, line in enumerate(re.sub(r"\n\s+", " ", text.strip()).split("\n")):
@@ -246,7 +246,7 @@ def _templates(split: str, plain: bool) -> tuple[tuple[Template, ...], tuple[Tem
 @cache
 def _statements(theme: str) -> tuple[Template, ...]:
     """Statements that all splits use and that may follow another of this theme."""
-    if theme not in world_templates.JOINED:
+    if theme not in templates.JOINED:
         return ()
     shared, _ = _templates("train", plain=False)
     return tuple(t for t in shared if t.theme == theme and t.statement)
@@ -256,7 +256,7 @@ def _statements(theme: str) -> tuple[Template, ...]:
 def _division() -> dict[str, str]:
     """Name -> split, with each pool divided by SHARES and a name of two pools on one side."""
     home: dict[str, str] = {}
-    for names in sorted(world_lexicon.pools().values(), key=len):
+    for names in sorted(lexicon.pools().values(), key=len):
         count = dict.fromkeys(SPLITS, 0)
         for name in names:
             if name in home:
@@ -273,13 +273,13 @@ def _names(split: str) -> Names:
     """The pools of a split. Half of dev's names are train's, the others its own."""
     home = _division()
     own = {}
-    for pool, names in world_lexicon.pools().items():
+    for pool, names in lexicon.pools().items():
         mine = [name for name in names if home[name] == split]
         if split == "dev":
             mine += [name for name in names if home[name] == "train"][: len(mine)]
         own[pool] = tuple(tuple(name.split()) for name in mine)
     ambiguous = {
         role: tuple(tuple(name.split()) for name in names)
-        for role, names in world_lexicon.roles().items()
+        for role, names in lexicon.roles().items()
     }
     return Names(own, ambiguous)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from relearn_jax import config
 from relearn_jax.data.corpus import Sentences
-from relearn_jax.data.files import locate, read_lines, words_of
-from relearn_jax.data.tags import iob2, is_scheme, problem
+from relearn_jax.data.readers.files import locate, read_lines, words_of
+from relearn_jax.data.readers.tags import iob2, is_scheme, problem
 from relearn_jax.errors import UserError
 
 

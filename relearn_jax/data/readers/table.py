@@ -8,8 +8,8 @@ from pathlib import Path
 
 from relearn_jax import config
 from relearn_jax.data.corpus import Sentences
-from relearn_jax.data.files import locate, read_lines
-from relearn_jax.data.tags import iob2, problem
+from relearn_jax.data.readers.files import locate, read_lines
+from relearn_jax.data.readers.tags import iob2, problem
 from relearn_jax.errors import UserError
 
 _DEFAULTS = {"word_column": ("1", "tokens"), "tag_column": ("2", "ner_tags")}

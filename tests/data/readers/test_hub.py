@@ -6,7 +6,7 @@ import datasets
 import pytest
 
 from relearn_jax.config import Source
-from relearn_jax.data.hub import read_hub
+from relearn_jax.data.readers.hub import read_hub
 from relearn_jax.errors import UserError
 
 NAMES = ["O", "B-LOC", "I-LOC"]

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from relearn_jax import config
-from relearn_jax.data.conll import read_conll
 from relearn_jax.data.corpus import Corpus, Sentences, make_corpus
-from relearn_jax.data.hub import read_hub
-from relearn_jax.data.parallel import read_parallel
-from relearn_jax.data.table import read_table
-from relearn_jax.data.tags import check_map, iob2
+from relearn_jax.data.readers.conll import read_conll
+from relearn_jax.data.readers.hub import read_hub
+from relearn_jax.data.readers.parallel import read_parallel
+from relearn_jax.data.readers.table import read_table
+from relearn_jax.data.readers.tags import check_map, iob2
 from relearn_jax.errors import UserError
 
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 
-from relearn_jax.data.tags import check_map, entity_type, iob2, is_scheme, problem
+from relearn_jax.data.readers.tags import check_map, entity_type, iob2, is_scheme, problem
 from relearn_jax.errors import UserError
 
 _TAGS = ("O", "B-X", "I-X", "B-Y", "I-Y")

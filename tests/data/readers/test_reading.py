@@ -10,7 +10,7 @@ import pytest
 
 import relearn_jax.data
 from relearn_jax.config import Source
-from relearn_jax.data.reading import draw, read
+from relearn_jax.data.readers.reading import draw, read
 from relearn_jax.errors import UserError
 
 DEV = Source(kind="conll", path="data/ner-uner-ewt/en_ewt-ud-dev.iob2")
