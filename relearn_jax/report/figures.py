@@ -33,7 +33,7 @@ def arm_keys(run: Run) -> tuple[Key, ...]:
 def task(run: Run, kinds: tuple[str, ...], name: str, size: tuple[float, float]) -> Plot:
     """F1 against retraining epochs for every arm, one panel for each entity type."""
     scores = run.tables["scores"]
-    scores = scores[scores["variant"] == "word"]
+    scores = scores[(scores["variant"] == "word") & scores["type"].isin(kinds)]
     top = min(1.0, float(scores["f1"].max()) * 1.08 + 0.02)
     panels = []
     for kind in kinds:

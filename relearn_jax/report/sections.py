@@ -54,7 +54,9 @@ def performance(run: Run, found: Findings) -> Drawn:
         data,
     )
     if rest:
-        plots.append(figures.task(run, rest, "task_types", (340, 240)))
+        plots.append(
+            figures.task(run, rest, "task_types", (340, 240) if len(rest) > 2 else (420, 285))
+        )
         body += figure(
             plots[1], 2, "The same for the other entity types, none of which was aimed at.", data
         )
@@ -280,6 +282,8 @@ def judged(run: Run, found: Findings) -> Drawn:
     )
     intro = (
         "<p>Lo, Barez and Cohen (2024) make these claims. Each is judged by a rule that is part "
-        "of the program, printed under it.</p>"
+        "of the program, printed under it."
+        + (" One seed tells nothing about chance." if len(run.seeds) == 1 else "")
+        + "</p>"
     )
     return intro + f'<ul class="claims">{"".join(items)}</ul>' + limits, ()

@@ -92,7 +92,8 @@ def _data(run: Run) -> str:
         else ""
     )
     return made + html.scroller(
-        f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>",
+        f'<table class="texts">{caption}<thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>",
         "Text",
     )
 

@@ -176,7 +176,25 @@ def _controls(run: Run, found: Findings):
         text.append("No control comes back further than the concept's own neurons")
     else:
         text.append("The arms differ in how far they come back; see the recovery table")
-    return "Controls", (*text, ".")
+    return "Controls", (*text, ".", *_target_shares(run, found, (arm, *controls), last))
+
+
+def _target_shares(run: Run, found: Findings, arms: tuple[str, ...], last: str) -> Sentence:
+    """What each arm regained of the target's own F1."""
+    share, kind = found.tables["recovery"], target_type(run)
+    arms = tuple(
+        a
+        for a in arms
+        if complete(share, (kind, a), (last,)) and value_of(share, (kind, a), "lost") >= SMALL
+    )
+    if kind == "all" or len(arms) < 2:
+        return ()
+    text: list[str | Number] = [f" Of the F1 on {kind} that it lost, the "]
+    for place, name in enumerate(arms):
+        text.append("" if place == 0 else " and the " if place == len(arms) - 1 else ", the ")
+        text += [f"{ARM_NAMES[name]} arm regained " if place == 0 else f"{ARM_NAMES[name]} arm "]
+        text.append(cite(share, (kind, name), last))
+    return (*text, ".")
 
 
 def _where(run: Run, found: Findings):
