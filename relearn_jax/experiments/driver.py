@@ -31,6 +31,7 @@ def run(
     began, started = time.perf_counter(), _now()
     config = loading.load(path, overrides)
     prepared = preparation.prepare(config, path.resolve().parent)
+    preparing = round(time.perf_counter() - began, 1)
     print(preparation.summary(prepared), file=sys.stderr)
     if dry:
         print(memory.summary(prepared), file=sys.stderr)
@@ -45,6 +46,7 @@ def run(
         "started": started,
         "finished": _now(),
         "total_s": round(time.perf_counter() - began, 1),
+        "prepare_s": preparing,
         "compile_s": round(sum(compiling), 1),
         "versions": versions(),
         "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
@@ -58,9 +60,15 @@ def finish(prepared: Prepared, out: Path, facts: dict[str, Any]) -> None:
     from relearn_jax import report
 
     with runs.disk(out):
+        clock = time.perf_counter()
         tables.write(prepared, out)
-        runs.write_json(out / "manifest.json", tables.manifest(prepared, out, facts))
+        facts = facts | {"tables_s": round(time.perf_counter() - clock, 1)}
+        manifest = tables.manifest(prepared, out, facts)
+        runs.write_json(out / "manifest.json", manifest)
+        clock = time.perf_counter()
         page = report.build(out)
+        manifest["report_s"] = round(time.perf_counter() - clock, 1)
+        runs.write_json(out / "manifest.json", manifest)
     print(f"\n{headline(out, prepared)}\nReport: {page}", flush=True)
 
 

@@ -29,7 +29,7 @@ from relearn_jax.neurons import ranking, saliency, statistics, tokens
 
 PyTree = Any
 LONGEST = 512
-BUCKETS = (16, 32, 64, 128, 256, 512)
+BUCKETS = (12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 256, 512)
 
 
 def text(args: argparse.Namespace) -> Corpus:

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
-from parity import FAMILIES, inputs, tagger
-from safetensors.numpy import load_file
-
-GOLDEN = Path(__file__).parent / "golden"
-
-
-def golden_of(family: str) -> tuple[dict, dict[str, np.ndarray]]:
-    config = json.loads((GOLDEN / f"{family}.json").read_text())
-    return config, load_file(GOLDEN / f"{family}.safetensors")
+from parity import FAMILIES, golden_of, inputs, tagger
 
 
 @pytest.fixture(params=FAMILIES)

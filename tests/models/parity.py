@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from relearn_jax.config import Training
 from relearn_jax.data.batching import TokenBatch
@@ -17,8 +18,15 @@ from relearn_jax.models.sites import Tap, Taps, everything
 from relearn_jax.training import loop, optimizer
 from relearn_jax.training.step import Round, start, token_loss
 
+GOLDEN = Path(__file__).parent / "golden"
 FAMILIES = ("bert", "distilbert", "gpt2")
 LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+
+
+def golden_of(family: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """Config and arrays of a golden file (see oracles/torch_reference.py)."""
+    config = json.loads((GOLDEN / f"{family}.json").read_text())
+    return config, load_file(GOLDEN / f"{family}.safetensors")
 
 
 def part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
@@ -27,8 +35,6 @@ def part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
 
 def opened(folder: Path, config: dict, tensors: dict[str, np.ndarray]) -> checkpoint.Checkpoint:
     """Write a checkpoint folder and open it as a user's would be."""
-    import json
-
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

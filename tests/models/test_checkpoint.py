@@ -7,7 +7,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from parity import LABELS, opened, part, same_tensors, tagger
+from parity import LABELS, golden_of, opened, part, same_tensors, tagger
 from safetensors.numpy import save_file
 
 from relearn_jax.errors import UserError
@@ -21,8 +21,6 @@ def load(ck, task="token-classification", labels=LABELS):
 
 @pytest.fixture
 def bert(tmp_path):
-    from conftest import golden_of
-
     config, arrays = golden_of("bert")
     return tmp_path / "model", config, part(arrays, "weights/")
 
