@@ -38,7 +38,8 @@ class Source:
     """world: the built-in generator; conll: columns; parallel: a word file and a label file; hub: a
     Hugging Face dataset by name; table: JSON, JSON Lines or Parquet with one sentence a row."""
     path: str = ""
-    """The file (relative paths start at the config's folder), or the dataset's name."""
+    """The file, or the dataset's name. A relative path starts at the config's folder or, if there
+    is nothing, at the current one."""
     labels_path: str = ""
     """parallel: the label file, one label for every word of `path`."""
     split: str = "train"
@@ -148,8 +149,11 @@ class Retrain:
     data: Literal["full", "without_concept", "other"] = "full"
     """The training text (as published), its sentences without the target concept, or `source`."""
     source: Source = Source()
-    training: Training | None = None
-    """None: as for the base model, with `epochs` from here."""
+    learning_rate: float | None = None
+    """This and what follows: None for the value of `training`."""
+    batch_size: int | None = None
+    weight_decay: float | None = None
+    warmup: float | None = None
 
 
 @dataclass(frozen=True)

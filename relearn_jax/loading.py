@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 import yaml
 
-from relearn_jax.config import Config
+from relearn_jax.config import Config, Training
 from relearn_jax.errors import UserError
 
+PATHS = ("path", "labels_path", "word_list", "vectors", "source")
+"""Keys that may hold a path."""
 KIND_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -31,16 +33,33 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     if not path.is_file():
         raise UserError(f"{path}: no such config file")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: a config is a mapping of keys to values")
     for override in overrides:
         _override(values, override)
-    config = build(Config, values, str(path), "")
+    config = _located(build(Config, values, str(path), ""), path.resolve().parent)
     check(config)
     return config
+
+
+def _located(value: Any, base: Path, key: str = "") -> Any:
+    """Paths made absolute where they lead somewhere: from the config's folder, else from here."""
+    if dataclasses.is_dataclass(value):
+        parts = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        kind = parts.get("kind", "")
+        skipped = ("path",) if kind in ("hub", "world") else ()
+        return dataclasses.replace(
+            value,
+            **{k: _located(v, base, k) for k, v in parts.items() if k not in (*skipped, "out")},
+        )
+    if key in PATHS and value:
+        for folder in (base, Path.cwd()):
+            if (folder / value).exists():
+                return str((folder / value).resolve())
+    return value
 
 
 def _override(values: dict, text: str) -> None:
@@ -50,7 +69,9 @@ def _override(values: dict, text: str) -> None:
     *folders, name = key.split(".")
     node = values
     for folder in folders:
-        node = node.setdefault(folder, {}) if isinstance(node, dict) else None
+        if isinstance(node, dict) and node.get(folder) is None:
+            node[folder] = {}
+        node = node[folder] if isinstance(node, dict) else None
         if not isinstance(node, dict):
             raise UserError(f"--{key}: {folder} is a single value and has no part {name}")
     try:
@@ -59,11 +80,14 @@ def _override(values: dict, text: str) -> None:
         raise UserError(f"--{key}={value}: not valid YAML") from error
 
 
-def build(kind: Any, value: Any, origin: str, key: str) -> Any:
-    """Convert plain YAML data to the annotated type `kind`; `key` is where we are."""
+def build(kind: Any, value: Any, origin: str, key: str, default: Any = None) -> Any:
+    """Convert plain YAML data to the annotated type `kind`; `key` is where we are.
+
+    What a nested mapping leaves out keeps its value in `default`.
+    """
     where = f"{origin}: {key or 'the config'}"
     if dataclasses.is_dataclass(kind):
-        return _dataclass(kind, value, origin, key)
+        return _dataclass(kind, value, origin, key, kind() if default is None else default)
     args, outer = typing.get_args(kind), typing.get_origin(kind)
     if outer in (types.UnionType, typing.Union):
         if value is None and type(None) in args:
@@ -97,7 +121,7 @@ def _scalar(kind: type, value: Any, where: str) -> Any:
     return value
 
 
-def _dataclass(kind: type, value: Any, origin: str, key: str) -> Any:
+def _dataclass(kind: type, value: Any, origin: str, key: str, default: Any) -> Any:
     if not isinstance(value, dict):
         raise UserError(f"{origin}: {key} should be a mapping, not {value!r}")
     hints = typing.get_type_hints(kind)
@@ -107,7 +131,10 @@ def _dataclass(kind: type, value: Any, origin: str, key: str) -> Any:
             hint = f"did you mean {near[0]}?" if near else f"valid: {', '.join(hints)}"
             raise UserError(f"{origin}: unknown key {key + '.' if key else ''}{name}; {hint}")
     at = f"{key}." if key else ""
-    return kind(**{n: build(hints[n], v, origin, at + str(n)) for n, v in value.items()})
+    given = {
+        n: build(hints[n], v, origin, at + str(n), getattr(default, n)) for n, v in value.items()
+    }
+    return dataclasses.replace(default, **given)
 
 
 def check(config: Config) -> None:
@@ -141,6 +168,16 @@ def check(config: Config) -> None:
     for name, training in (("training", config.training), ("retrain", retraining(config))):
         if training.learning_rate <= 0 or training.epochs < 1 or training.batch_size < 1:
             problems.append(f"{name}: learning_rate, epochs and batch_size must be positive")
+        if training.clip_norm <= 0 or training.weight_decay < 0 or not 0 <= training.warmup < 1:
+            problems.append(f"{name}: clip_norm > 0, weight_decay >= 0 and warmup in [0, 1)")
+    if config.training.dropout is not None and not 0 <= config.training.dropout < 1:
+        problems.append(f"training.dropout = {config.training.dropout}: should be in [0, 1)")
+    if config.tracking.batch_size < 1 or config.tracking.top_k < 1:
+        problems.append("tracking.batch_size and tracking.top_k must be positive")
+    if min(config.seeds, default=0) < 0:
+        problems.append("seeds must not be negative")
+    if min(config.data.buckets, default=1) < 1:
+        problems.append("data.buckets must be positive")
     if config.retrain.rounds < 1:
         problems.append("retrain.rounds must be at least 1")
     if concepts.labels == "list" and not concepts.word_list:
@@ -149,11 +186,14 @@ def check(config: Config) -> None:
         raise UserError("; ".join(problems))
 
 
-def retraining(config: Config) -> Any:
+def retraining(config: Config) -> Training:
     """The training settings of a retraining round."""
-    return dataclasses.replace(
-        config.retrain.training or config.training, epochs=config.retrain.epochs
-    )
+    given = {
+        name: getattr(config.retrain, name)
+        for name in ("learning_rate", "batch_size", "weight_decay", "warmup")
+        if getattr(config.retrain, name) is not None
+    }
+    return dataclasses.replace(config.training, epochs=config.retrain.epochs, **given)
 
 
 def dump(config: Config) -> str:

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,17 +36,15 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps([CODE, *parts], sort_keys=True).encode()).hexdigest()
 
 
-def open_run(out: Path, config: Config, reuse: bool) -> None:
-    """Make or continue a run directory.
+def check_run(out: Path, config: Config, reuse: bool) -> None:
+    """See whether a run of this config may start or continue in a directory.
 
     Raises:
       UserError: it holds another kind of thing, or a run of another config (unless `reuse`, which
         keeps those of its stages that the new config leaves unchanged).
     """
-    saved = out / "config.yaml"
-    if saved.is_file():
-        before = yaml.safe_load(saved.read_text())
-        changed = loading.differences(before, loading.plain(config))
+    if (out / "config.yaml").is_file():
+        changed = _changed(out, config)
         if changed and not reuse:
             raise UserError(
                 f"{out} belongs to a run with another config (differs in: {', '.join(changed)}). "
@@ -54,11 +53,28 @@ def open_run(out: Path, config: Config, reuse: bool) -> None:
             )
     elif out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} is not empty and is no run directory; give another --out")
+    elif out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; give another --out")
+
+
+def _changed(out: Path, config: Config) -> list[str]:
+    before = yaml.safe_load((out / "config.yaml").read_text())
+    return loading.differences(before, loading.plain(config))
+
+
+def open_run(out: Path, config: Config) -> None:
+    """Make or continue a run directory that `check_run` has passed."""
     with disk(out):
+        if (out / "config.yaml").is_file() and _changed(out, config):
+            # They speak of the config before; the stages know by their keys what they are.
+            for stale in ("tables", "figures"):
+                shutil.rmtree(out / stale, ignore_errors=True)
+            for stale in ("manifest.json", "report.html"):
+                (out / stale).unlink(missing_ok=True)
         (out / "stages").mkdir(parents=True, exist_ok=True)
-        for leftover in (out / "stages").glob(".*"):
+        for leftover in (out / "stages").glob(".*.partial"):
             shutil.rmtree(leftover)
-        write_text(saved, loading.dump(config))
+        write_text(out / "config.yaml", loading.dump(config))
 
 
 @contextlib.contextmanager
@@ -139,9 +155,10 @@ def _save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     try:
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path)
     except Exception as error:  # safetensors wraps the operating system's errors in its own type
-        if "No space" in str(error) or "os error 28" in str(error):
-            raise OSError(errno.ENOSPC, str(error)) from error
-        raise
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), str(error)) from error
 
 
 def arrays_of(out: Path, name: str, file: str) -> dict[str, np.ndarray]:

@@ -61,6 +61,10 @@ def test_overrides_reach_deep_and_numbers_may_be_scientific(tmp_path):
         ("seeds: [1, 1]", "names one twice"),
         ("model: {max_length: 4096}", "largest must reach"),
         ("retrain: {rounds: 0}", "at least 1"),
+        ("training: {dropout: 1.0}", r"should be in \[0, 1\)"),
+        ("training: {clip_norm: -1}", "clip_norm > 0"),
+        ("tracking: {top_k: 0}", "must be positive"),
+        ("seeds: [-1]", "must not be negative"),
         ("training: {learning_rate: -1}", "must be positive"),
         ("a: [", "not valid YAML"),
         ("[1, 2]", "mapping of keys"),
@@ -80,3 +84,28 @@ def test_bad_overrides_are_refused(tmp_path, override):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.yaml"):
         loading.load(tmp_path / "none.yaml")
+
+
+def test_a_nested_mapping_keeps_the_other_defaults(tmp_path):
+    config = loading.load(write(tmp_path, "data: {evaluation: {sentences: 50}}"))
+    assert config.data.evaluation.split == "test"
+    assert config.data.evaluation.sentences == 50
+
+
+def test_retraining_takes_what_it_is_given_and_the_rest_from_training(tmp_path):
+    text = "training: {batch_size: 8, weight_decay: 0.5}\nretrain: {learning_rate: 1e-5}"
+    settings = loading.retraining(loading.load(write(tmp_path, text)))
+    assert (settings.learning_rate, settings.batch_size, settings.epochs) == (1e-5, 8, 2)
+    assert settings.weight_decay == 0.5
+
+
+def test_paths_start_at_the_config_and_then_here(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "here").mkdir()
+    for name in ("configs/a.conll", "here/b.conll"):
+        (tmp_path / name).write_text("x O")
+    path = write(tmp_path / "configs", "data: {train: {kind: conll, path: a.conll}}")
+    monkeypatch.chdir(tmp_path / "here")
+    config = loading.load(path, ["concepts.data.kind=conll", "concepts.data.path=b.conll"])
+    assert config.data.train.path == str(tmp_path / "configs/a.conll")
+    assert config.concepts.data.path == str(tmp_path / "here/b.conll")

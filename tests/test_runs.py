@@ -16,7 +16,7 @@ from relearn_jax.errors import UserError
 @pytest.fixture
 def run(tmp_path):
     out = tmp_path / "run"
-    runs.open_run(out, Config(), reuse=False)
+    runs.open_run(out, Config())
     return out
 
 
@@ -48,10 +48,10 @@ def test_a_full_disk_leaves_the_last_good_stage(run, monkeypatch):
 
 def test_safetensors_own_error_for_a_full_disk_is_understood(tmp_path, monkeypatch):
     def full(*_):
-        raise RuntimeError("I/O error: No space left on device (os error 28)")
+        raise RuntimeError("I/O error: File too large (os error 27)")
 
     monkeypatch.setattr(runs, "save_file", full)
-    with pytest.raises(UserError, match="No space"):
+    with pytest.raises(UserError, match="File too large"):
         runs.save_stage(tmp_path, "s", "k", {}, {"x": {"v": np.ones(1)}})
 
 
@@ -59,7 +59,7 @@ def test_a_stage_cut_short_is_swept_away_at_the_next_start(run):
     partial = run / "stages" / ".s.partial"
     partial.mkdir()
     (partial / "x.safetensors").write_bytes(b"half")
-    runs.open_run(run, Config(), reuse=False)
+    runs.open_run(run, Config())
     assert not partial.exists()
     assert runs.finished(run, "s", "k") is None
 
@@ -67,15 +67,18 @@ def test_a_stage_cut_short_is_swept_away_at_the_next_start(run):
 def test_another_config_is_refused_unless_reuse_is_asked_for(run):
     other = dataclasses.replace(Config(), prune=Prune(fraction=0.25))
     with pytest.raises(UserError, match=r"differs in: prune\.fraction"):
-        runs.open_run(run, other, reuse=False)
-    runs.open_run(run, other, reuse=True)
-    runs.open_run(run, other, reuse=False)
+        runs.check_run(run, other, reuse=False)
+    runs.check_run(run, other, reuse=True)
+    (run / "manifest.json").write_text("{}")
+    runs.open_run(run, other)
+    assert not (run / "manifest.json").exists(), "it speaks of the config before"
+    runs.check_run(run, other, reuse=False)
 
 
 def test_a_folder_of_other_things_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("dear")
     with pytest.raises(UserError, match="not empty"):
-        runs.open_run(tmp_path, Config(), reuse=False)
+        runs.check_run(tmp_path, Config(), reuse=False)
 
 
 def test_keys_follow_every_part():

@@ -16,6 +16,7 @@ import jax.monitoring
 from tqdm import tqdm
 
 from relearn_jax import loading, runs
+from relearn_jax.errors import UserError
 from relearn_jax.experiments import memory, preparation, relearning, tables
 from relearn_jax.experiments.preparation import Prepared
 from relearn_jax.experiments.relearning import Watcher
@@ -30,29 +31,47 @@ def run(
     """Run a config; returns the run directory, or None for a dry run."""
     began, started = time.perf_counter(), _now()
     config = loading.load(path, overrides)
+    out = out or Path(config.out or f"runs/{config.name}")
+    if not dry:
+        runs.check_run(out, config, reuse)
     prepared = preparation.prepare(config, path.resolve().parent)
     preparing = round(time.perf_counter() - began, 1)
     print(preparation.summary(prepared), file=sys.stderr)
     if dry:
         print(memory.summary(prepared), file=sys.stderr)
         return None
-    out = out or Path(config.out or f"runs/{config.name}")
-    runs.open_run(out, config, reuse)
+    runs.open_run(out, config)
     print(f"  run          {out}\n", file=sys.stderr, flush=True)
 
-    compiling = _listen()
-    _work(prepared, out)
-    facts = {
-        "started": started,
-        "finished": _now(),
-        "total_s": round(time.perf_counter() - began, 1),
-        "prepare_s": preparing,
-        "compile_s": round(sum(compiling), 1),
-        "versions": versions(),
-        "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
-    }
-    finish(prepared, out, facts)
+    compiling, before = _listen(), _before(out)
+
+    def facts() -> dict[str, Any]:
+        return {
+            "started": before.get("started", started),
+            "finished": _now(),
+            "total_s": round(before.get("total_s", 0.0) + time.perf_counter() - began, 1),
+            "compile_s": round(before.get("compile_s", 0.0) + sum(compiling), 1),
+            "prepare_s": preparing,
+            "versions": versions(),
+            "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
+        }
+
+    try:
+        _work(prepared, out)
+    except (KeyboardInterrupt, UserError):
+        # What is there can be looked at: `relearn report` makes a page of the finished stages.
+        if tables.begun(prepared, out):
+            tables.write(prepared, out)
+            runs.write_json(out / "manifest.json", tables.manifest(prepared, out, facts()))
+        raise
+    finish(prepared, out, facts())
     return out
+
+
+def _before(out: Path) -> dict[str, Any]:
+    """The manifest of earlier sessions on the same run, whose times count too."""
+    path = out / "manifest.json"
+    return runs.read_json(path) if path.is_file() else {}
 
 
 def finish(prepared: Prepared, out: Path, facts: dict[str, Any]) -> None:

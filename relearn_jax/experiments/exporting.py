@@ -9,6 +9,7 @@ import yaml
 
 from relearn_jax import loading, runs
 from relearn_jax.config import Config
+from relearn_jax.data import tokenizer
 from relearn_jax.errors import UserError
 from relearn_jax.experiments.relearning import stage_name
 from relearn_jax.models import checkpoint, weights
@@ -40,8 +41,8 @@ def export(run: Path, stage: str, to: Path, seed: int | None = None, arm: str = 
     source = stage_name(seed, arm, "base") if stage == "pruned" else name
     if not runs.has_arrays(run, source, "params"):
         raise UserError(
-            f"the weights of {name} were not kept (only the last round's are); "
-            "run with --keep=all to keep every round's"
+            f"the weights of {name} were not kept (only the last round's are); a new run "
+            "directory with --keep=all keeps every round's"
         )
     about = runs.read_json(run / "model.json")
     opened = checkpoint.open_checkpoint(about["folder"])
@@ -50,17 +51,25 @@ def export(run: Path, stage: str, to: Path, seed: int | None = None, arm: str = 
         ignore_settings=config.model.ignore_settings,
     )  # fmt: skip
     params = weights.unflatten(runs.arrays_of(run, source, "params"))
-    if stage != "base" and config.prune.target == "state_mask":
+    pruning = _pruning(run, seed, arm) if stage != "base" else {}
+    if pruning.get("target") == "state_mask":
         raise UserError(
             "prune.target state_mask acts on the forward pass and cannot be said in weights; "
             "ln_gain_bias gives the same hidden states in BERT and DistilBERT and can"
         )
     if stage == "pruned":
         keep = runs.arrays_of(run, name, "mask")["keep"]
-        leaves = model.family.neurons[config.prune.target]
-        mask = NeuronMask(keep, config.concepts.site)
+        leaves = model.family.neurons[pruning["target"]]
+        mask = NeuronMask(keep, pruning["site"])
         params = masks.apply(params, masks.expand(mask, params, leaves))
     params = {k: np.asarray(v) for k, v in weights.flatten(params).items()}
     with runs.disk(to):
-        checkpoint.save(to, model, weights.unflatten(params), opened.settings, opened.folder)
+        checkpoint.save(to, model, weights.unflatten(params), opened.settings)
+        # Saved by the tokenizer itself: GPT-2's must keep that words begin with a space.
+        tokenizer.load_tokenizer(opened.folder).save_pretrained(to)
     return to
+
+
+def _pruning(run: Path, seed: int, arm: str) -> dict:
+    """What the arm's pruned stage says of itself; the config may have changed since."""
+    return runs.read_json(runs.stage_folder(run, stage_name(seed, arm, "pruned")) / "stage.json")

@@ -108,8 +108,8 @@ def probe_scores(weights: np.ndarray, label: int, shape: tuple[int, int]) -> np.
 
 def word_vectors(prepared: Prepared, params: PyTree) -> np.ndarray:
     """Vectors of the word types, [V, E]: the base model's input embeddings, or a file's."""
-    if prepared.config.tracking.vectors != "model":
-        return similarity.vectors_from_file(prepared.vectors, prepared.concepts.types)
+    if prepared.vectors is not None:
+        return prepared.vectors
     table = np.asarray(params["embed"]["word"]["embedding"])
     return similarity.vectors_from_embeddings(table, prepared.pieces)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from relearn_jax import loading
-from relearn_jax.config import Config
+from relearn_jax.config import Config, Training
 from relearn_jax.data import alignment, batching, concepts, tokenizer
 from relearn_jax.data.alignment import Encoded
 from relearn_jax.data.batching import TokenBatch, WordBatch
@@ -22,7 +22,7 @@ from relearn_jax.errors import UserError
 from relearn_jax.models import checkpoint, weights
 from relearn_jax.models.checkpoint import Checkpoint
 from relearn_jax.models.transformer import Model
-from relearn_jax.neurons import masks, statistics
+from relearn_jax.neurons import masks, similarity, statistics
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ class Prepared:
     """Index of the removed concept among the concept labels."""
     shape: tuple[int, int]
     """Rows and channels of the tracked neurons."""
-    vectors: Path
-    """File of word vectors, if any."""
+    vectors: np.ndarray | None
+    """Vectors of the word types from a file, [V, E]; None for the base model's embeddings."""
+    vectors_sha256: str
     requested: int
     """Neurons to prune."""
     parameters: int
@@ -80,6 +81,7 @@ def prepare(config: Config, base: Path) -> Prepared:
         opened, "token-classification", tag_set, config.model.dtype, dropout,
         config.model.ignore_settings,
     )  # fmt: skip
+    checkpoint.check(opened, model)
     if config.model.max_length > model.config.positions:
         raise UserError(
             f"model.max_length = {config.model.max_length}, but {opened.origin} has "
@@ -100,6 +102,9 @@ def prepare(config: Config, base: Path) -> Prepared:
     data = concepts.concept_data(concept_corpus, config.concepts, base)
     types = alignment.encode(tok, tuple((t,) for t in data.types), config.model.max_length)
     train = text(train_corpus)
+    concept_text = alignment.encode(tok, data.words, config.model.max_length)
+    _covered(config, data, concept_text)
+    vectors = _vectors(config, base, data.types)
     shape = statistics.neuron_shape(model, config.concepts.site)
     return Prepared(
         config=config,
@@ -108,14 +113,15 @@ def prepare(config: Config, base: Path) -> Prepared:
         model=model,
         train=train,
         evaluation=text(evaluation_corpus),
-        retrain=_retrain_text(config, base, train, text),
+        retrain=_retrain_text(config, base, train, data, text),
         concept_corpus=concept_corpus,
         concepts=data,
-        concept_text=alignment.encode(tok, data.words, config.model.max_length),
+        concept_text=concept_text,
         pieces=tuple(i[w >= 0] for i, w in zip(types.ids, types.word, strict=True)),
         target=data.names.index(config.concepts.target),
         shape=shape,
-        vectors=_vectors(config, base),
+        vectors=vectors,
+        vectors_sha256="" if vectors is None else hashlib.sha256(vectors.tobytes()).hexdigest(),
         requested=masks.select(np.zeros(shape), config.prune, config.concepts.site).requested,
         parameters=sum(math.prod(size) for size in weights.shapes(model).values()),
     )
@@ -127,14 +133,29 @@ def _source(source: str, base: Path) -> str:
     return str(beside) if source and beside.is_dir() else source
 
 
-def _vectors(config: Config, base: Path) -> Path:
+def _vectors(config: Config, base: Path, types: tuple[str, ...]) -> np.ndarray | None:
+    if config.tracking.vectors == "model":
+        return None
     path = base / config.tracking.vectors
-    if config.tracking.vectors != "model" and not path.is_file():
+    if not path.is_file():
         raise UserError(f"tracking.vectors: no file {path}")
-    return path
+    return similarity.vectors_from_file(path, types)
 
 
-def _retrain_text(config: Config, base: Path, train: Text, text: Any) -> Text:
+def _covered(config: Config, data: ConceptData, encoded: Encoded) -> None:
+    """Refuse a target all of whose words lie behind the cut at `max_length`."""
+    target = data.names.index(config.concepts.target)
+    words = zip(data.member, encoded.covered, strict=True)
+    if not any(member[:covered, target].any() for member, covered in words):
+        raise UserError(
+            f"every word of {config.concepts.target} lies behind the cut at model.max_length = "
+            f"{config.model.max_length}; raise it"
+        )
+
+
+def _retrain_text(
+    config: Config, base: Path, train: Text, data: ConceptData, text: Callable[[Corpus], Text]
+) -> Text:
     if config.retrain.data == "full":
         return train
     if config.retrain.data == "other":
@@ -142,9 +163,9 @@ def _retrain_text(config: Config, base: Path, train: Text, text: Any) -> Text:
         _known_tags(other.corpus, alignment.tag_set(train.corpus.tags))
         return other
     target = config.concepts.target
-    kept = [
-        i for i, tags in enumerate(train.corpus.tags) if not any(tag[2:] == target for tag in tags)
-    ]
+    holds = _holds_target(config, data)
+    rows = zip(train.corpus.words, train.corpus.tags, strict=True)
+    kept = [i for i, (words, tags) in enumerate(rows) if not holds(words, tags)]
     if not kept or len(kept) == len(train.corpus.tags):
         which = "every sentence" if not kept else "no sentence"
         raise UserError(f"retrain.data without_concept: {which} of the training text has {target}")
@@ -153,9 +174,33 @@ def _retrain_text(config: Config, base: Path, train: Text, text: Any) -> Text:
     return text(make_corpus(words, tags, source, train.corpus.generated))
 
 
+def _holds_target(config: Config, data: ConceptData) -> Callable[..., bool]:
+    """Whether a sentence has the target: by its tags, or, for other labels, by its words."""
+    target = config.concepts.target
+    if config.concepts.labels == "spans":
+        return lambda words, tags: any(tag[2:] == target for tag in tags)
+    index = data.names.index(target)
+    marked = {
+        data.types[kind]
+        for kinds, member in zip(data.kind, data.member, strict=True)
+        for kind in kinds[member[:, index]]
+    }
+    return lambda words, tags: not marked.isdisjoint(words)
+
+
+def repeated(train: Corpus, evaluation: Corpus) -> int:
+    """Evaluation sentences that stand word for word in the training text."""
+    known = set(train.words)
+    return sum(words in known for words in evaluation.words)
+
+
 def _disjoint(train: Corpus, evaluation: Corpus) -> None:
-    if train.digest == evaluation.digest:
-        raise UserError("data.train and data.evaluation are the same text")
+    same = repeated(train, evaluation)
+    if same > len(evaluation.words) / 2:
+        raise UserError(
+            f"data.train and data.evaluation are the same text: {same} of the "
+            f"{len(evaluation.words)} evaluation sentences stand in the training text"
+        )
 
 
 def _known_tags(corpus: Corpus, tag_set: tuple[str, ...]) -> None:
@@ -167,7 +212,9 @@ def _known_tags(corpus: Corpus, tag_set: tuple[str, ...]) -> None:
         )
 
 
-def train_batches(text: Text, config: Config, settings: Any, seed: int, epoch: int) -> Iterator:
+def train_batches(
+    text: Text, config: Config, settings: Training, seed: int, epoch: int
+) -> Iterator[TokenBatch]:
     """One epoch in an order drawn from (seed, epoch)."""
     return batching.epoch(
         text.encoded, text.labels, settings.batch_size, config.data.buckets, seed, epoch
@@ -217,7 +264,8 @@ def summary(prepared: Prepared) -> str:
         f"  train        {len(prepared.train.corpus.words)} sentences, "
         f"{prepared.train.corpus.source}",
         f"  evaluation   {len(prepared.evaluation.corpus.words)} sentences, "
-        f"{prepared.evaluation.corpus.source}",
+        f"{prepared.evaluation.corpus.source} "
+        f"({repeated(prepared.train.corpus, prepared.evaluation.corpus)} also in train)",
         f"  concepts     {len(data.words)} sentences, {words} words ({len(data.types)} types), "
         f"{target} of them {config.concepts.target}",
         f"  neurons      {rows} x {channels} = {rows * channels}, to prune "

@@ -48,7 +48,7 @@ class Context(NamedTuple):
 
 def run(prepared: Prepared, out: Path, watch: Watcher) -> None:
     """Run every seed and arm of a config into a run directory."""
-    about = {"folder": str(prepared.checkpoint.folder), "labels": prepared.model.labels}
+    about = {"folder": str(prepared.checkpoint.folder.resolve()), "labels": prepared.model.labels}
     runs.write_json(out / "model.json", about)
     context = Context(prepared, out, watch, {})
     for seed in prepared.config.seeds:
@@ -119,7 +119,8 @@ def _base(context: Context, seed: int) -> Stage:
             context, name, key, start, p.train, p.config.training, seed, 0, Sites(), {}, None
         )
 
-    params = _saved_or(context, name, key, train)
+    epoch_steps = steps(p.train, p.config.training.batch_size)
+    params = _saved_or(context, name, key, train, epoch_steps * p.config.training.epochs)
     return Stage(seed, "base", name, key, params)
 
 
@@ -143,6 +144,7 @@ def _relearn(context: Context, base: Stage, mask: NeuronMask, arm: str) -> None:
         wall = round(time.perf_counter() - began, 2)
         record = {
             "scores": [{"epoch": 0, "records": scores}], "wall_s": wall, "evaluation_s": wall,
+            "target": config.prune.target, "site": config.concepts.site,
         }  # fmt: skip
         runs.save_stage(out, name, key, record, {"mask": {"keep": keep_array}})
     stage = Stage(base.seed, arm, name, key, pruned, mask)
@@ -171,7 +173,8 @@ def _round(context: Context, before: Stage, settings: Training, number: int) -> 
             context, name, key, start, p.retrain, settings, before.seed, number, sites, keep, before
         )
 
-    params = _saved_or(context, name, key, train)
+    total = steps(p.retrain, settings.batch_size) * settings.epochs
+    params = _saved_or(context, name, key, train, total)
     return Stage(before.seed, before.arm, name, key, params, before.mask)
 
 
@@ -245,7 +248,7 @@ def _stepper(context: Context, settings: Training) -> tuple:
 
 
 def _saved_or(
-    context: Context, name: str, key: str, train: Callable[[], PyTree]
+    context: Context, name: str, key: str, train: Callable[[], PyTree], total: int
 ) -> Callable[[], PyTree]:
     """Train unless the stage is there; in either case a way to its parameters.
 
@@ -253,6 +256,8 @@ def _saved_or(
     """
     if runs.finished(context.out, name, key) is None:
         train()
+    else:
+        context.watch.tick(total, name.replace("-", ", "))
 
     def params() -> PyTree:
         if not runs.has_arrays(context.out, name, "params"):
@@ -269,7 +274,7 @@ def _track(context: Context, stage: Stage, base: Stage | None) -> dict[str, np.n
     key = runs.key_of(
         stage.key, base and base.key, p.concepts.digest, loading.plain(p.config.concepts.site),
         p.config.concepts.drop_unmappable, p.config.prune.ranking, p.config.prune.contrast,
-        loading.plain(p.config.tracking), p.config.data.buckets,
+        loading.plain(p.config.tracking), p.vectors_sha256, p.config.data.buckets,
     )  # fmt: skip
     if runs.finished(out, name, key) is not None:
         return runs.arrays_of(out, name, "neurons")

@@ -16,7 +16,7 @@ from relearn_jax.experiments.preparation import Prepared
 from relearn_jax.experiments.relearning import stage_name
 from relearn_jax.neurons import ranking, saliency, tokens
 
-SMALLEST_LOSS = 0.01
+SMALLEST_LOSS = 0.02
 """Below this loss of F1 a recovered fraction would be noise."""
 TAKEN_OVER = 30
 
@@ -30,50 +30,76 @@ class Snapshot(NamedTuple):
     arrays: dict[str, np.ndarray]
 
 
+class Place(NamedTuple):
+    """One stage of one arm, beside the base model that the arm came from."""
+
+    now: Snapshot
+    base: Snapshot
+    pruned: np.ndarray
+    """[S, D]; at the base stage, what the arm is going to prune."""
+    first: bool
+    """The base model itself: the first arm's, which stands for all."""
+    last: bool
+
+
 def write(prepared: Prepared, out: Path) -> None:
-    """Write every table of a run under `tables/`, from its stages."""
+    """Write the tables of the stages that are there under `tables/`; those without rows are not."""
     folder = out / "tables"
     folder.mkdir(exist_ok=True)
     scores = score_table(prepared, out)
-    small = {"scores": scores, "recovery": recovery_table(scores)}
+    small: dict[str, list | pd.DataFrame] = {"scores": scores, "recovery": recovery_table(scores)}
+    small |= {"layers": [], "similarity_null": [], "taken_over": []}
     writers: dict[str, pq.ParquetWriter] = {}
-    layers, nulls, taken = [], [], []
     chance = tokens.types_with_labels(
         np.concatenate(prepared.concepts.kind),
         np.concatenate(prepared.concepts.member),
         len(prepared.concepts.types),
     )[:, prepared.target]
     try:
-        for seed in prepared.config.seeds:
-            base = _snapshot(out, seed, "base", "base")
-            nobody = np.zeros(prepared.shape, bool)
-            rows = _concept_rows(prepared, base, nobody)
-            _append(writers, folder / "concepts.parquet", rows)
-            rows = _neuron_rows(prepared, base, nobody, chance)
-            _append(writers, folder / "neurons.parquet", rows)
-            for arm in prepared.config.arms:
-                mask = runs.arrays_of(out, stage_name(seed, arm, "pruned"), "mask")
-                pruned = ~mask["keep"]
-                layers += _layer_rows(prepared, base._replace(arm=arm), base, pruned, chance)
-                for stage in stages(prepared)[1:]:
-                    now = _snapshot(out, seed, arm, stage)
-                    rows = _concept_rows(prepared, now, pruned)
-                    _append(writers, folder / "concepts.parquet", rows)
-                    rows = _neuron_rows(prepared, now, pruned, chance)
-                    _append(writers, folder / "neurons.parquet", rows)
-                    layers += _layer_rows(prepared, now, base, pruned, chance)
-                    nulls += _null_rows(now)
-                taken += _taken_over_rows(prepared, now, base, pruned)
+        for now, base, pruned, first, last in _places(prepared, out):
+            small["layers"] += _layer_rows(prepared, now, base, pruned, chance)
+            if now.stage == "base":
+                if not first:
+                    continue
+                now, pruned = now._replace(arm="base"), np.zeros_like(pruned)
+            else:
+                small["similarity_null"] += _null_rows(now)
+            _append(writers, folder / "concepts.parquet", _concept_rows(prepared, now, pruned))
+            _append(
+                writers, folder / "neurons.parquet", _neuron_rows(prepared, now, pruned, chance)
+            )
+            if last:
+                small["taken_over"] += _taken_over_rows(prepared, now, base, pruned)
     finally:
         for writer in writers.values():
             writer.close()
-    small |= {
-        "layers": pd.DataFrame(layers),
-        "similarity_null": pd.DataFrame(nulls),
-        "taken_over": pd.DataFrame(taken),
-    }
-    for name, table in small.items():
-        table.to_parquet(folder / f"{name}.parquet", index=False)
+    for name, rows in small.items():
+        if len(rows):
+            pd.DataFrame(rows).to_parquet(folder / f"{name}.parquet", index=False)
+
+
+def _places(prepared: Prepared, out: Path) -> Iterator[Place]:
+    names = stages(prepared)
+    for seed in prepared.config.seeds:
+        for arm in prepared.config.arms:
+            if not _tracked(out, seed, arm, "pruned"):
+                continue
+            base = _snapshot(out, seed, arm, "base")
+            mask = runs.arrays_of(out, stage_name(seed, arm, "pruned"), "mask")
+            first = arm == prepared.config.arms[0]
+            for stage in names:
+                if _tracked(out, seed, arm, stage):
+                    now = _snapshot(out, seed, arm, stage)
+                    yield Place(now, base, ~mask["keep"], first, stage == names[-1])
+
+
+def begun(prepared: Prepared, out: Path) -> bool:
+    """Whether there is anything for tables to hold: a first pruned model."""
+    return _tracked(out, prepared.config.seeds[0], "concept", "pruned")
+
+
+def _tracked(out: Path, seed: int, arm: str, stage: str) -> bool:
+    return runs.has_arrays(out, f"{stage_name(seed, arm, stage)}-neurons", "neurons")
 
 
 def stages(prepared: Prepared) -> list[str]:
@@ -103,8 +129,10 @@ def _score_rows(prepared: Prepared, out: Path) -> Iterator[dict[str, Any]]:
     for seed in prepared.config.seeds:
         for arm in ("base", *prepared.config.arms):
             for number, stage in enumerate(names[:1] if arm == "base" else names[1:]):
-                folder = runs.stage_folder(out, stage_name(seed, arm, stage))
-                record = runs.read_json(folder / "stage.json")
+                path = runs.stage_folder(out, stage_name(seed, arm, stage)) / "stage.json"
+                if not path.is_file():
+                    continue
+                record = runs.read_json(path)
                 for entry in record["scores"]:
                     last = entry is record["scores"][-1]
                     place = {
@@ -121,7 +149,8 @@ def recovery_table(scores: pd.DataFrame) -> pd.DataFrame:
     base = scores[(scores.arm == "base") & (scores.stage == "base")]
     base = base.set_index(["seed", "variant", "type"]).f1
     keys = ["seed", "arm", "type", "variant"]
-    for (seed, arm, kind, variant), group in scores[scores.arm != "base"].groupby(keys, sort=False):
+    retrained = scores[scores.arm != "base"]
+    for (seed, arm, kind, variant), group in retrained.groupby(keys, sort=False):
         start = group[group.stage == "pruned"].f1.item()
         lost = base[(seed, variant, kind)] - start
         group = group.sort_values("epoch")
@@ -135,8 +164,8 @@ def recovery_table(scores: pd.DataFrame) -> pd.DataFrame:
                     "round": row["round"], "lost": lost, "recovery": share, "epochs_to_90": first,
                 }
             )  # fmt: skip
-    columns = {"recovery": "float64", "epochs_to_90": "Float64"}
-    return pd.DataFrame(rows).astype(columns)
+    table = pd.DataFrame(rows)
+    return table.astype({"recovery": "float64", "epochs_to_90": "Float64"}) if rows else table
 
 
 def _saliencies(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -289,7 +318,7 @@ def manifest(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, 
         "words": int(sum(map(len, data.kind))),
         "types": len(data.types),
     }
-    wall = {p.parent.name: runs.read_json(p).get("wall_s", 0.0) for p in _records(out)}
+    wall = {p.parent.name: runs.read_json(p).get("wall_s", 0.0) for p in _records(prepared, out)}
     return facts | {
         "name": config.name,
         "description": config.description,
@@ -319,5 +348,14 @@ def manifest(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, 
     }  # fmt: skip
 
 
-def _records(out: Path) -> list[Path]:
-    return sorted((out / "stages").glob("*/stage.json"))
+def _records(prepared: Prepared, out: Path) -> list[Path]:
+    """Records of the stages that belong to this config."""
+    names = [
+        stage_name(seed, arm, stage) + part
+        for seed in prepared.config.seeds
+        for arm in prepared.config.arms
+        for stage in stages(prepared)
+        for part in ("", "-neurons")
+    ]
+    paths = (runs.stage_folder(out, name) / "stage.json" for name in dict.fromkeys(names))
+    return [path for path in paths if path.is_file()]

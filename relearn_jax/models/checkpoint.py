@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +93,10 @@ def open_checkpoint(source: str, revision: str = "main") -> Checkpoint:
 def _weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise UserError(f"{index}: not an index of weight files ({error!r})") from error
         lacking = [n for n in names if not (folder / n).is_file()]
         if lacking:
             raise UserError(f"{index}: lists files that are not there: {', '.join(lacking)}")
@@ -104,13 +106,12 @@ def _weight_files(folder: Path) -> list[Path]:
     pickles = sorted(p.name for p in folder.glob("*.bin")) + sorted(
         p.name for p in folder.glob("*.pt")
     )
-    if pickles:
-        raise UserError(
-            f"{folder}: only pickled weights ({', '.join(pickles)}), which can run code when read "
-            "and are refused. Convert them where you trust them: AutoModel.from_pretrained(DIR)"
-            ".save_pretrained(DIR, safe_serialization=True)"
-        )
-    raise UserError(f"{folder}: no model.safetensors")
+    found = f"only pickled weights ({', '.join(pickles)})" if pickles else "no model.safetensors"
+    raise UserError(
+        f"{folder}: {found}. Pickles can run code when read and are refused; convert them where "
+        "you trust them: AutoModel.from_pretrained(DIR).save_pretrained(DIR, "
+        "safe_serialization=True)"
+    )
 
 
 def describe(
@@ -138,15 +139,32 @@ def describe(
     return Model(FAMILIES[name], config, task, labels, dtype)
 
 
+def check(checkpoint: Checkpoint, model: Model) -> tuple[str, ...]:
+    """Compare names and shapes without reading a tensor; returns the paths to be drawn fresh.
+
+    Raises UserError with every tensor that is missing, unexpected or of another shape.
+    """
+    opened = _opened(checkpoint)
+    shapes = {
+        name: tuple(opened[path].get_slice(name).get_shape())
+        for name, path in _usable(checkpoint, model).items()
+    }
+    return weights.check(model, shapes, checkpoint.origin)
+
+
 def load(checkpoint: Checkpoint, model: Model, key: jax.Array) -> tuple[PyTree, tuple[str, ...]]:
-    """Parameters (NumPy, float32) and the paths of those drawn from `key` for want of a source."""
-    opened = {path: safe_open(path, framework="numpy") for path in set(checkpoint.files.values())}
+    """Parameters (NumPy, float32) and the paths of those drawn from `key` for want of a source.
+
+    A task head is taken over only if it was made for the same labels in the same order.
+    """
+    fresh, opened = check(checkpoint, model), _opened(checkpoint)
+    files = _usable(checkpoint, model)
 
     def reader(name: str) -> np.ndarray:
-        return opened[checkpoint.files[name]].get_tensor(name)
+        return opened[files[name]].get_tensor(name)
 
     try:
-        params, fresh = weights.load(model, list(checkpoint.files), reader, checkpoint.origin)
+        params = weights.load(model, list(files), reader, fresh)
     except SafetensorError as error:
         raise UserError(f"{checkpoint.origin}: unreadable tensor ({error})") from error
     if fresh:
@@ -156,10 +174,21 @@ def load(checkpoint: Checkpoint, model: Model, key: jax.Array) -> tuple[PyTree, 
     return params, fresh
 
 
-def save(
-    folder: Path, model: Model, params: PyTree, settings: Mapping[str, Any], tokenizer: Path
-) -> None:
-    """Write a Hugging Face folder that torch loads: config, safetensors and tokenizer files."""
+def _opened(checkpoint: Checkpoint) -> dict[Path, Any]:
+    return {path: safe_open(path, framework="numpy") for path in set(checkpoint.files.values())}
+
+
+def _usable(checkpoint: Checkpoint, model: Model) -> dict[str, Path]:
+    """The tensors of a checkpoint, without a classifier that was made for other labels."""
+    names = checkpoint.settings.get("id2label") or {}
+    labels = tuple(names[k] for k in sorted(names, key=int))
+    if model.task != "token-classification" or labels == model.labels:
+        return checkpoint.files
+    return {n: p for n, p in checkpoint.files.items() if not n.startswith("classifier.")}
+
+
+def save(folder: Path, model: Model, params: PyTree, settings: Mapping[str, Any]) -> None:
+    """Write a Hugging Face folder that torch loads: config and safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     config = dict(settings) | {"architectures": [model.family.architectures[model.task]]}
     if model.task == "token-classification":
@@ -168,15 +197,13 @@ def save(
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tensors = weights.export(model, params)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    for name in TOKENIZER_FILES:
-        if (tokenizer / name).is_file():
-            shutil.copyfile(tokenizer / name, folder / name)
 
 
 def digest(checkpoint: Checkpoint) -> str:
-    """SHA-256 over the weight files and the settings."""
+    """SHA-256 over settings, weight files and tokenizer files."""
     h = hashlib.sha256(json.dumps(checkpoint.settings, sort_keys=True).encode())
-    for path in sorted(set(checkpoint.files.values())):
+    tokenizer = [checkpoint.folder / name for name in TOKENIZER_FILES]
+    for path in [*sorted(set(checkpoint.files.values())), *filter(Path.is_file, tokenizer)]:
         with path.open("rb") as f:
             while chunk := f.read(1 << 22):
                 h.update(chunk)

@@ -16,7 +16,7 @@ HARMLESS = (
     "output_hidden_states", "return_dict", "torchscript", "finetuning_task", "problem_type",
     "language", "license", "*attn_implementation*", "chunk_size_feed_forward", "tokenizer_class",
     "prefix", "cls_token_id", "mask_token_id", "num_beams", "max_length", "do_sample",
-    "is_encoder_decoder", "name_or_path",
+    "is_encoder_decoder", "name_or_path", "output_past", "_num_labels",
 )  # fmt: skip
 """Keys that do not change what a forward or training pass computes here."""
 

@@ -73,59 +73,61 @@ def rows(model: Model) -> dict[str, Row]:
     return table
 
 
-def load(
-    model: Model, names: Mapping[str, str] | list[str], reader: Reader, origin: str
-) -> tuple[PyTree, tuple[str, ...]]:
-    """Fill a model from a checkpoint.
+def check(model: Model, found: Mapping[str, tuple[int, ...]], origin: str) -> tuple[str, ...]:
+    """Compare a checkpoint's tensors with what a model needs.
 
     Args:
       model: the target.
-      names: the tensors that the checkpoint holds.
-      reader: gives one of them.
+      found: shape of every tensor that the checkpoint holds, by its name there.
       origin: shown in errors.
 
     Returns:
-      Parameters as float32 NumPy arrays, without the parts that the checkpoint lacks as a whole and
-      that are allowed to be fresh (the task head), and the paths of those missing leaves.
+      Paths of parameters that the checkpoint lacks and that may be drawn fresh (the task head).
 
     Raises:
       UserError: listing every tensor that is missing, unexpected or of another shape.
     """
     family, layers = model.family, model.config.layers
-    found = {canonical(family, name): name for name in names}
+    named = {canonical(family, name): name for name in found}
     wanted, table = shapes(model), rows(model)
-    known = {name: path for path, row in table.items() for name in _names(row, layers)}
-    elsewhere = {name for row in family.table for name in _names(row, layers)} - set(known)
-    problems: list[str] = []
-    for name in sorted(set(found) - set(known) - elsewhere):
-        if not any(re.fullmatch(pattern, name) for pattern in family.ignored):
-            problems.append(f"unexpected tensor {found[name]}")
-
-    leaves: dict[str, np.ndarray] = {}
-    fresh = _fresh_head(model, table, found)
+    known = {name for row in table.values() for name in _names(row, layers)}
+    elsewhere = {name for row in family.table for name in _names(row, layers)}
+    problems = [
+        f"unexpected tensor {named[name]}"
+        for name in sorted(set(named) - known - elsewhere)
+        if not any(re.fullmatch(pattern, name) for pattern in family.ignored)
+    ]
+    fresh = _fresh_head(table, set(named))
     for path, row in table.items():
-        if path in fresh:
-            continue
-        missing = [name for name in _names(row, layers) if name not in found]
-        problems += [f"missing tensor {name} (for {path})" for name in missing]
-        if missing:
-            continue
-        parts = [_change(row, reader(found[name])) for name in _names(row, layers)]
-        want = wanted[path][1:] if "{l}" in row.theirs else wanted[path]
-        for name, part in zip(_names(row, layers), parts, strict=True):
-            if part.shape != want:
-                problems.append(f"{found[name]} has shape {part.shape}, {path} wants {want}")
-        if problems:
-            continue
-        leaf = np.stack(parts) if "{l}" in row.theirs else parts[0]
-        leaves[path] = np.ascontiguousarray(leaf, dtype=np.float32)
+        stacked = "{l}" in row.theirs
+        want = wanted[path][1:] if stacked else wanted[path]
+        want = want[::-1] if row.change == "transpose" else want
+        for name in _names(row, layers) if path not in fresh else ():
+            if name not in named:
+                problems.append(f"missing tensor {name} (for {path})")
+            elif found[named[name]] != want:
+                shape = found[named[name]]
+                problems.append(f"{named[name]} has shape {shape}, {path} wants {want}")
     if problems:
         shown = "\n  ".join(problems[:40]) + ("\n  ..." if len(problems) > 40 else "")
         raise UserError(f"{origin} does not fit {family.name}, {model.task}:\n  {shown}")
-    return unflatten(leaves), tuple(sorted(fresh))
+    return tuple(sorted(fresh))
 
 
-def _fresh_head(model: Model, table: Mapping[str, Row], found: Mapping[str, str]) -> set[str]:
+def load(model: Model, names: list[str], reader: Reader, fresh: tuple[str, ...]) -> PyTree:
+    """Parameters as float32 NumPy arrays, one stacked leaf after another, but those in `fresh`."""
+    named = {canonical(model.family, name): name for name in names}
+    leaves: dict[str, np.ndarray] = {}
+    for path, row in rows(model).items():
+        if path not in fresh:
+            tensors = (reader(named[name]) for name in _names(row, model.config.layers))
+            parts = [_change(row, tensor) for tensor in tensors]
+            leaf = np.stack(parts) if "{l}" in row.theirs else parts[0]
+            leaves[path] = np.ascontiguousarray(leaf, dtype=np.float32)
+    return unflatten(leaves)
+
+
+def _fresh_head(table: Mapping[str, Row], found: set[str]) -> set[str]:
     """Classifier leaves that the checkpoint lacks altogether; they may be drawn at random."""
     head = {path for path in table if path.startswith("head/classifier/")}
     present = {path for path in head if table[path].theirs in found}
@@ -144,11 +146,6 @@ def export(model: Model, params: PyTree) -> dict[str, np.ndarray]:
             part = leaf[i] if stacked else leaf
             tensors[prefix + name] = np.ascontiguousarray(_change(row, part))
     return tensors
-
-
-def count(params: PyTree) -> int:
-    """Number of parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def to_device(params: PyTree) -> PyTree:

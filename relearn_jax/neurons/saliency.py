@@ -84,17 +84,6 @@ def standardized(moments: Moments) -> Float[np.ndarray, "Y S D"]:
     return ranking.scores_all(moments, "mean_difference")
 
 
-def without_null(
-    saliency: Float[np.ndarray, "S D"], null: Bool[np.ndarray, "S D"], base: bool
-) -> Float[np.ndarray, "S D"]:
-    """The paper's treatment of null neurons, for `layer_summary` (protocol 6.2).
-
-    Their saliency counts as 0 at the base stage and is left out (NaN) at all later stages. This
-    raises the later means, most where most neurons are null; the default elsewhere is no filter.
-    """
-    return np.where(null, 0.0 if base else np.nan, saliency)
-
-
 def groups(pruned: Bool[np.ndarray, "S D"]) -> Bool[np.ndarray, "G S D"]:
     """Members of GROUPS: all neurons, the pruned ones, the others."""
     pruned = np.asarray(pruned, bool)

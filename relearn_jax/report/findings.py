@@ -37,7 +37,7 @@ def findings(run: Run) -> Findings:
         task_tables.detail(run),
         *(layer_tables.layers(run, measure, neurons) for measure in layer_tables.MEASURES),
         layer_tables.redistribution(run, neurons),
-        layer_tables.centres(run, neurons),
+        layer_tables.centres(run, neurons, tokens),
         layer_tables.similarity(run),
         layer_tables.relation(run, neurons, tokens),
         token_tables.takers(takers),

@@ -100,7 +100,10 @@ def arithmetic(arm: str, found: Mapping[Place, Snapshot]) -> dict[tuple[int, int
 
 
 def redistribution(run: Run, found: Mapping[Place, Snapshot]) -> Table:
-    """Share of the high-saliency neurons in each layer, in the published way (protocol 8.3)."""
+    """Share of the high-saliency neurons in each layer, pruned ones by the true mask.
+
+    The published table (protocol 8.3) takes another set for unpruned: see `centres`.
+    """
     values: dict[tuple, dict[str, float]] = {}
     for arm in run.arms:
         stage = last_stage(run, arm, "concepts")
@@ -130,17 +133,22 @@ def redistribution(run: Run, found: Mapping[Place, Snapshot]) -> Table:
     )
 
 
-def centres(run: Run, found: Mapping[Place, Snapshot]) -> Table:
+def centres(
+    run: Run, found: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]
+) -> Table:
     """Where the concept sits: mean layer of the high-saliency neurons, and of scale-free saliency.
 
-    The first is the published measure, the second weights each layer by the mean standardized
-    saliency of all its neurons. The `shift` columns are differences within a seed.
+    High-saliency neurons are counted in the published way (`_published`) and, beside what rank
+    arithmetic gives, with the true mask and all neurons. The scale-free mean weights each layer by
+    the mean standardized saliency of all its neurons. The `shift` columns are differences within a
+    seed; the published one needs the neurons table for its null neurons.
     """
     values: dict[tuple, dict[str, float]] = {}
     for arm in run.arms:
         stage = last_stage(run, arm, "concepts")
         for seed, place in after(found, arm, stage).items():
-            base, last = found[(seed, "base", "base")], found[place]
+            first = (seed, "base", "base")
+            base, last = found[first], found[place]
             kept, every = ~last.pruned, np.ones_like(last.pruned)
             cell = {
                 "high_base": _mean_row(saliency.redistribution(base.rank).share),
@@ -149,29 +157,51 @@ def centres(run: Run, found: Mapping[Place, Snapshot]) -> Table:
                 "free_base": _centre(base.standardized, every),
                 "free_last": _centre(last.standardized, every),
             }
-            cell["shift_published"] = cell["high_last"] - cell["high_base"]
+            if first in words and place in words:
+                cell |= _published(base, last, words[first].null, words[place].null)
             cell["shift_beyond"] = cell["high_last"] - cell["high_arithmetic"]
             cell["shift_free"] = cell["free_last"] - cell["free_base"]
             values[(seed, arm)] = cell
-    high, free, shift = "high-saliency neurons", "scale-free saliency", "shift"
+    high, free, shift = "high-saliency, true mask", "scale-free saliency", "shift"
+    way = "high-saliency, published way"
     columns = (
+        Column("published_base", "base", "f2", way),
+        Column("published_last", "last stage", "f2", way),
         Column("high_base", "base, all", "f2", high),
         Column("high_last", "last stage, unpruned", "f2", high),
         Column("high_arithmetic", "rank arithmetic, unpruned", "f2", high),
         Column("free_base", "base, all", "f2", free),
         Column("free_last", "last stage, all", "f2", free),
-        Column("shift_published", "as published", "signed", shift),
+        Column("shift_published", "published way", "signed", shift),
         Column("shift_beyond", "beyond arithmetic", "signed", shift),
         Column("shift_free", "scale-free", "signed", shift),
     )
     return Table(
         name="centres",
-        caption="Mean layer of the concept's neurons (0 is the first row)",
+        caption="Mean layer of the concept's neurons (0 is the first row); in the published way "
+        "unpruned means the lower half of the base ranking, and null neurons are dropped",
         frame=over_seeds(values, ("arm",), [c.key for c in columns]),
         keys=(ARM,),
         columns=columns,
-        sources=("tables/concepts.parquet",),
+        sources=("tables/concepts.parquet", *(("tables/neurons.parquet",) if words else ())),
+        by_seed=values,
     )
+
+
+def _published(
+    base: Snapshot, last: Snapshot, null_base: np.ndarray, null_last: np.ndarray
+) -> dict[str, float]:
+    """Mean layers by the published recipe (protocol 6.2).
+
+    There, unpruned means the lower half of the base ranking whatever was pruned, and no null neuron
+    is high.
+    """
+    grid = base.rank.shape
+    lower = base.rank >= base.rank.size // 2
+    before = saliency.redistribution(base.rank, null=null_base.reshape(grid))
+    later = saliency.redistribution(last.rank, kept=lower, null=null_last.reshape(grid))
+    start, end = _mean_row(before.share), _mean_row(later.share)
+    return {"published_base": start, "published_last": end, "shift_published": end - start}
 
 
 def _mean_row(share: np.ndarray) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +38,8 @@ class Table(NamedTuple):
     """A table of the page: `keys` name a row, `columns` hold its values.
 
     The frame has one row per row of the page and is written to `tables/report_NAME.csv`; `sources`
-    are the run's files it was computed from.
+    are the run's files it was computed from. `by_seed` holds the numbers behind the means, as
+    `over_seeds` takes them, in tables whose means are compared.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Table(NamedTuple):
     keys: tuple[Column, ...]
     columns: tuple[Column, ...]
     sources: tuple[str, ...]
+    by_seed: Mapping[tuple, Mapping[str, float]] = MappingProxyType({})
 
 
 class Number(NamedTuple):
@@ -123,6 +126,15 @@ def value_of(table: Table, row: Sequence[Any], column: str) -> float:
     """The number in a cell; NaN if there is none."""
     value = raw(table, row, column)
     return float(value) if finite(value) else float("nan")
+
+
+def values_by_seed(table: Table, row: Sequence[Any], column: str) -> dict[int, float]:
+    """The numbers whose mean a cell holds, by seed; seeds without one are left out."""
+    return {
+        seed: float(cell[column])
+        for (seed, *place), cell in table.by_seed.items()
+        if tuple(place) == tuple(row) and finite(cell.get(column))
+    }
 
 
 def cite(table: Table, row: Sequence[Any], column: str) -> Number:

@@ -49,6 +49,7 @@ def task(run: Run, variant: str = "word") -> Table:
         keys=(TYPE, ARM),
         columns=tuple(Column(s, stage_name(s)) for s in run.stages),
         sources=("tables/scores.csv",),
+        by_seed=values,
     )
 
 
@@ -86,6 +87,7 @@ def recovery(run: Run) -> Table:
             Column("reached", "seeds that reach it", "text"),
         ),
         sources=("tables/recovery.csv", "tables/scores.csv"),
+        by_seed=values,
     )
 
 

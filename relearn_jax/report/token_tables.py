@@ -102,6 +102,7 @@ def takers(values: Mapping[tuple[int, str], Mapping[str, float]]) -> Table:
         keys=(ARM,),
         columns=COLUMNS,
         sources=("tables/taken_over.csv", "tables/concepts.parquet", "tables/neurons.parquet"),
+        by_seed=values,
     )
 
 

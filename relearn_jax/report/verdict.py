@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from relearn_jax.report.findings import Findings
 from relearn_jax.report.layer_tables import EVERY
 from relearn_jax.report.reading import Run, last_stage, main_arm, stage_name
-from relearn_jax.report.tables import Number, Sentence, cell_id, cite, show, value_of
+from relearn_jax.report.tables import Number, Sentence, Table, cell_id, cite, show, value_of
 from relearn_jax.report.task_tables import ARM_NAMES, target_type, types
 
 SMALL = 0.02
-"""F1 losses below this are too small for a share of them to mean anything."""
+"""F1 losses below this are too small for a share of them to mean anything. The recovery table
+holds no share of a smaller loss (`experiments.tables.SMALLEST_LOSS`, the same value)."""
 LEARNED = 0.1
 """An entity type with less F1 than this in the base model has not been learned."""
 TIE = 0.01
@@ -165,18 +168,31 @@ def _controls(run: Run, found: Findings):
         text += [" and to " if place else "", cite(task, row, "pruned")]
         text += [f" ({ARM_NAMES[control]}) and back to ", cite(task, row, last)]
         text.append("," if place < len(controls) - 1 else ". ")
-    both = [
-        value_of(share, ("all", a), last)
-        for a in (arm, *controls)
-        if value_of(share, ("all", a), "lost") >= SMALL
-    ]
-    if len(both) > 1 and min(both) >= 0.9:
-        text.append("All of them come back, so coming back is no property of the concept's neurons")
-    elif len(both) > 1 and max(both) - both[0] <= TIE:
-        text.append("No control comes back further than the concept's own neurons")
-    else:
-        text.append("The arms differ in how far they come back; see the recovery table")
+    lost = value_of(share, ("all", arm), "lost")
+    if lost < SMALL:
+        text += [f"The {ARM_NAMES[arm]} arm lost too little F1 (", cite(share, ("all", arm), "lost")]
+        return "Controls", (*text, ") to compare how far the arms come back.")
+    if not complete(share, ("all", arm), ("lost", last)):
+        return "Controls", tuple(text)
+    text.append(_compared(share, arm, controls, last))
     return "Controls", (*text, ".", *_target_shares(run, found, (arm, *controls), last))
+
+
+def _compared(share: Table, arm: str, controls: Sequence[str], last: str) -> str:
+    """What the controls regained beside the main arm; those that lost too little are left out."""
+    own = value_of(share, ("all", arm), last)
+    others = [
+        value_of(share, ("all", a), last)
+        for a in controls
+        if value_of(share, ("all", a), "lost") >= SMALL and complete(share, ("all", a), (last,))
+    ]
+    if not others:
+        return "No control lost enough F1 to compare how far the arms come back"
+    if min(own, *others) >= 0.9:
+        return "All of them come back, so coming back is no property of the concept's neurons"
+    if max(others) - own <= TIE:
+        return "No control comes back further than the concept's own neurons"
+    return "The arms differ in how far they come back; see the recovery table"
 
 
 def _target_shares(run: Run, found: Findings, arms: tuple[str, ...], last: str) -> Sentence:

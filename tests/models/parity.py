@@ -90,30 +90,32 @@ def check_gradients(folder: Path, config: dict, arrays: dict[str, np.ndarray], a
     same_tensors(weights.export(model, grads), part(arrays, "grads/"), atol)
 
 
-def check_step(folder: Path, config: dict, arrays: dict[str, np.ndarray], atol: float) -> None:
-    """Parameters after one clipped AdamW step with decay by name.
+def check_steps(folder: Path, config: dict, arrays: dict[str, np.ndarray], atol: float) -> None:
+    """Parameters after three clipped AdamW steps, the labels turned each time, decay by name.
 
     Where the true gradient is 0 (a key's bias shifts all scores alike, which softmax ignores), both
     sides hold rounding noise and Adam's first step is the noise's sign; those entries must merely
     move no further than the learning rate.
     """
     _, model, params = tagger(folder, config, arrays)
-    settings = Training(learning_rate=1e-4, weight_decay=0.01, clip_norm=1.0)
+    settings = Training(learning_rate=1e-3, weight_decay=0.5, clip_norm=0.5)
     direction = optimizer.direction(settings)
     step = loop.jitted(model, direction)
-    batch = TokenBatch(inputs(arrays), arrays["labels"], np.arange(3, dtype=np.int32))
     round_ = Round(optimizer.schedule(settings, 10_000_000), jax.random.key(0))
-    state, _ = step(start(params, direction), batch, round_)
+    state, gold = start(params, direction), arrays["labels"]
+    for number in range(3):
+        labels = np.where(gold >= 0, (gold + 2 * number) % len(LABELS), gold).astype(np.int32)
+        batch = TokenBatch(inputs(arrays), labels, np.arange(3, dtype=np.int32))
+        state, _ = step(state, batch, round_)
     ours, theirs = weights.export(model, state.params), part(arrays, "after/")
     before, grads = part(arrays, "weights/"), part(arrays, "grads/")
     assert set(ours) == set(theirs)
     for name in theirs:
-        noise = (grads[name] != 0) & (np.abs(grads[name]) < 1e-7)
-        assert not noise.any() or name.endswith("bias"), name
+        noise = (np.abs(grads[name]) < 1e-6) & name.endswith("bias")
         np.testing.assert_allclose(
             ours[name][~noise], theirs[name][~noise], atol=atol, err_msg=name
         )
-        assert (np.abs(ours[name] - before[name])[noise] <= 1.01e-4 * (1 + 0.01)).all(), name
+        assert (np.abs(ours[name] - before[name])[noise] <= 3.1e-3).all(), name
 
 
 def same_tensors(ours: dict, theirs: dict, atol: float) -> None:

@@ -122,6 +122,20 @@ def test_an_unknown_architecture_and_a_missing_package_are_named(bert):
 def test_a_saved_folder_loads_back_bit_for_bit(golden):
     ck, model, params = tagger(*golden)
     target = ck.folder.parent / "saved"
-    checkpoint.save(target, model, params, ck.settings, ck.folder)
+    checkpoint.save(target, model, params, ck.settings)
     _, again, _ = load(checkpoint.open_checkpoint(str(target)))
     same_tensors(weights.flatten(params), weights.flatten(again), 0.0)
+
+
+def test_a_head_made_for_other_labels_is_not_taken_over(bert):
+    folder, config, tensors = bert
+    turned = config | {"id2label": {str(i): label for i, label in enumerate(reversed(LABELS))}}
+    _, _, fresh = load(opened(folder, turned, tensors))
+    assert fresh == ("head/classifier/bias", "head/classifier/kernel")
+
+
+def test_the_digest_follows_the_tokenizer(bert):
+    ck = opened(*bert)
+    before = checkpoint.digest(ck)
+    (ck.folder / "tokenizer_config.json").write_text("{}")
+    assert checkpoint.digest(ck) != before

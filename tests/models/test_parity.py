@@ -7,7 +7,7 @@ from parity import (
     check_forward,
     check_gradients,
     check_language,
-    check_step,
+    check_steps,
     part,
     same_tensors,
     tagger,
@@ -30,8 +30,8 @@ def test_gradients(golden):
     check_gradients(*golden, ATOL)
 
 
-def test_one_optimizer_step(golden):
-    check_step(*golden, ATOL)
+def test_three_optimizer_steps(golden):
+    check_steps(*golden, ATOL)
 
 
 def test_export_after_load_is_the_identity(golden):

@@ -71,17 +71,6 @@ def test_a_single_neuron_has_a_mean_and_no_interval():
     assert np.isnan(summary.ci95[1:, 0]).all()
 
 
-def test_null_neurons_count_as_zero_at_base_and_are_left_out_later():
-    values, null = np.array([[0.8, 0.4]]), np.array([[False, True]])
-    pruned = np.zeros_like(null)
-    base = saliency.layer_summary(saliency.without_null(values, null, base=True), pruned)
-    later = saliency.layer_summary(saliency.without_null(values, null, base=False), pruned)
-    assert base.mean[0, 0] == pytest.approx(0.4)
-    assert base.neurons[0, 0] == 2
-    assert later.mean[0, 0] == pytest.approx(0.8)
-    assert later.neurons[0, 0] == 1
-
-
 def test_redistribution_counts_every_high_neuron_once():
     ranks = np.random.default_rng(1).permutation(7 * 768).reshape(7, 768)
     base = saliency.redistribution(ranks)

