@@ -34,12 +34,17 @@ def make(folder: Path) -> Tagger:
     for name in checkpoint.TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
-    (folder / "config.json").write_text(json.dumps(SIZES))
-    save_file({}, folder / "model.safetensors")
-    bare = checkpoint.describe(checkpoint.open_checkpoint(str(folder)), "backbone")
-    drawn = transformer.init(bare, jax.random.key(0))
-    save_file(weights.export(bare, drawn), folder / "model.safetensors")
+    weights_for(folder, SIZES)
     ck = checkpoint.open_checkpoint(str(folder))
     model = checkpoint.describe(ck, "token-classification", LABELS)
     params, _ = checkpoint.load(ck, model, jax.random.key(1))
     return Tagger(model, weights.to_device(params), load_tokenizer(folder), folder)
+
+
+def weights_for(folder: Path, settings: dict) -> None:
+    """Write config.json and random weights, without a task head."""
+    (folder / "config.json").write_text(json.dumps(settings))
+    save_file({}, folder / "model.safetensors")
+    bare = checkpoint.describe(checkpoint.open_checkpoint(str(folder)), "backbone")
+    drawn = transformer.init(bare, jax.random.key(0))
+    save_file(weights.export(bare, drawn), folder / "model.safetensors")

@@ -133,9 +133,7 @@ def redistribution(run: Run, found: Mapping[Place, Snapshot]) -> Table:
     )
 
 
-def centres(
-    run: Run, found: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]
-) -> Table:
+def centres(run: Run, found: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]) -> Table:
     """Where the concept sits: mean layer of the high-saliency neurons, and of scale-free saliency.
 
     High-saliency neurons are counted in the published way (`_published`) and, beside what rank

@@ -170,7 +170,10 @@ def _controls(run: Run, found: Findings):
         text.append("," if place < len(controls) - 1 else ". ")
     lost = value_of(share, ("all", arm), "lost")
     if lost < SMALL:
-        text += [f"The {ARM_NAMES[arm]} arm lost too little F1 (", cite(share, ("all", arm), "lost")]
+        text += [
+            f"The {ARM_NAMES[arm]} arm lost too little F1 (",
+            cite(share, ("all", arm), "lost"),
+        ]
         return "Controls", (*text, ") to compare how far the arms come back.")
     if not complete(share, ("all", arm), ("lost", last)):
         return "Controls", tuple(text)

@@ -165,3 +165,20 @@ def test_exported_stages_load_and_are_pruned(finished, tmp_path):
     np.testing.assert_array_equal(params["blocks"]["output_norm"]["scale"] != 0, keep[1:])
     assert cli.main(["export", str(out), "--stage", "round1", "--to", str(tmp_path / "x")]) == 2
     assert cli.main(["export", str(out), "--stage", "round9", "--to", str(tmp_path / "x")]) == 2
+
+
+def test_a_stopped_run_has_a_report_of_what_is_there(finished, tmp_path, monkeypatch):
+    config, _ = finished
+    out, saved, calls = tmp_path / "run", runs.save_stage, []
+
+    def stopping(*arguments):
+        calls.append(arguments[1])
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        return saved(*arguments)
+
+    monkeypatch.setattr(runs, "save_stage", stopping)
+    assert cli.main(["run", str(config), "--out", str(out)]) == 130
+    assert cli.main(["report", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert "round1" in page or "round 1" in page

@@ -93,3 +93,28 @@ def test_word_vectors_may_come_from_a_file(write_config, tmp_path):
     a, b = (pd.read_parquet(tmp_path / x / "tables/neurons.parquet") for x in "ab")
     assert list(map(list, a.top_tokens)) == list(map(list, b.top_tokens))
     assert not np.allclose(a.similarity.fillna(0), b.similarity.fillna(0))
+
+
+def test_gpt2_in_bfloat16_with_its_own_tokenizer(write_config, tmp_path, shared):
+    """Half precision in the forward pass; parameters, and so the saved ones, stay float32."""
+    import shutil
+
+    import tiny
+
+    folder = tmp_path / "gpt2"
+    folder.mkdir()
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copyfile(shared / "data/tokenizer-gpt2" / name, folder / name)
+    sizes = {"model_type": "gpt2", "vocab_size": 50257, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    tiny.weights_for(folder, sizes | {"n_positions": 64})
+    config = write_config(model={"source": str(folder), "max_length": 48, "dtype": "bfloat16"})
+    keep, params = run(config, tmp_path / "run", "--prune.regrowth=frozen")
+    assert np.all(params["blocks/mlp_norm/scale"][~keep[1:]] == 0)
+    assert all(leaf.dtype == np.float32 for leaf in params.values())
+    to = tmp_path / "hf"
+    assert cli.main(["export", str(tmp_path / "run"), "--stage", "round1", "--to", str(to)]) == 0
+    from relearn_jax.data.tokenizer import load_tokenizer
+
+    words = ["Hello", "Paris"]
+    ids = [load_tokenizer(f)(words, is_split_into_words=True)["input_ids"] for f in (folder, to)]
+    assert ids[0] == ids[1]
