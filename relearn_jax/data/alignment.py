@@ -119,18 +119,15 @@ def token_labels(
     return np.where(word >= 0, labels, np.int32(IGNORED))
 
 
-def word_tags(
-    word: Int[np.ndarray, " T"],
-    labels: Int[np.ndarray, " T"],
-    tags_known: Sequence[str],
-    words: int,
-) -> tuple[str, ...]:
-    """Tags of a sentence's `words` words, read off the first sub-word of each.
+def word_labels(
+    word: Int[np.ndarray, " T"], labels: Int[np.ndarray, " T"], words: int
+) -> Int[np.ndarray, " W"]:
+    """Labels of a sentence's `words` words, read off the first sub-word of each.
 
-    `O` for words that have no token (yielded by no tokenizer, or cut off): nothing was predicted
-    for them (specs/relearning.md section 7, evaluator F1).
+    0, which `tag_set` makes `O`, for words that have no token (yielded by no tokenizer, or cut
+    off): nothing was predicted for them (specs/relearning.md section 7, evaluator F1).
     """
     first = first_subwords(word)
-    tags = np.zeros(words, np.int32)
-    tags[word[first]] = labels[first]
-    return tuple(tags_known[i] for i in tags)
+    by_word = np.zeros(words, np.int32)
+    by_word[word[first]] = labels[first]
+    return by_word

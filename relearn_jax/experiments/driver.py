@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from relearn_jax import loading, runs
 from relearn_jax.errors import UserError
-from relearn_jax.experiments import memory, preparation, relearning, tables
+from relearn_jax.experiments import manifest, memory, preparation, relearning, tables
 from relearn_jax.experiments.preparation import Prepared
 from relearn_jax.experiments.relearning import Watcher
 
@@ -62,7 +62,7 @@ def run(
         # What is there can be looked at: `relearn report` makes a page of the finished stages.
         if tables.begun(prepared, out):
             tables.write(prepared, out)
-            runs.write_json(out / "manifest.json", tables.manifest(prepared, out, facts()))
+            runs.write_json(out / "manifest.json", manifest.build(prepared, out, facts()))
         raise
     finish(prepared, out, facts())
     return out
@@ -82,12 +82,12 @@ def finish(prepared: Prepared, out: Path, facts: dict[str, Any]) -> None:
         clock = time.perf_counter()
         tables.write(prepared, out)
         facts = facts | {"tables_s": round(time.perf_counter() - clock, 1)}
-        manifest = tables.manifest(prepared, out, facts)
-        runs.write_json(out / "manifest.json", manifest)
+        record = manifest.build(prepared, out, facts)
+        runs.write_json(out / "manifest.json", record)
         clock = time.perf_counter()
         page = report.build(out)
-        manifest["report_s"] = round(time.perf_counter() - clock, 1)
-        runs.write_json(out / "manifest.json", manifest)
+        record["report_s"] = round(time.perf_counter() - clock, 1)
+        runs.write_json(out / "manifest.json", record)
     print(f"\n{headline(out, prepared)}\nReport: {page}", flush=True)
 
 

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from relearn_jax.data.alignment import first_subwords
-from relearn_jax.data.readers.tags import OUTSIDE
+from relearn_jax.data.alignment import word_labels
 from relearn_jax.evaluation import ner
 from relearn_jax.experiments.preparation import (
     Prepared,
@@ -54,11 +53,8 @@ def task_scores(prepared: Prepared, params: PyTree, sites: Sites) -> Records:
     for row, tags in enumerate(text.corpus.tags):
         word, label = text.encoded.word[row], text.labels[row]
         found = predicted[row][: len(word)]
-        by_word = np.full(len(tags), ids[OUTSIDE])
-        first = first_subwords(word)
-        by_word[word[first]] = found[first]
         words_gold.append(np.array([ids[t] for t in tags], int))
-        words_found.append(by_word)
+        words_found.append(word_labels(word, found, len(tags)))
         pieces_gold.append(label[label >= 0])
         pieces_found.append(found[label >= 0])
     return [

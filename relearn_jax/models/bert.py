@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relearn_jax.models import layers
-from relearn_jax.models.family import Family, Row
+from relearn_jax.models.family import Family, Row, linear, norm
 from relearn_jax.models.heads import TokenClassifier
 from relearn_jax.models.postnorm import NEURONS, Block, Embed, Encoder, MaskedLanguageHead
 from relearn_jax.models.settings import Settings
@@ -34,38 +34,23 @@ def parse(settings: Settings) -> Encoder:
     )
 
 
+BLOCK = "encoder.layer.{l}"
 TABLE = (
     Row("embeddings.word_embeddings.weight", "embed/word/embedding"),
     Row("embeddings.position_embeddings.weight", "embed/position/embedding"),
     Row("embeddings.token_type_embeddings.weight", "embed/kind/embedding"),
-    Row("embeddings.LayerNorm.weight", "embed/norm/scale"),
-    Row("embeddings.LayerNorm.bias", "embed/norm/bias"),
-    *(
-        row
-        for theirs, ours in (
-            ("attention.self.query", "query"),
-            ("attention.self.key", "key"),
-            ("attention.self.value", "value"),
-            ("attention.output.dense", "attention_out"),
-            ("intermediate.dense", "up"),
-            ("output.dense", "down"),
-        )
-        for row in (
-            Row(f"encoder.layer.{{l}}.{theirs}.weight", f"blocks/{ours}/kernel", "transpose"),
-            Row(f"encoder.layer.{{l}}.{theirs}.bias", f"blocks/{ours}/bias"),
-        )
-    ),
-    *(
-        Row(f"encoder.layer.{{l}}.{theirs}.LayerNorm.{w}", f"blocks/{ours}/{leaf}")
-        for theirs, ours in (("attention.output", "attention_norm"), ("output", "output_norm"))
-        for w, leaf in (("weight", "scale"), ("bias", "bias"))
-    ),
-    Row("classifier.weight", "head/classifier/kernel", "transpose", prefixed=False),
-    Row("classifier.bias", "head/classifier/bias", prefixed=False),
-    Row("cls.predictions.transform.dense.weight", "head/transform/kernel", "transpose", False),
-    Row("cls.predictions.transform.dense.bias", "head/transform/bias", prefixed=False),
-    Row("cls.predictions.transform.LayerNorm.weight", "head/norm/scale", prefixed=False),
-    Row("cls.predictions.transform.LayerNorm.bias", "head/norm/bias", prefixed=False),
+    *norm("embeddings.LayerNorm", "embed/norm"),
+    *linear(f"{BLOCK}.attention.self.query", "blocks/query"),
+    *linear(f"{BLOCK}.attention.self.key", "blocks/key"),
+    *linear(f"{BLOCK}.attention.self.value", "blocks/value"),
+    *linear(f"{BLOCK}.attention.output.dense", "blocks/attention_out"),
+    *norm(f"{BLOCK}.attention.output.LayerNorm", "blocks/attention_norm"),
+    *linear(f"{BLOCK}.intermediate.dense", "blocks/up"),
+    *linear(f"{BLOCK}.output.dense", "blocks/down"),
+    *norm(f"{BLOCK}.output.LayerNorm", "blocks/output_norm"),
+    *linear("classifier", "head/classifier", prefixed=False),
+    *linear("cls.predictions.transform.dense", "head/transform", prefixed=False),
+    *norm("cls.predictions.transform.LayerNorm", "head/norm", prefixed=False),
     Row("cls.predictions.bias", "head/bias", prefixed=False),
 )
 

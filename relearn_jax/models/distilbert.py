@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relearn_jax.models import layers
-from relearn_jax.models.family import Family, Row
+from relearn_jax.models.family import Family, Row, linear, norm
 from relearn_jax.models.heads import TokenClassifier
 from relearn_jax.models.postnorm import NEURONS, Block, Embed, Encoder, MaskedLanguageHead
 from relearn_jax.models.settings import Settings
@@ -31,40 +31,22 @@ def parse(settings: Settings) -> Encoder:
     )
 
 
+BLOCK = "transformer.layer.{l}"
 TABLE = (
     Row("embeddings.word_embeddings.weight", "embed/word/embedding"),
     Row("embeddings.position_embeddings.weight", "embed/position/embedding"),
-    Row("embeddings.LayerNorm.weight", "embed/norm/scale"),
-    Row("embeddings.LayerNorm.bias", "embed/norm/bias"),
-    *(
-        row
-        for theirs, ours in (
-            ("attention.q_lin", "query"),
-            ("attention.k_lin", "key"),
-            ("attention.v_lin", "value"),
-            ("attention.out_lin", "attention_out"),
-            ("ffn.lin1", "up"),
-            ("ffn.lin2", "down"),
-        )
-        for row in (
-            Row(f"transformer.layer.{{l}}.{theirs}.weight", f"blocks/{ours}/kernel", "transpose"),
-            Row(f"transformer.layer.{{l}}.{theirs}.bias", f"blocks/{ours}/bias"),
-        )
-    ),
-    *(
-        Row(f"transformer.layer.{{l}}.{theirs}.{w}", f"blocks/{ours}/{leaf}")
-        for theirs, ours in (
-            ("sa_layer_norm", "attention_norm"),
-            ("output_layer_norm", "output_norm"),
-        )
-        for w, leaf in (("weight", "scale"), ("bias", "bias"))
-    ),
-    Row("classifier.weight", "head/classifier/kernel", "transpose", prefixed=False),
-    Row("classifier.bias", "head/classifier/bias", prefixed=False),
-    Row("vocab_transform.weight", "head/transform/kernel", "transpose", prefixed=False),
-    Row("vocab_transform.bias", "head/transform/bias", prefixed=False),
-    Row("vocab_layer_norm.weight", "head/norm/scale", prefixed=False),
-    Row("vocab_layer_norm.bias", "head/norm/bias", prefixed=False),
+    *norm("embeddings.LayerNorm", "embed/norm"),
+    *linear(f"{BLOCK}.attention.q_lin", "blocks/query"),
+    *linear(f"{BLOCK}.attention.k_lin", "blocks/key"),
+    *linear(f"{BLOCK}.attention.v_lin", "blocks/value"),
+    *linear(f"{BLOCK}.attention.out_lin", "blocks/attention_out"),
+    *norm(f"{BLOCK}.sa_layer_norm", "blocks/attention_norm"),
+    *linear(f"{BLOCK}.ffn.lin1", "blocks/up"),
+    *linear(f"{BLOCK}.ffn.lin2", "blocks/down"),
+    *norm(f"{BLOCK}.output_layer_norm", "blocks/output_norm"),
+    *linear("classifier", "head/classifier", prefixed=False),
+    *linear("vocab_transform", "head/transform", prefixed=False),
+    *norm("vocab_layer_norm", "head/norm", prefixed=False),
     Row("vocab_projector.bias", "head/bias", prefixed=False),
 )
 

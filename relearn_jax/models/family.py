@@ -28,6 +28,27 @@ class Row:
     prefixed: bool = True
 
 
+def linear(theirs: str, ours: str, prefixed: bool = True) -> tuple[Row, Row]:
+    """Rows of an affine map that torch stores as [out, in]."""
+    return (
+        Row(f"{theirs}.weight", f"{ours}/kernel", "transpose", prefixed),
+        Row(f"{theirs}.bias", f"{ours}/bias", "same", prefixed),
+    )
+
+
+def conv1d(theirs: str, ours: str) -> tuple[Row, Row]:
+    """Rows of an affine map that GPT-2 stores as [in, out]."""
+    return Row(f"{theirs}.weight", f"{ours}/kernel"), Row(f"{theirs}.bias", f"{ours}/bias")
+
+
+def norm(theirs: str, ours: str, prefixed: bool = True) -> tuple[Row, Row]:
+    """Rows of a layer norm."""
+    return (
+        Row(f"{theirs}.weight", f"{ours}/scale", "same", prefixed),
+        Row(f"{theirs}.bias", f"{ours}/bias", "same", prefixed),
+    )
+
+
 @dataclass(frozen=True)
 class Family:
     """Modules, weight names and neurons of one architecture.

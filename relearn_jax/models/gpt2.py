@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from relearn_jax.models import layers
-from relearn_jax.models.family import Family, Row
+from relearn_jax.models.family import Family, Row, conv1d, linear, norm
 from relearn_jax.models.heads import TokenClassifier
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.settings import Settings
@@ -131,22 +131,14 @@ class LanguageHead(nn.Module):
 TABLE = (
     Row("wte.weight", "embed/word/embedding"),
     Row("wpe.weight", "embed/position/embedding"),
-    *(
-        Row(f"h.{{l}}.{theirs}.{w}", f"blocks/{ours}/{leaf}")
-        for theirs, ours, kernel in (
-            ("ln_1", "attention_norm", "scale"),
-            ("attn.c_attn", "qkv", "kernel"),
-            ("attn.c_proj", "attention_out", "kernel"),
-            ("ln_2", "mlp_norm", "scale"),
-            ("mlp.c_fc", "up", "kernel"),
-            ("mlp.c_proj", "down", "kernel"),
-        )
-        for w, leaf in (("weight", kernel), ("bias", "bias"))
-    ),
-    Row("ln_f.weight", "final/norm/scale"),
-    Row("ln_f.bias", "final/norm/bias"),
-    Row("classifier.weight", "head/classifier/kernel", "transpose", prefixed=False),
-    Row("classifier.bias", "head/classifier/bias", prefixed=False),
+    *norm("h.{l}.ln_1", "blocks/attention_norm"),
+    *conv1d("h.{l}.attn.c_attn", "blocks/qkv"),
+    *conv1d("h.{l}.attn.c_proj", "blocks/attention_out"),
+    *norm("h.{l}.ln_2", "blocks/mlp_norm"),
+    *conv1d("h.{l}.mlp.c_fc", "blocks/up"),
+    *conv1d("h.{l}.mlp.c_proj", "blocks/down"),
+    *norm("ln_f", "final/norm"),
+    *linear("classifier", "head/classifier", prefixed=False),
 )
 
 FAMILY = Family(

@@ -75,7 +75,7 @@ def our_side(args: argparse.Namespace) -> Any:
 
     from relearn_jax import config
     from relearn_jax.data.batching import TokenBatch
-    from relearn_jax.models import checkpoint, transformer, weights
+    from relearn_jax.models import checkpoint, transformer
     from relearn_jax.models.inputs import Inputs
     from relearn_jax.training import loop, optimizer
     from relearn_jax.training.step import Round, start, token_loss
@@ -89,7 +89,7 @@ def our_side(args: argparse.Namespace) -> Any:
         return checkpoint.describe(opened, task, names, args.dtype, dropout)
 
     params = transformer.init(describe(0.0), jax.random.key(0))
-    checkpoint.save(args.work, describe(0.0), params, opened.settings, args.work / "none")
+    checkpoint.save(args.work, describe(0.0), params, opened.settings)
     direction = optimizer.direction(settings)
     round_ = Round(optimizer.schedule(settings, 10**6), jax.random.key(1))
     running: dict[float, list[Any]] = {}
@@ -113,7 +113,7 @@ def our_side(args: argparse.Namespace) -> Any:
         return (time.perf_counter() - began) / steps
 
     device = jax.devices()[0]
-    matrices = weights.count({k: v for k, v in params.items() if k != "embed"})
+    matrices = sum(x.size for k, v in params.items() if k != "embed" for x in jax.tree.leaves(v))
     greeting = {
         "name": f"jax {jax.__version__}", "platform": device.platform,
         "device": device.device_kind, "parameters": matrices,

@@ -26,6 +26,7 @@ def test_a_run_leaves_report_manifest_and_every_table(finished):
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["prune"]["pruned"] == manifest["prune"]["requested"] == 24
     assert manifest["prune"]["of"] == 48
+    assert manifest["prune"]["parameters"] == 24, "one gain each"
     assert manifest["data"]["train"]["generated"] is True
     for name in ("scores", "recovery", "concepts", "neurons", "layers", "taken_over"):
         assert len(table(out, name)), name
