@@ -28,7 +28,8 @@ def test_a_mask_of_ones_changes_nothing(tiny):
         states=Site(mask=jnp.ones((c.layers + 1, c.width))),
         mlp=Site(mask=jnp.ones((c.layers, c.mlp_width))),
     )
-    np.testing.assert_array_equal(run(tiny)[0], run(tiny, ones)[0])
+    # Not to the last bit: XLA may fuse, and so round, the two programs differently.
+    np.testing.assert_allclose(run(tiny)[0], run(tiny, ones)[0], atol=1e-6)
 
 
 def test_a_patch_with_itself_changes_nothing(tiny):
@@ -36,9 +37,9 @@ def test_a_patch_with_itself_changes_nothing(tiny):
     rows = len(taps.states)
     every = jnp.ones((rows, 1, 1, 1), bool)
     itself = Sites(states=Site(patch=taps.states, where=every))
-    np.testing.assert_array_equal(logits, run(tiny, itself)[0])
+    np.testing.assert_allclose(logits, run(tiny, itself)[0], atol=1e-6)
     itself = Sites(mlp=Site(patch=taps.mlp, where=every[:-1]))
-    np.testing.assert_array_equal(logits, run(tiny, itself)[0])
+    np.testing.assert_allclose(logits, run(tiny, itself)[0], atol=1e-6)
 
 
 def test_a_patch_from_elsewhere_changes_the_outputs(tiny):
