@@ -88,7 +88,7 @@ def finish(prepared: Prepared, out: Path, facts: dict[str, Any]) -> None:
         page = report.build(out)
         record["report_s"] = round(time.perf_counter() - clock, 1)
         runs.write_json(out / "manifest.json", record)
-    print(f"\n{headline(out, prepared)}\nReport: {page}", flush=True)
+    print(f"\n{headline(out, prepared)}. Report: {page}", flush=True)
 
 
 def headline(out: Path, prepared: Prepared) -> str:
@@ -102,7 +102,11 @@ def headline(out: Path, prepared: Prepared) -> str:
         rows = scores[(scores.variant == "word") & (scores.type == "all")]
     mean = rows[rows.arm.isin(["base", "concept"])].groupby("stage").f1.mean()
     parts = [f"{s} {mean[s]:.3f}" for s in tables.stages(prepared) if s in mean]
-    return f"{rows.type.iloc[0]} F1: {', '.join(parts)} (mean of {rows.seed.nunique()} seeds)"
+    return f"{rows.type.iloc[0]} F1: {', '.join(parts)} ({_seeds(rows.seed.nunique())})"
+
+
+def _seeds(number: int) -> str:
+    return "one seed" if number == 1 else f"mean of {number} seeds"
 
 
 def _work(prepared: Prepared, out: Path) -> None:
