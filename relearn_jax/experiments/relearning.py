@@ -115,9 +115,7 @@ def _base(context: Context, seed: int) -> Stage:
 
     def train() -> PyTree:
         start, _ = checkpoint.load(p.checkpoint, p.model, _key(seed, 0))
-        return _train(
-            context, name, key, start, p.train, p.config.training, seed, 0, Sites(), {}, None
-        )
+        return _train(context, name, key, start, p.train, p.config.training, seed, 0, Sites(), {})
 
     epoch_steps = steps(p.train, p.config.training.batch_size)
     params = _saved_or(context, name, key, train, epoch_steps * p.config.training.epochs)
@@ -170,7 +168,7 @@ def _round(context: Context, before: Stage, settings: Training, number: int) -> 
         start = before.params()
         _, sites, keep = prune(p, start, before.mask)
         return _train(
-            context, name, key, start, p.retrain, settings, before.seed, number, sites, keep, before
+            context, name, key, start, p.retrain, settings, before.seed, number, sites, keep
         )
 
     total = steps(p.retrain, settings.batch_size) * settings.epochs
@@ -189,7 +187,6 @@ def _train(
     number: int,
     sites: Sites,
     keep: dict,
-    before: Stage | None,
 ) -> PyTree:
     """One round of training with evaluation after every epoch; saves the stage."""
     p, watch = context.prepared, context.watch
