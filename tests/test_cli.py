@@ -66,7 +66,7 @@ def test_a_dry_run_says_everything_and_writes_nothing(tmp_path, capsys, tagger):
     config.write_text(f"model: {{source: {tagger.folder}, max_length: 64}}\nname: dry\n")
     assert cli.main(["run", str(config), "--dry-run", "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().err
-    for word in ("sentences", "steps", "epochs", "to prune", "memory", "GiB"):
+    for word in ("sentences", "steps", "effective epochs", "to prune", "memory", "GiB"):
         assert word in said
     assert not (tmp_path / "out").exists()
 

@@ -253,6 +253,8 @@ def summary(prepared: Prepared) -> str:
     again = loading.retraining(config)
     round_steps = steps(prepared.retrain, again.batch_size) * again.epochs
     per_arm = config.retrain.rounds * round_steps
+    share = len(prepared.retrain.corpus.words) / len(prepared.train.corpus.words)
+    effective = config.training.epochs + config.retrain.rounds * again.epochs * share
     per_seed = base * config.training.epochs + len(config.arms) * per_arm
     data = prepared.concepts
     words = sum(len(k) for k in data.kind)
@@ -272,7 +274,7 @@ def summary(prepared: Prepared) -> str:
         f"{prepared.requested} ({config.prune.target}, {config.prune.ranking})",
         f"  training     {config.training.epochs} epochs, {base * config.training.epochs} steps; "
         f"then per arm {config.retrain.rounds} rounds x {again.epochs} epochs, "
-        f"{per_arm} steps",
+        f"{per_arm} steps; {effective:g} effective epochs of the training text",
         f"  in all       {len(config.seeds)} seeds x {len(config.arms)} arms "
         f"({', '.join(config.arms)}), {len(config.seeds) * per_seed} steps",
     ]  # fmt: skip
