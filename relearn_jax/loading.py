@@ -90,6 +90,8 @@ def build(kind: Any, value: Any, origin: str, key: str, default: Any = None) -> 
         return _dataclass(kind, value, origin, key, kind() if default is None else default)
     args, outer = typing.get_args(kind), typing.get_origin(kind)
     if outer in (types.UnionType, typing.Union):
+        if type(value) in args:
+            return value
         if value is None and type(None) in args:
             return None
         return build(next(a for a in args if a is not type(None)), value, origin, key)
