@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from relearn_jax.models.family import Family, Task
-from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.inputs import Inputs, RowKeys
+from relearn_jax.models.layers import split
 from relearn_jax.models.sites import PyTree, Sites, Taps, read, touch
 
 
@@ -49,10 +50,10 @@ def _modules(model: Model) -> dict[str, Any]:
     return modules
 
 
-def _head(modules: dict, model: Model, params: PyTree, h: Array, key: Array | None) -> Array:
+def _head(modules: dict, model: Model, params: PyTree, h: Array, keys: Array | None) -> Array:
     variables = {"params": params.get("head", {})}
     if model.task == "token-classification":
-        return modules["head"].apply(variables, h, key)
+        return modules["head"].apply(variables, h, keys)
     return modules["head"].apply(variables, h, params["embed"]["word"]["embedding"])
 
 
@@ -92,7 +93,7 @@ def apply(
     inputs: Inputs,
     sites: Sites = Sites(),  # noqa: B008 (immutable)
     taps: Taps = Taps(),  # noqa: B008 (immutable)
-    key: Array | None = None,
+    keys: RowKeys | None = None,
 ) -> tuple[Float[Array, "B T ..."], Taps]:
     """Run a model.
 
@@ -102,7 +103,7 @@ def apply(
       inputs: token ids and mask, [B, T].
       sites: interventions. States have L+1 rows, feed-forward activations L.
       taps: readings to take, after the interventions.
-      key: dropout key; None for evaluation.
+      keys: dropout keys, one for each row; None for evaluation.
 
     Returns:
       Logits [B, T, Y] or [B, T, V] in float32, or for a backbone the last state [B, T, D]; and the
@@ -110,8 +111,8 @@ def apply(
     """
     modules = _modules(model)
     layers = model.config.layers
-    keys = [None] * 3 if key is None else list(jax.random.split(key, 3))
-    h = modules["embed"].apply({"params": params["embed"]}, inputs, keys[0])
+    for_embed, for_blocks, for_head = split(keys, 3)
+    h = modules["embed"].apply({"params": params["embed"]}, inputs, for_embed)
 
     # Each step owns the state that enters its block, so rows 0..L-1 are read inside the scan and
     # row L after it; that order also suits families whose last state passes one more norm.
@@ -131,7 +132,7 @@ def apply(
         sites.mlp,
         _rows(state_rows, slice(0, layers)),
         mlp_rows,
-        None if key is None else jax.random.split(keys[1], layers),
+        None if keys is None else jnp.stack(split(for_blocks, layers)),
     )
     body = jax.checkpoint(step, prevent_cse=False) if model.remat else step
     h, (states, neurons) = jax.lax.scan(body, h, scanned)
@@ -142,5 +143,5 @@ def apply(
     last = read(taps.states, h, _rows(state_rows, layers))
     states = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), states, last)
 
-    outputs = h if model.task == "backbone" else _head(modules, model, params, h, keys[2])
+    outputs = h if model.task == "backbone" else _head(modules, model, params, h, for_head)
     return outputs, Taps(states=states, mlp=neurons)
