@@ -18,6 +18,7 @@ from relearn_jax.data.concepts import ConceptData
 from relearn_jax.errors import UserError
 from relearn_jax.models.inputs import Inputs
 
+
 class TokenBatch(NamedTuple):
     """Sentences with token labels."""
 

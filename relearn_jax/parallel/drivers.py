@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +20,6 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from relearn_jax import config
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
 from relearn_jax.models.transformer import Model

@@ -67,7 +67,7 @@ def alone(tagger):
 def test_eight_devices_do_what_one_does(tagger, alone, driver, sizes, per_set):
     params, sums, _ = trained(tagger, driver, sizes, per_set=per_set)
     for one, eight in zip(
-        jax.tree.leaves((alone[per_set][:2])), jax.tree.leaves((params, sums)), strict=True
+        jax.tree.leaves(alone[per_set][:2]), jax.tree.leaves((params, sums)), strict=True
     ):
         np.testing.assert_allclose(one, eight, rtol=1e-5, atol=1e-5)
 
@@ -82,7 +82,7 @@ def test_a_set_alone_is_the_set_among_others(tagger, alone):
 def test_a_batch_in_parts_is_the_batch(tagger, alone, sizes):
     params, sums, _ = trained(tagger, sizes=sizes, parts=2)
     for one, parts in zip(
-        jax.tree.leaves((alone[False][:2])), jax.tree.leaves((params, sums)), strict=True
+        jax.tree.leaves(alone[False][:2]), jax.tree.leaves((params, sums)), strict=True
     ):
         np.testing.assert_allclose(one, parts, rtol=1e-5, atol=1e-5)
 
