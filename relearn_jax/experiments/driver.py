@@ -28,7 +28,8 @@ from relearn_jax.experiments import (
 )
 from relearn_jax.experiments.preparation import Prepared
 from relearn_jax.experiments.rounds import Watcher
-from relearn_jax.parallel import hosts
+from relearn_jax.parallel import drivers, hosts
+from relearn_jax.parallel import mesh as meshes
 
 PACKAGES = ("relearn-jax", "jax", "jaxlib", "flax", "optax", "numpy", "transformers", "datasets")
 COMPILE_EVENTS = ("/jax/core/compile/",)
@@ -44,6 +45,7 @@ def run(
     if not dry:
         runs.check_run(out, config, reuse)
     prepared = preparation.prepare(config, path.resolve().parent)
+    _check_devices(prepared)
     preparing = round(time.perf_counter() - began, 1)
     _say(preparation.summary(prepared))
     if dry:
@@ -77,6 +79,13 @@ def run(
         raise
     hosts.once(lambda: finish(prepared, out, facts()), "report")
     return out
+
+
+def _check_devices(prepared: Prepared) -> None:
+    """Refuse a mesh that cannot be made, and a driver that cannot use it."""
+    parallel, members = prepared.config.parallel, sets.product(prepared.config)
+    for side_by_side in {len(prepared.config.seeds), min(chunk.size(prepared), len(members))}:
+        drivers.check(parallel.driver, meshes.make(parallel, side_by_side))
 
 
 def _say(text: str) -> None:

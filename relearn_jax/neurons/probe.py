@@ -2,8 +2,8 @@
 
 Letters: C models, W words of a batch, Y concept labels, N neurons. Softmax regression with elastic
 net, with the settings of the original's second ranking (specs: relearning 9): Adam at 1e-3, L1 = L2
-= 5e-5, 10 epochs, and NeuroX's penalty (the L2 norm, not its square). Unlike NeuroX, which draws 32 words
-at a time, a batch is `tracking.batch_size` sentences of similar length, recomputed and never
+= 5e-5, 10 epochs, and NeuroX's penalty (the L2 norm, not its square). Unlike NeuroX, which draws 32
+words at a time, a batch is `tracking.batch_size` sentences of similar length, recomputed and never
 stored, so there are fewer steps in an epoch.
 """
 
