@@ -33,7 +33,7 @@ case ${1:-} in
     : "${RUN:?the run directory, the same shared folder on every worker}" "${2:?the config to run}"
     words=$(printf '%q ' "${@:2}" --out="$RUN" --distributed)
     # A session of its own: a lost connection does not end the run.
-    on all "if kill -0 \$(cat relearn.pid) 2>/dev/null; then echo 'it runs; stop it first'; exit 1; fi
+    on all "if kill -0 \$(cat relearn.pid) 2>/dev/null; then echo 'stop it first'; exit 1; fi
       cd relearn_jax
       setsid .venv/bin/relearn run $words >>../relearn.log 2>&1 </dev/null &
       echo \$! >../relearn.pid"
