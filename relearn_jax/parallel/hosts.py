@@ -5,6 +5,7 @@ Every process runs the same program. They share the run directory; process 0 alo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -21,14 +22,11 @@ def initialize() -> None:
     Cloud TPU, Slurm, Open MPI and Kubernetes are recognised by JAX; elsewhere the environment
     variables JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say what is needed.
     """
-    jax.distributed.initialize(**_from_environment())
-
-
-def _from_environment() -> dict[str, Any]:
-    import os
-
     names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
-    return {k: int(os.environ[v]) for k, v in names.items() if v in os.environ}
+    given = {name: int(os.environ[key]) for name, key in names.items() if key in os.environ}
+    # JAX itself reads the address alone.
+    told = {"cluster_detection_method": "deactivate"} if len(given) == 2 else {}
+    jax.distributed.initialize(**given, **told)
 
 
 def is_writer() -> bool:
