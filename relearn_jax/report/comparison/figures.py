@@ -42,9 +42,7 @@ def _size(sets: Sets) -> tuple[float, float]:
 def recovery(sets: Sets) -> Plot:
     """F1 on the removed concept against retraining epochs."""
     kinds = {name: target_type(run) for name, run in sets.runs.items()}
-    scores = [r.tables["scores"].query("type == @k") for r, k in
-              ((sets.runs[n], k) for n, k in kinds.items())]  # fmt: skip
-    top = f1_top(pd.concat(scores))
+    top = f1_top(pd.concat([run.tables["scores"] for run in sets.runs.values()]))
     panels = []
     for name in ordered(sets):
         title = sets.labels[name]
@@ -62,12 +60,11 @@ def by_layer(sets: Sets, table: Table) -> Plot:
     parts = {}
     for name in ordered(sets):
         frame = table.frame[table.frame["layer"] != EVERY]
-        frame = frame[frame["group"] == sets.labels[name]].sort_values(
-            "layer", key=lambda x: x.astype(int)
-        )
+        frame = frame[frame["group"] == sets.labels[name]]
+        frame = frame.sort_values("layer", key=lambda x: x.astype(int))
         x = frame["layer"].to_numpy(float)
         parts[name] = [
-            Curve(key, x, frame[s].to_numpy(float), _spread(frame[f"{s}_sd"]))
+            Curve(key, x, frame[s].to_numpy(float), frame[f"{s}_sd"].to_numpy(float))
             for s, key in keys.items()
         ]
     limits = limits_of([c for curves in parts.values() for c in curves])
@@ -77,11 +74,6 @@ def by_layer(sets: Sets, table: Table) -> Plot:
     )
     panels = tuple(panel._replace(size=_size(sets)) for panel in panels)
     return Plot("sets_layers", panels, tuple(keys.values()), _columns(sets))
-
-
-def _spread(column: pd.Series) -> np.ndarray | None:
-    values = column.to_numpy(float)
-    return values if np.isfinite(values).any() else None
 
 
 def takeover(sets: Sets, table: Table) -> Plot:

@@ -16,13 +16,6 @@ Tables = Mapping[str, Table]
 LISTED = 4
 """Longer lists name so many and say that there are others."""
 PAIRS = 6
-NOT = "it did not come back"
-RETURNED = {
-    "it came back": "every removed concept came back",
-    "most of it came back": "most of every removed concept came back",
-    "some of it came back": "some of every removed concept came back",
-    NOT: "no removed concept came back",
-}
 
 
 def headline(sets: Sets, tables: Tables) -> Sentence:
@@ -34,17 +27,15 @@ def headline(sets: Sets, tables: Tables) -> Sentence:
     if not shares:
         return ("Pruning took hardly any F1 on the removed concepts away: nothing to regain.",)
     least, most = min(shares, key=shares.get), max(shares, key=shares.get)
-    low, high = (returned(shares[name]) for name in (least, most))
-    lead = RETURNED[high] if low == high else "removed concepts came back, but not alike"
-    if low == NOT != high:
-        lead = "some removed concepts came back, others did not"
-    if len(shares) < len(sets.groups):
-        lead = f"where it can be judged, {lead}"
-    text: list[Piece] = [f"{lead[0].upper()}{lead[1:]}: after {stage_name(sets.last)}, "]
+    text: list[Piece] = [f"After {stage_name(sets.last)}, "]
     for place, name in enumerate(dict.fromkeys((least, most))):
         text += [" to " if place else "", cite(table, (sets.labels[name], arm), "regained")]
         text.append(f" ({sets.labels[name]})")
-    text.append(" of the F1 lost on it had been regained.")
+    low, high = (returned(shares[name]) for name in (least, most))
+    ends = f"in every group {low}" if low == high else f"in some groups {low}, in others {high}"
+    if len(shares) < len(sets.groups):
+        ends = f"of the groups that can be judged, {ends}"
+    text.append(f" of the F1 lost on the removed concept had been regained: {ends}.")
     others = [a for a in ("random", *sets.whole.arms) if a in sets.whole.arms and a != arm]
     control = beside(sets, table, others[0]) if others else ()
     return (*text, " ", *control, " ", *own(sets, tables["takeover"]))
@@ -112,10 +103,8 @@ def own(sets: Sets, table: Table) -> Sentence:
         MIXED: "differently from seed to seed",
     }
     ends = sorted_out(sets, [n for n in found if found[n] is not None], found.get, words)
-    lead = (
-        "In the end, the pruned neurons rank among the first for the concept they were pruned for "
-    )
-    return (f"{lead}{ends}.",) if ends else ()
+    lead = "In the end, pruned neurons are among the first for the concept they were pruned for"
+    return (f"{lead} {ends}.",) if ends else ()
 
 
 def moved(sets: Sets, table: Table) -> Sentence:
@@ -126,18 +115,17 @@ def moved(sets: Sets, table: Table) -> Sentence:
     if not rows:
         return ("One seed does not tell whether it moves between layers.",)
     text: list[Piece] = []
-    still = False
-    for name, row in rows.items():
-        sign, control = sure(table, row, "shift", SHIFT), (sets.labels[name], "random")
-        still |= not sign
-        if sign:
-            text += ["; " if text else "", f"{'earlier' if sign < 0 else 'later'} for "]
-            text += [f"{sets.labels[name]}, by ", cite(table, row, "shift"), " layers"]
-            if arm != "random" and complete(table, control, ("shift",)):
-                text += [" (random arm: ", cite(table, control, "shift"), ")"]
+    signs = {name: sure(table, row, "shift", SHIFT) for name, row in rows.items()}
+    for name in (n for n in rows if signs[n]):
+        text += ["; " if text else "", "earlier" if signs[name] < 0 else "later"]
+        text += [f" for {sets.labels[name]}, by ", cite(table, rows[name], "shift"), " layers"]
+        control = (sets.labels[name], "random")
+        if arm != "random" and complete(table, control, ("shift",)):
+            text += [" (random arm: ", cite(table, control, "shift"), ")"]
     if not text:
         return ("For no group does its mean layer move beyond the spread over seeds.",)
-    return ("Its mean layer moved ", *text, "; for others no further than chance." * still or ".")
+    still = "" if all(signs.values()) else "; for others not beyond the spread over seeds"
+    return ("Its mean layer moved ", *text, f"{still}.")
 
 
 def taken(sets: Sets, table: Table) -> Sentence:
@@ -150,10 +138,7 @@ def taken(sets: Sets, table: Table) -> Sentence:
     for place, record in enumerate(found.head(LISTED).to_dict("records")):
         row = tuple(record[k.key] for k in table.keys)
         text += ["; " if place else "", cite(table, row, "neurons"), " of the first "]
-        text += [
-            cite(table, row, "top"),
-            f" for {row[-1]} are neurons pruned for {row[0]} (chance ",
-        ]
+        text += [cite(table, row, "top"), f" for {row[-1]} were pruned for {row[0]} (chance "]
         text += [cite(table, row, "low"), " to ", cite(table, row, "high"), ", before pruning "]
         text += [cite(table, row, "was"), ")"]
     return (*text, "." if len(found) <= LISTED else "; others are in the table.")

@@ -12,7 +12,7 @@ from relearn_jax.report.comparison.reading import CHANCE, Sets, size
 from relearn_jax.report.layer_tables import EVERY, ROW
 from relearn_jax.report.reading import main_arm, stage_name
 from relearn_jax.report.tables import Column, Table, averaged
-from relearn_jax.report.task_tables import ARM, target_type
+from relearn_jax.report.task_tables import ARM, ARM_NAMES, target_type
 
 MEASURE = "saliency_standardized"
 ABOVE, AT, BELOW, MIXED = "above chance", "at chance", "below chance", "differs by seed"
@@ -70,21 +70,15 @@ def recovery(sets: Sets) -> Table:
                     epochs_to_90=cell["epochs_to_90"], regained=cell.get(sets.last, np.nan)
                 )
                 reached.setdefault(row, []).append(bool(np.isfinite(cell["epochs_to_90"])))
-    f1 = [Column(s, stage_name(s), "f3", "F1 on the removed concept") for s in sets.whole.stages]
     columns = (
-        *f1,
+        *(Column(s, stage_name(s), "f3", "F1 on the removed concept") for s in sets.whole.stages),
         Column("regained", "share regained", "percent"),
         Column("epochs_to_90", "epochs to 90 %", "f1"),
         Column("reached", "seeds at 90 %", "text"),
     )
-    table = averaged(
-        "sets",
-        "The removed concept after pruning and retraining",
-        values,
-        (GROUP, ARM),
-        columns,
-        ("tables/scores.csv", "tables/recovery.csv"),
-    )
+    caption = "The removed concept after pruning and retraining"
+    sources = ("tables/scores.csv", "tables/recovery.csv")
+    table = averaged("sets", caption, values, (GROUP, ARM), columns, sources)
     counts = [reached.get(row, []) for row in _rows(table)]
     table.frame["reached"] = [f"{sum(c)} of {len(c)}" if c else None for c in counts]
     return table
@@ -118,7 +112,8 @@ def layers(sets: Sets) -> tuple[Table, Table]:
     )
     where = (*(Column(s, stage_name(s), "f2") for s in stages), Column("shift", "shift", "signed"))
     files = ("tables/layers.csv",)
-    first = "Scale-free saliency of the removed concept by layer, concept arm"
+    shown = ARM_NAMES[main_arm(sets.whole)]
+    first = f"Scale-free saliency of the removed concept by layer, {shown} arm"
     second = "Mean layer of the removed concept's scale-free saliency (0 is the first row)"
     return (
         averaged("by_layer", first, values, (GROUP, ROW), by_layer, files),
@@ -161,14 +156,14 @@ def takeover(sets: Sets) -> Table:
                 "top": row.top, **{k: getattr(row, k) for k in CHANCE},
             }  # fmt: skip
             ranges.setdefault(at, []).append((row.neurons, row.low, row.high))
-    base, end, chance = "base model", stage_name(sets.last), "chance"
+    base, end = "base model", stage_name(sets.last)
     columns = (
         Column("top", "of the first", "int"),
         Column("was", "neurons", "f1", base),
         Column("was_beyond", "beyond chance", "points", base),
         Column("neurons", "neurons", "f1", end),
         Column("beyond", "beyond chance", "points", end),
-        *_range(CHANCE, chance, "int"),
+        *_range(CHANCE, "chance", "int"),
         Column("verdict", "at the end", "text"),
     )
     caption = "Pruned neurons among the first neurons of each concept"
@@ -194,9 +189,9 @@ def overlap(sets: Sets) -> Table:
         Column("shared", "shared", "f1"),
         Column("share", "share", "percent"),
         *_range(CHANCE, pooled, "int"),
-        Column("verdict", "", "text", pooled),
+        Column("verdict", "verdict", "text", pooled),
         *_range(layered, within, "f1"),
-        Column("verdict_layers", "", "text", within),
+        Column("verdict_layers", "verdict", "text", within),
     )
     caption = "Neurons among the first of two concepts, base model"
     keys = (*PAIR, Column("top", "of the first", "int"))
