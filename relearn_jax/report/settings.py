@@ -229,8 +229,8 @@ def above(run: Run) -> str:
     if run.home == run.folder:
         return ""
     return (
-        f'<p class="kicker up">Group {html.text(run.group.name)} of several; settings and times '
-        'are those of the whole run. <a href="../../report.html">All groups compared</a></p>'
+        '<p class="kicker up"><a href="../../report.html">All groups compared</a> · '
+        f"{html.text(run.group.name)} · settings and times are those of the whole run</p>"
     )
 
 

@@ -110,7 +110,7 @@ def recovery(sets: Sets, tables: Tables) -> Drawn:
 
 def layers(sets: Sets, tables: Tables) -> Drawn:
     """Where the concept sits, by layer."""
-    item, arm = tables["by_layer"], ARM_NAMES[main_arm(sets.whole)]
+    item, arm = tables["by_layer"], main_arm(sets.whole)
     if item.frame.empty:
         return html.absent("saliency by layer (tables/layers.parquet)"), ()
     plot = figures.by_layer(sets, item)
@@ -122,11 +122,12 @@ def layers(sets: Sets, tables: Tables) -> Drawn:
     body += figure(
         plot,
         2,
-        f"Mean scale-free saliency of the removed concept over all neurons of a layer, {arm} arm; "
+        f"Mean scale-free saliency of the removed concept over all neurons of a layer, "
+        f"{ARM_NAMES[arm]} arm; "
         "bars are the standard deviation over seeds.",
         f'{files(item.sources)}, <a href="#t-{item.name}">table</a>',
     )
-    body += table(tables["centre"], note=_spread(sets))
+    body += table(tables["centre"], arm, _spread(sets))
     return body + details(item.caption, table(item, note=_spread(sets))), (plot,)
 
 

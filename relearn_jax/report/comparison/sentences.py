@@ -116,7 +116,10 @@ def moved(sets: Sets, table: Table) -> Sentence:
         return ("One seed does not tell whether it moves between layers.",)
     text: list[Piece] = []
     signs = {name: sure(table, row, "shift", SHIFT) for name, row in rows.items()}
-    for name in (n for n in rows if signs[n]):
+    found = sorted(
+        (n for n in rows if signs[n]), key=lambda n: -abs(value_of(table, rows[n], "shift"))
+    )
+    for name in found[:LISTED]:
         text += ["; " if text else "", "earlier" if signs[name] < 0 else "later"]
         text += [f" for {sets.labels[name]}, by ", cite(table, rows[name], "shift"), " layers"]
         control = (sets.labels[name], "random")
@@ -124,8 +127,11 @@ def moved(sets: Sets, table: Table) -> Sentence:
             text += [" (random arm: ", cite(table, control, "shift"), ")"]
     if not text:
         return ("For no group does its mean layer move beyond the spread over seeds.",)
-    still = "" if all(signs.values()) else "; for others not beyond the spread over seeds"
-    return ("Its mean layer moved ", *text, f"{still}.")
+    if len(found) > LISTED:
+        text.append("; others are in the table")
+    elif not all(signs.values()):
+        text.append("; for others not beyond the spread over seeds")
+    return ("Its mean layer moved ", *text, ".")
 
 
 def taken(sets: Sets, table: Table) -> Sentence:
