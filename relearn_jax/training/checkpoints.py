@@ -47,12 +47,16 @@ def opened(folder: Path, keep: int) -> Iterator[Checkpointer]:
 
     What an interrupted save left is removed at the start, and a running save is finished at the
     end.
+
+    Raises:
+      UserError: the folder, or at the end the last checkpoint, could not be written.
     """
     folder = folder.resolve()
     if jax.process_index() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(LEFTOVERS):
-            shutil.rmtree(leftover)
+        with _reported(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for leftover in folder.glob(LEFTOVERS):
+                shutil.rmtree(leftover)
     checkpointer = Checkpointer(folder, keep, [])
     with _quiet("absl"):
         try:

@@ -83,7 +83,7 @@ def restored(folder: Path, like: Any) -> tuple[Any, Any, list[str]]:
 )
 def test_a_state_comes_back_to_the_bit_on_other_devices(tmp_path, before, after):
     state, asked = spread(state_of(3), before), spread(state_of(0), after)
-    progress = {"epoch": 1, "round": None, "history": [{"loss": 0.1 + 0.2}], "config": "ab12"}
+    progress = {"epoch": 1, "round": None, "history": [{"loss": 0.1 + 0.2}, {"f1": float("inf")}]}
     with checkpoints.opened(tmp_path / "new" / "folder", 2) as checkpointer:
         checkpoints.save(checkpointer, 30, state, progress)
     found, seen, said = restored(tmp_path / "new" / "folder", asked)
