@@ -28,9 +28,11 @@ from relearn_jax.training.fingerprint import fingerprint
 
 PyTree = Any
 LEFTOVERS = "*.orbax-checkpoint-tmp"
-PATIENT = ocp.Context()
-PATIENT.asynchronous.create_directories_asynchronously = False
-"""Folders are made before a save returns: where that fails in the background, threads hang."""
+ORBAX = ocp.Context()
+# Where making folders fails in the background, threads hang.
+ORBAX.asynchronous.create_directories_asynchronously = False
+# It takes cores from training, several times what writing takes, and saves a tenth.
+ORBAX.array.saving.use_compression = False
 
 
 class Checkpointer(NamedTuple):
@@ -88,7 +90,7 @@ def save(
     record = json.loads(json.dumps(record))
     # Orbax reads the arrays before it returns. On CPU it keeps views of them; JAX does not give
     # the memory of an array away while there is a view of it.
-    with _reported(checkpointer.folder), PATIENT:
+    with _reported(checkpointer.folder), ORBAX:
         response = ocp.save_checkpointables_async(
             checkpointer.folder / str(step),
             {"state": state},
