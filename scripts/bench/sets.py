@@ -90,7 +90,7 @@ def stepper(args: argparse.Namespace, driver: str, sets: int, axes: tuple[int, .
 
     def once() -> float:
         began = time.perf_counter()
-        held[0], sums = step(held[0], batch, round_)
+        held[0], _ = step(held[0], batch, round_)
         jax.block_until_ready(held[0])
         return time.perf_counter() - began
 
