@@ -43,17 +43,10 @@ def _modules(model: Model) -> dict[str, Any]:
     if family.final is not None:
         modules["final"] = family.final(config, dtype)
     if model.task == "token-classification":
-        modules["head"] = family.classifier(config, len(model.labels), dtype)
+        modules["head"] = family.classifier(config, len(model.labels))
     if model.task == "language-model":
         modules["head"] = family.language_head(config, dtype)
     return modules
-
-
-def _head(modules: dict, model: Model, params: PyTree, h: Array, key: Array | None) -> Array:
-    variables = {"params": params.get("head", {})}
-    if model.task == "token-classification":
-        return modules["head"].apply(variables, h, key)
-    return modules["head"].apply(variables, h, params["embed"]["word"]["embedding"])
 
 
 def init(model: Model, key: Array) -> PyTree:
@@ -76,41 +69,33 @@ def init(model: Model, key: Array) -> PyTree:
         params["head"] = modules["head"].init(key_head, h, None)["params"]
     if model.task == "language-model":
         words = params["embed"]["word"]["embedding"]
-        head = modules["head"].init(key_head, h, words).get("params")
-        if head:
-            params["head"] = head
+        own = modules["head"].init(key_head, h, words).get("params")
+        if own:
+            params["head"] = own
     return params
+
+
+def _keys(key: Array | None) -> list[Array | None]:
+    """Dropout keys of the embedding, the blocks and the head."""
+    return [None] * 3 if key is None else list(jax.random.split(key, 3))
 
 
 def _rows(tree: PyTree, part: slice | int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[part], tree)
 
 
-def apply(
+def hidden(
     model: Model,
     params: PyTree,
     inputs: Inputs,
     sites: Sites = Sites(),  # noqa: B008 (immutable)
     taps: Taps = Taps(),  # noqa: B008 (immutable)
     key: Array | None = None,
-) -> tuple[Float[Array, "B T ..."], Taps]:
-    """Run a model.
-
-    Args:
-      model: the architecture.
-      params: its parameters.
-      inputs: token ids and mask, [B, T].
-      sites: interventions. States have L+1 rows, feed-forward activations L.
-      taps: readings to take, after the interventions.
-      key: dropout key; None for evaluation.
-
-    Returns:
-      Logits [B, T, Y] or [B, T, V] in float32, or for a backbone the last state [B, T, D]; and the
-      readings, each leaf with a leading row axis [L+1, ...] (states) or [L, ...] (mlp).
-    """
+) -> tuple[Float[Array, "B T D"], Taps]:
+    """The last state, in the compute dtype, and the readings; arguments as in `apply`."""
     modules = _modules(model)
     layers = model.config.layers
-    keys = [None] * 3 if key is None else list(jax.random.split(key, 3))
+    keys = _keys(key)
     h = modules["embed"].apply({"params": params["embed"]}, inputs, keys[0])
 
     # Each step owns the state that enters its block, so rows 0..L-1 are read inside the scan and
@@ -141,6 +126,46 @@ def apply(
     h = touch(h, _rows(sites.states, layers))
     last = read(taps.states, h, _rows(state_rows, layers))
     states = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), states, last)
+    return h, Taps(states=states, mlp=neurons)
 
-    outputs = h if model.task == "backbone" else _head(modules, model, params, h, keys[2])
-    return outputs, Taps(states=states, mlp=neurons)
+
+def head(
+    model: Model, params: PyTree, h: Float[Array, "B T D"], key: Array | None = None
+) -> Float[Array, "B T ..."]:
+    """Logits [B, T, Y] or [B, T, V] in float32 from the last state; a backbone gives it back.
+
+    `key` is the one that `hidden` was given; each takes its own part of it.
+    """
+    if model.task == "backbone":
+        return h
+    module = _modules(model)["head"]
+    variables = {"params": params.get("head", {})}
+    if model.task == "token-classification":
+        return module.apply(variables, h, _keys(key)[2])
+    return module.apply(variables, h, params["embed"]["word"]["embedding"])
+
+
+def apply(
+    model: Model,
+    params: PyTree,
+    inputs: Inputs,
+    sites: Sites = Sites(),  # noqa: B008 (immutable)
+    taps: Taps = Taps(),  # noqa: B008 (immutable)
+    key: Array | None = None,
+) -> tuple[Float[Array, "B T ..."], Taps]:
+    """Run a model.
+
+    Args:
+      model: the architecture.
+      params: its parameters.
+      inputs: token ids and mask, [B, T].
+      sites: interventions. States have L+1 rows, feed-forward activations L.
+      taps: readings to take, after the interventions.
+      key: dropout key; None for evaluation.
+
+    Returns:
+      Logits [B, T, Y] or [B, T, V] in float32, or for a backbone the last state [B, T, D]; and the
+      readings, each leaf with a leading row axis [L+1, ...] (states) or [L, ...] (mlp).
+    """
+    h, readings = hidden(model, params, inputs, sites, taps, key)
+    return head(model, params, h, key), readings

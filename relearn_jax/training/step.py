@@ -15,6 +15,7 @@ from relearn_jax.models import transformer
 from relearn_jax.models.sites import Sites
 from relearn_jax.models.transformer import Model
 from relearn_jax.models.weights import flatten, unflatten
+from relearn_jax.training.loss import token_loss
 from relearn_jax.training.optimizer import Schedule, rate
 
 PyTree = Any
@@ -55,17 +56,6 @@ def start(params: PyTree, optimizer: optax.GradientTransformation) -> State:
     """A fresh optimizer around copies of parameters (the step donates its state)."""
     params = jax.tree.map(jnp.copy, params)
     return State(params, optimizer.init(params), jnp.int32(0), jnp.int32(-1))
-
-
-def token_loss(
-    logits: Float[Array, "B T Y"], labels: Int[Array, "B T"]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Sum of the cross-entropy over labelled tokens, and their number (label -100: no label)."""
-    labelled = labels >= 0
-    losses = optax.softmax_cross_entropy_with_integer_labels(
-        logits.astype(jnp.float32), jnp.where(labelled, labels, 0)
-    )
-    return jnp.sum(losses * labelled), jnp.sum(labelled, dtype=jnp.float32)
 
 
 def train_step(
