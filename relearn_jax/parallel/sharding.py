@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -69,6 +69,11 @@ def shardings(tree: PyTree, mesh: Mesh, sets_axis: bool = False) -> PyTree:
         return NamedSharding(mesh, spec(name(path), shape, mesh, sets_axis))
 
     return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def placer(mesh: Mesh) -> Callable[[str, tuple[int, ...]], NamedSharding]:
+    """Where loading puts each parameter, by path and shape."""
+    return lambda path, shape: NamedSharding(mesh, spec(path, shape, mesh))
 
 
 def constrain(tree: PyTree, mesh: Mesh, sets_axis: bool = False) -> PyTree:
