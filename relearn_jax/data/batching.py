@@ -18,9 +18,6 @@ from relearn_jax.data.concepts import ConceptData
 from relearn_jax.errors import UserError
 from relearn_jax.models.inputs import Inputs
 
-_CHUNK = 50
-"""Batches that are sorted by length together; larger means less padding and less shuffling."""
-
 
 class TokenBatch(NamedTuple):
     """Sentences with token labels."""
@@ -44,6 +41,15 @@ class WordBatch(NamedTuple):
     """[B, words, Y]: which concepts the word belongs to."""
 
 
+class Rows(NamedTuple):
+    """Which rows of every batch to make: for several devices, and for several processes."""
+
+    total: int | None = None
+    """Rows of a batch, at least its size; what exceeds it is padding. None: the size itself."""
+    own: slice = slice(None)
+    """Those that this process makes."""
+
+
 class _Flat(NamedTuple):
     """Rows of different length in one array, so that a batch is a single gather."""
 
@@ -52,9 +58,11 @@ class _Flat(NamedTuple):
     length: np.ndarray
 
 
-def batches_per_epoch(sentences: int, batch_size: int) -> int:
-    """How many batches `epoch` yields."""
-    return -(-sentences // batch_size)
+def batches_per_epoch(encoded: Encoded, batch_size: int, buckets: Sequence[int]) -> int:
+    """How many batches a shuffled `epoch` yields: each bucket's last one may be short of rows."""
+    sizes = np.array(sorted(buckets))
+    counts = np.bincount(np.searchsorted(sizes, _lengths(encoded.ids)))
+    return int((-(-counts // batch_size)).sum())
 
 
 def epoch(
@@ -64,12 +72,15 @@ def epoch(
     buckets: Sequence[int],
     seed: int | None,
     epoch: int = 0,
+    rows: Rows = Rows(),  # noqa: B008 (immutable)
+    skip: int = 0,
 ) -> Iterator[TokenBatch]:
-    """Every sentence once, in an order that (seed, epoch) alone determine.
+    """Every sentence once, but the first `skip` batches, in an order of (seed, epoch) alone.
 
-    The sentences are shuffled, cut into chunks of 50 batches, sorted by length within a chunk and
-    cut into batches, and the batches are shuffled: nearly as random as a plain shuffle, with far
-    less padding. `seed=None` sorts by length instead (corpus order among equals), for evaluation.
+    The sentences of each bucket are shuffled by (seed, epoch) and cut into batches; in which order
+    the buckets come is drawn from `epoch` alone. So the batches of all seeds have the same lengths
+    at the same steps, and models with different seeds can be trained side by side. `seed=None`
+    sorts by length instead (corpus order among equals), for evaluation.
 
     Raises ValueError if a sentence is longer than the largest bucket.
     """
@@ -77,16 +88,19 @@ def epoch(
     if not np.array_equal(lengths, _lengths(labels)):
         raise ValueError("labels and ids differ in shape")
     buckets = _checked(buckets, lengths, batch_size)
-    rows = _plan(lengths, batch_size, seed, epoch)
+    if seed is None:
+        plan = _sorted(lengths, batch_size)
+    else:
+        plan = _shuffled(np.searchsorted(buckets, lengths), batch_size, seed, epoch)
     ids, marks = _flat(encoded.ids), _flat(labels)
 
     def batch(row: np.ndarray) -> TokenBatch:
-        width = _width(lengths, row, buckets)
+        width, row = _width(lengths, row, buckets), _taken(row, rows)
         return TokenBatch(
             _inputs(ids, row, width, encoded.pad), _padded(marks, row, width, IGNORED)[0], row
         )
 
-    return map(batch, rows)
+    return map(batch, plan[skip:])
 
 
 def word_batches(
@@ -95,6 +109,7 @@ def word_batches(
     batch_size: int,
     buckets: Sequence[int],
     drop_unmappable: bool = False,
+    rows: Rows = Rows(),  # noqa: B008 (immutable)
 ) -> Iterator[WordBatch]:
     """Every sentence once, by length (corpus order among equals), with its words' concepts.
 
@@ -115,12 +130,11 @@ def word_batches(
             "or leave the sentence out."
         )
     needed = np.maximum(tokens, covered)
-    rows = _plan(needed, batch_size, None, 0)
     ids, word = _flat(encoded.ids), _flat(encoded.word)
     kind, member = _words(encoded, concepts, covered, drop_unmappable)
 
     def batch(row: np.ndarray) -> WordBatch:
-        width = _width(needed, row, buckets)
+        width, row = _width(needed, row, buckets), _taken(row, rows)
         return WordBatch(
             _inputs(ids, row, width, encoded.pad),
             _padded(word, row, width, -1)[0],
@@ -128,7 +142,7 @@ def word_batches(
             _padded(member, row, width, False)[0],
         )
 
-    return map(batch, rows)
+    return map(batch, _sorted(needed, batch_size))
 
 
 def _words(
@@ -165,18 +179,37 @@ def _checked(buckets: Sequence[int], lengths: np.ndarray, batch_size: int) -> np
     return sizes
 
 
-def _plan(lengths: np.ndarray, batch_size: int, seed: int | None, epoch: int) -> np.ndarray:
-    """Sentence indices of all batches, int32 [batches, B], -1 for padding rows."""
-    count = len(lengths)
-    rng = None if seed is None else np.random.default_rng((seed, epoch))
-    order = np.arange(count) if rng is None else rng.permutation(count)
-    chunk = count if rng is None else _CHUNK * batch_size
-    # Sorted by (chunk, length); lexsort is stable, so equals keep their order.
-    order = order[np.lexsort((lengths[order], np.arange(count) // max(chunk, 1)))]
-    total = batches_per_epoch(count, batch_size)
-    rows = np.full((total, batch_size), -1, np.int32)
-    rows.reshape(-1)[:count] = order
-    return rows if rng is None else rng.permutation(rows)
+def _sorted(lengths: np.ndarray, batch_size: int) -> Int[np.ndarray, "batches B"]:
+    """Batches of sentences in the order of their lengths."""
+    return _cut(np.argsort(lengths, kind="stable"), batch_size)
+
+
+def _shuffled(
+    bucket: np.ndarray, batch_size: int, seed: int, epoch: int
+) -> Int[np.ndarray, "batches B"]:
+    """Batches of sentences of one bucket each."""
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(len(bucket))
+    parts = [_cut(order[bucket[order] == b], batch_size) for b in np.unique(bucket)]
+    turn = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    turn = np.random.default_rng(epoch).permutation(turn)
+    plan = np.empty((len(turn), batch_size), np.int32)
+    for b, part in enumerate(parts):
+        plan[turn == b] = rng.permutation(part)
+    return plan
+
+
+def _cut(order: np.ndarray, batch_size: int) -> Int[np.ndarray, "batches B"]:
+    """Sentences in batches, the last one filled up with -1."""
+    plan = np.full((-(-len(order) // batch_size), batch_size), -1, np.int32)
+    plan.reshape(-1)[: len(order)] = order
+    return plan
+
+
+def _taken(row: np.ndarray, rows: Rows) -> np.ndarray:
+    """The rows of a batch that are to be made."""
+    missing = (rows.total or len(row)) - len(row)
+    return np.pad(row, (0, missing), constant_values=-1)[rows.own]
 
 
 def _lengths(rows: Sequence[np.ndarray]) -> np.ndarray:

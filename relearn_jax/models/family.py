@@ -53,8 +53,8 @@ def norm(theirs: str, ours: str, prefixed: bool = True) -> tuple[Row, Row]:
 class Family:
     """Modules, weight names and neurons of one architecture.
 
-    `embed(config, dtype)(inputs, key)` gives hidden state 0; `block(config, dtype)(h, inputs, mlp,
-    key)` gives the next state and its feed-forward activations; `final`, if any, makes the last
+    `embed(config, dtype)(inputs, keys)` gives hidden state 0; `block(config, dtype)(h, inputs, mlp,
+    keys)` gives the next state and its feed-forward activations; `final`, if any, makes the last
     state from the last block's output. `neurons[target][path]` is the axis of the neuron in that
     stacked leaf, for each pruning target.
     """

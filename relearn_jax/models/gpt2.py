@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from relearn_jax.models import layers
 from relearn_jax.models.family import Family, Row, conv1d, linear, norm
 from relearn_jax.models.heads import TokenClassifier
-from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.inputs import Inputs, RowKeys
 from relearn_jax.models.settings import Settings
 from relearn_jax.models.sites import Site, touch
 
@@ -69,12 +69,12 @@ class Embed(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, inputs: Inputs, key: Array | None) -> Float[Array, "B T D"]:
+    def __call__(self, inputs: Inputs, keys: RowKeys | None) -> Float[Array, "B T D"]:
         c = self.config
         x = nn.Embed(c.vocabulary, c.width, embedding_init=layers.INIT, name="word")(inputs.ids)
         table = nn.Embed(c.positions, c.width, embedding_init=layers.INIT, name="position")
         x = (x + table(jnp.arange(inputs.ids.shape[1]))[None]).astype(self.dtype)
-        return layers.dropout(x, c.embedding_dropout, key)
+        return layers.dropout(x, c.embedding_dropout, keys)
 
 
 class Block(nn.Module):
@@ -85,26 +85,26 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, h: Float[Array, "B T D"], inputs: Inputs, mlp: Site | None, key: Array | None
+        self, h: Float[Array, "B T D"], inputs: Inputs, mlp: Site | None, keys: RowKeys | None
     ) -> tuple[Float[Array, "B T D"], Float[Array, "B T F"]]:
         c = self.config
         length = h.shape[1]
-        key_weights, key_attention, key_mlp = layers.keys(key, 3)
+        for_weights, for_attention, for_mlp = layers.split(keys, 3)
 
         x = layers.layer_norm(h, c.epsilon, "attention_norm")
         qkv = layers.dense(3 * c.width, self.dtype, "qkv")(x)
         q, k, v = (layers.heads(part, c.heads) for part in jnp.split(qkv, 3, axis=-1))
         causal = jnp.tril(jnp.ones((length, length), bool))[None, None]
         allowed = causal & inputs.mask[:, None, None, :]
-        x = layers.attend(q, k, v, allowed, c.attention_dropout, key_weights).reshape(h.shape)
+        x = layers.attend(q, k, v, allowed, c.attention_dropout, for_weights).reshape(h.shape)
         x = layers.dense(c.width, self.dtype, "attention_out")(x)
-        h = h + layers.dropout(x, c.hidden_dropout, key_attention)
+        h = h + layers.dropout(x, c.hidden_dropout, for_attention)
 
         x = layers.layer_norm(h, c.epsilon, "mlp_norm")
         neurons = layers.ACTIVATIONS[c.activation](layers.dense(c.mlp_width, self.dtype, "up")(x))
         neurons = touch(neurons, mlp)
         x = layers.dense(c.width, self.dtype, "down")(neurons)
-        return h + layers.dropout(x, c.hidden_dropout, key_mlp), neurons
+        return h + layers.dropout(x, c.hidden_dropout, for_mlp), neurons
 
 
 class Final(nn.Module):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from relearn_jax.models import layers
+from relearn_jax.models.inputs import RowKeys
 
 
 class TokenClassifier(nn.Module):
@@ -16,6 +17,6 @@ class TokenClassifier(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, h: Float[Array, "B T D"], key: Array | None) -> Float[Array, "B T Y"]:
-        h = layers.dropout(h, self.dropout, key)
+    def __call__(self, h: Float[Array, "B T D"], keys: RowKeys | None) -> Float[Array, "B T Y"]:
+        h = layers.dropout(h, self.dropout, keys)
         return layers.dense(self.labels, jnp.float32, "classifier")(h)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, Key
 
 
 class Inputs(NamedTuple):
@@ -12,3 +12,7 @@ class Inputs(NamedTuple):
 
     ids: Int[Array, "B T"]
     mask: Bool[Array, "B T"]
+
+
+RowKeys = Key[Array, " B"]
+"""Dropout keys of a batch, one for each row."""

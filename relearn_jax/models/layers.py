@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from relearn_jax.models.inputs import RowKeys
+
 INIT = nn.initializers.normal(0.02)
 
 
@@ -41,17 +43,18 @@ ACTIVATIONS = {
 }
 
 
-def dropout(x: Array, rate: float, key: Array | None) -> Array:
-    """Inverted dropout; `key` None switches it off.
+def dropout(x: Float[Array, "B ..."], rate: float, keys: RowKeys | None) -> Array:
+    """Inverted dropout, each row from a key of its own; `keys` None switches it off.
 
-    Compares 16 random bits with the rate (resolution 1/65536): half the generator's work of a
-    float32 draw, and the kept share that divides is the exact one.
+    What a row loses does not depend on the rows beside it, so any spread of a batch over devices
+    drops the same. Compares 16 random bits with the rate (resolution 1/65536): half the generator's
+    work of a float32 draw, and the kept share that divides is the exact one.
     """
-    if key is None or rate == 0.0:
+    if keys is None or rate == 0.0:
         return x
     threshold = round(rate * 65536)
-    kept = jax.random.bits(key, x.shape, jnp.uint16) >= threshold
-    return jnp.where(kept, x * (65536 / (65536 - threshold)), 0).astype(x.dtype)
+    bits = jax.vmap(lambda key: jax.random.bits(key, x.shape[1:], jnp.uint16))(keys)
+    return jnp.where(bits >= threshold, x * (65536 / (65536 - threshold)), 0).astype(x.dtype)
 
 
 def attend(
@@ -60,12 +63,12 @@ def attend(
     v: Float[Array, "B S H K"],
     allowed: Bool[Array, "#B 1 #T S"],
     rate: float = 0.0,
-    key: Array | None = None,
+    keys: RowKeys | None = None,
 ) -> Float[Array, "B T H K"]:
     """Scaled dot-product attention with softmax in float32 and dropout on its weights."""
     scores = jnp.einsum("BTHK,BSHK->BHTS", q, k, preferred_element_type=jnp.float32)
     scores = jnp.where(allowed, scores * q.shape[-1] ** -0.5, jnp.finfo(jnp.float32).min)
-    weights = dropout(jax.nn.softmax(scores, axis=-1).astype(v.dtype), rate, key)
+    weights = dropout(jax.nn.softmax(scores, axis=-1).astype(v.dtype), rate, keys)
     return jnp.einsum("BHTS,BSHK->BTHK", weights, v)
 
 
@@ -74,6 +77,8 @@ def heads(x: Float[Array, "B T D"], count: int) -> Float[Array, "B T H K"]:
     return x.reshape(*x.shape[:-1], count, -1)
 
 
-def keys(key: Array | None, count: int) -> list[Array | None]:
-    """`count` keys from one, or as many Nones."""
-    return [None] * count if key is None else list(jax.random.split(key, count))
+def split(keys: RowKeys | None, count: int) -> list[RowKeys | None]:
+    """`count` keys of every row's one, or as many Nones."""
+    if keys is None:
+        return [None] * count
+    return list(jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(keys))

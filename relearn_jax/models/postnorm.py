@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from relearn_jax.models import layers
-from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.inputs import Inputs, RowKeys
 from relearn_jax.models.sites import Site, touch
 
 
@@ -43,7 +43,7 @@ class Embed(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, inputs: Inputs, key: Array | None) -> Float[Array, "B T D"]:
+    def __call__(self, inputs: Inputs, keys: RowKeys | None) -> Float[Array, "B T D"]:
         c = self.config
         length = inputs.ids.shape[1]
         x = nn.Embed(c.vocabulary, c.width, embedding_init=layers.INIT, name="word")(inputs.ids)
@@ -53,7 +53,7 @@ class Embed(nn.Module):
             x = x + kind(jnp.zeros((1, 1), jnp.int32))
         x = x + table(jnp.arange(length))[None]
         x = layers.layer_norm(x, c.epsilon, "norm").astype(self.dtype)
-        return layers.dropout(x, c.hidden_dropout, key)
+        return layers.dropout(x, c.hidden_dropout, keys)
 
 
 class Block(nn.Module):
@@ -64,25 +64,25 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, h: Float[Array, "B T D"], inputs: Inputs, mlp: Site | None, key: Array | None
+        self, h: Float[Array, "B T D"], inputs: Inputs, mlp: Site | None, keys: RowKeys | None
     ) -> tuple[Float[Array, "B T D"], Float[Array, "B T F"]]:
         c = self.config
-        key_weights, key_attention, key_mlp = layers.keys(key, 3)
+        for_weights, for_attention, for_mlp = layers.split(keys, 3)
 
         q, k, v = (
             layers.heads(layers.dense(c.width, self.dtype, name)(h), c.heads)
             for name in ("query", "key", "value")
         )
         allowed = inputs.mask[:, None, None, :]
-        x = layers.attend(q, k, v, allowed, c.attention_dropout, key_weights).reshape(h.shape)
+        x = layers.attend(q, k, v, allowed, c.attention_dropout, for_weights).reshape(h.shape)
         x = layers.dense(c.width, self.dtype, "attention_out")(x)
-        x = layers.dropout(x, c.hidden_dropout, key_attention)
+        x = layers.dropout(x, c.hidden_dropout, for_attention)
         h = layers.layer_norm(h + x, c.epsilon, "attention_norm")
 
         neurons = layers.ACTIVATIONS[c.activation](layers.dense(c.mlp_width, self.dtype, "up")(h))
         neurons = touch(neurons, mlp)
         x = layers.dense(c.width, self.dtype, "down")(neurons)
-        x = layers.dropout(x, c.hidden_dropout, key_mlp)
+        x = layers.dropout(x, c.hidden_dropout, for_mlp)
         return layers.layer_norm(h + x, c.epsilon, "output_norm"), neurons
 
 

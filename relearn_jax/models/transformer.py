@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from relearn_jax.models.family import Family, Task
-from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.inputs import Inputs, RowKeys
+from relearn_jax.models.layers import split
 from relearn_jax.models.sites import PyTree, Sites, Taps, read, touch
 
 
@@ -75,11 +76,6 @@ def init(model: Model, key: Array) -> PyTree:
     return params
 
 
-def _keys(key: Array | None) -> list[Array | None]:
-    """Dropout keys of the embedding, the blocks and the head."""
-    return [None] * 3 if key is None else list(jax.random.split(key, 3))
-
-
 def _rows(tree: PyTree, part: slice | int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[part], tree)
 
@@ -90,13 +86,13 @@ def hidden(
     inputs: Inputs,
     sites: Sites = Sites(),  # noqa: B008 (immutable)
     taps: Taps = Taps(),  # noqa: B008 (immutable)
-    key: Array | None = None,
+    keys: RowKeys | None = None,
 ) -> tuple[Float[Array, "B T D"], Taps]:
     """The last state, in the compute dtype, and the readings; arguments as in `apply`."""
     modules = _modules(model)
     layers = model.config.layers
-    keys = _keys(key)
-    h = modules["embed"].apply({"params": params["embed"]}, inputs, keys[0])
+    for_embed, for_blocks, _ = split(keys, 3)
+    h = modules["embed"].apply({"params": params["embed"]}, inputs, for_embed)
 
     # Each step owns the state that enters its block, so rows 0..L-1 are read inside the scan and
     # row L after it; that order also suits families whose last state passes one more norm.
@@ -116,7 +112,7 @@ def hidden(
         sites.mlp,
         _rows(state_rows, slice(0, layers)),
         mlp_rows,
-        None if key is None else jax.random.split(keys[1], layers),
+        None if keys is None else jnp.stack(split(for_blocks, layers)),
     )
     body = jax.checkpoint(step, prevent_cse=False) if model.remat else step
     h, (states, neurons) = jax.lax.scan(body, h, scanned)
@@ -130,18 +126,18 @@ def hidden(
 
 
 def head(
-    model: Model, params: PyTree, h: Float[Array, "B T D"], key: Array | None = None
+    model: Model, params: PyTree, h: Float[Array, "B T D"], keys: RowKeys | None = None
 ) -> Float[Array, "B T ..."]:
     """Logits [B, T, Y] or [B, T, V] in float32 from the last state; a backbone gives it back.
 
-    `key` is the one that `hidden` was given; each takes its own part of it.
+    `keys` are those that `hidden` was given; each takes its own part of them.
     """
     if model.task == "backbone":
         return h
     module = _modules(model)["head"]
     variables = {"params": params.get("head", {})}
     if model.task == "token-classification":
-        return module.apply(variables, h, _keys(key)[2])
+        return module.apply(variables, h, split(keys, 3)[2])
     return module.apply(variables, h, params["embed"]["word"]["embedding"])
 
 
@@ -151,7 +147,7 @@ def apply(
     inputs: Inputs,
     sites: Sites = Sites(),  # noqa: B008 (immutable)
     taps: Taps = Taps(),  # noqa: B008 (immutable)
-    key: Array | None = None,
+    keys: RowKeys | None = None,
 ) -> tuple[Float[Array, "B T ..."], Taps]:
     """Run a model.
 
@@ -161,11 +157,11 @@ def apply(
       inputs: token ids and mask, [B, T].
       sites: interventions. States have L+1 rows, feed-forward activations L.
       taps: readings to take, after the interventions.
-      key: dropout key; None for evaluation.
+      keys: dropout keys, one for each row; None for evaluation.
 
     Returns:
       Logits [B, T, Y] or [B, T, V] in float32, or for a backbone the last state [B, T, D]; and the
       readings, each leaf with a leading row axis [L+1, ...] (states) or [L, ...] (mlp).
     """
-    h, readings = hidden(model, params, inputs, sites, taps, key)
-    return head(model, params, h, key), readings
+    h, readings = hidden(model, params, inputs, sites, taps, keys)
+    return head(model, params, h, keys), readings

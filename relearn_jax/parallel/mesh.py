@@ -48,13 +48,11 @@ def make(settings: config.Parallel, sets: int, devices: Sequence[jax.Device] | N
 
 def axis_sizes(settings: config.Parallel, sets: int, devices: int) -> tuple[int, ...]:
     """Sizes of the four axes: sets first, data what is left, where the settings leave them open."""
-    open_axes = max(devices // (settings.fsdp * settings.tensor), 1)
-    data = settings.data or 0
-    along_sets = settings.sets or max(
-        n for n in range(1, open_axes + 1) if open_axes % (n * max(data, 1)) == 0 and n <= sets
-        or n == 1
-    )  # fmt: skip
-    return along_sets, data or max(open_axes // along_sets, 1), settings.fsdp, settings.tensor
+    free = max(devices // (settings.fsdp * settings.tensor * (settings.data or 1)), 1)
+    dividing = (n for n in range(1, min(sets, free) + 1) if free % n == 0)
+    along_sets = settings.sets or max(dividing)
+    along_data = settings.data or max(free // along_sets, 1)
+    return along_sets, along_data, settings.fsdp, settings.tensor
 
 
 def padded(sets: int, mesh: Mesh) -> int:
@@ -88,25 +86,26 @@ def own_rows(mesh: Mesh, total: int) -> slice:
     return slice(min(a for a, _ in parts), max(b for _, b in parts))
 
 
-def put_rows(mesh: Mesh, tree: PyTree, total: int, sets_axis: bool) -> PyTree:
-    """A batch of this process's rows (NumPy) as global arrays with `total` rows."""
-    sharding = rows(mesh, sets_axis)
+def put_rows(mesh: Mesh, tree: PyTree, sets_axis: bool) -> PyTree:
+    """A batch of this process's rows (NumPy), [B, ...] or [C, B, ...], as global arrays."""
+    sharding, axis = rows(mesh, sets_axis), 1 if sets_axis else 0
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    along = math.prod(mesh.shape[name] for name in ROWS)
+    own = own_rows(mesh, along)
 
     def put(leaf: np.ndarray) -> jax.Array:
-        if jax.process_count() == 1:
-            return jax.device_put(leaf, sharding)
-        axis = 1 if sets_axis else 0
+        # Of the sets' axis every process makes the whole and hands out what its devices hold.
+        total = leaf.shape[axis] * along // (own.stop - own.start)
+        start = own_rows(mesh, total).start
         shape = (*leaf.shape[:axis], total, *leaf.shape[axis + 1 :])
-        if sets_axis:
-            # Each process makes the rows of all sets, and hands out those of its own sets.
-            start = own_rows(mesh, total).start
 
-            def part(index: tuple[slice, ...]) -> np.ndarray:
-                first, last, _ = index[1].indices(total)
-                return leaf[(index[0], slice(first - start, last - start), *index[2:])]
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            first, last, _ = index[axis].indices(total)
+            inner = slice(first - start, last - start)
+            return leaf[(*index[:axis], inner, *index[axis + 1 :])]
 
-            return jax.make_array_from_callback(shape, sharding, part)
-        return jax.make_array_from_process_local_data(sharding, leaf, shape)
+        return jax.make_array_from_callback(shape, sharding, part)
 
     return jax.tree.map(put, tree)
 

@@ -1,95 +1,113 @@
-"""One training round: epochs of steps, a few numbers a second to the log, no sync in between."""
+"""One training round: epochs of steps, a few numbers a second to the log, no sync in between.
+
+C concept sets are trained side by side; State, Sums and places have one entry for each.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
-import optax
+import numpy as np
+from jaxtyping import Array
 
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
-from relearn_jax.models.transformer import Model
-from relearn_jax.training.step import Round, State, Sums, start, train_step
+from relearn_jax.training.step import Round, State, Sums
 
 PyTree = Any
 Step = Callable[[State, TokenBatch, Round], tuple[State, Sums]]
 LOG_EVERY = 25
 
 
-def jitted(model: Model, optimizer: optax.GradientTransformation) -> Step:
-    """The step body under plain jit, its state donated."""
-    return jax.jit(partial(train_step, model, optimizer), donate_argnums=0)
+class Position(NamedTuple):
+    """Where a round stands: whole epochs done, and batches of the next one."""
+
+    epoch: int = 0
+    batch: int = 0
+
+
+class Hooks(NamedTuple):
+    """What a round tells its caller.
+
+    log: takes lists of {"step", "epoch", "loss", "sentences_per_s"}, one entry for each set.
+    after_step: after every step, with the position and the state (checkpoints).
+    after_epoch: with the epochs done and the parameters (evaluation).
+    """
+
+    log: Callable[[list[dict[str, Any]]], None]
+    after_step: Callable[[Position, State], None]
+    after_epoch: Callable[[int, PyTree], None]
 
 
 def fit(
     step: Step,
-    optimizer: optax.GradientTransformation,
-    params: PyTree,
+    state: State,
     round_: Round,
     epochs: int,
-    batches: Callable[[int], Iterator[TokenBatch]],
-    log: Callable[[dict[str, Any]], None],
-    after_epoch: Callable[[int, PyTree], None],
-    place: str,
-) -> PyTree:
-    """Train for one round with a fresh optimizer.
+    batches: Callable[[int, int], Iterator[TokenBatch]],
+    hooks: Hooks,
+    places: Sequence[str],
+    begin: Position = Position(),  # noqa: B008 (immutable)
+) -> State:
+    """Train for one round, or for the rest of one.
 
     Args:
-      step: from `jitted`.
-      optimizer: the one the step was made with.
-      params: where to start; they are copied, not donated.
-      round_: schedule, dropout key, sites and frozen entries.
-      epochs: how many.
-      batches: the batches of an epoch, counted from 0.
-      log: takes {"step", "epoch", "loss", "sentences_per_s"}.
-      after_epoch: called with epochs done and the parameters (evaluation).
-      place: named in errors ("seed 0, concept, round 2").
+      step: from `parallel.drivers.make`.
+      state: where to start; it is donated.
+      round_: schedule, dropout keys, sites and frozen entries.
+      epochs: how many the round has.
+      batches: the batches of an epoch, counted from 0, but the first so many.
+      hooks: where progress goes.
+      places: the sets as errors name them ("seed 0, concept, round 2").
+      begin: epochs and batches that `state` has behind it.
 
     Returns:
-      The trained parameters.
+      The last state.
 
     Raises:
-      UserError: the loss is not finite. Nothing is written then; the stage before stays.
+      UserError: a loss is not finite. Nothing is written then; the stage before stays.
     """
-    state = start(params, optimizer)
-    for epoch in range(epochs):
+    for epoch in range(begin.epoch, epochs):
+        done = begin.batch if epoch == begin.epoch else 0
         began, rows = time.perf_counter(), 0
         pending: tuple[Sums, float] | None = None
-        for number, batch in enumerate(batches(epoch), start=1):
+        for number, batch in enumerate(batches(epoch, done), start=done + 1):
             state, sums = step(state, batch, round_)
             rows += int((batch.row >= 0).sum())
             if number % LOG_EVERY == 0:
                 # Read the numbers of one interval ago: the device is never waited for.
                 if pending is not None:
-                    _report(*pending, epoch, log, place)
+                    _report(*pending, epoch, hooks, places)
                 pending = (sums, rows / (time.perf_counter() - began))
+            hooks.after_step(Position(epoch, number), state)
         if pending is not None:
-            _report(*pending, epoch, log, place)
-        _check(int(state.bad_step), place)
-        after_epoch(epoch + 1, state.params)
-    return state.params
+            _report(*pending, epoch, hooks, places)
+        check_finite(state.bad_step, places)
+        hooks.after_epoch(epoch + 1, state.params)
+    return state
 
 
-def _report(
-    sums: Sums,
-    speed: float,
-    epoch: int,
-    log: Callable[[dict[str, Any]], None],
-    place: str,
-) -> None:
-    _check(int(sums.bad_step), place)
-    loss = float(sums.loss) / max(float(sums.tokens), 1.0)
-    speed = round(speed, 1)
-    log({"step": int(sums.step), "epoch": epoch, "loss": loss, "sentences_per_s": speed})
+def _report(sums: Sums, speed: float, epoch: int, hooks: Hooks, places: Sequence[str]) -> None:
+    check_finite(sums.bad_step, places)
+    loss = np.asarray(sums.loss) / np.maximum(np.asarray(sums.tokens), 1.0)
+    steps, speed = np.asarray(sums.step), round(speed, 1)
+    hooks.log(
+        [
+            {"step": int(s), "epoch": epoch, "loss": float(x), "sentences_per_s": speed}
+            for s, x in zip(steps, loss, strict=True)
+        ]
+    )
 
 
-def _check(bad_step: int, place: str) -> None:
-    if bad_step >= 0:
-        raise UserError(
-            f"the loss is not finite at step {bad_step} of {place}. The stages finished before it "
-            "are kept. Lower training.learning_rate, or compute in float32."
-        )
+def check_finite(bad_step: Array, places: Sequence[str]) -> None:
+    """Raise UserError if a set had a loss that was not finite."""
+    steps = np.asarray(jax.device_get(bad_step))
+    for step, place in zip(steps, places, strict=False):
+        if step >= 0:
+            raise UserError(
+                f"the loss is not finite at step {step} of {place}. The stages finished before it "
+                "are kept. Lower training.learning_rate, or compute in float32."
+            )

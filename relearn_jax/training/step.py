@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,11 +12,11 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from relearn_jax.data.batching import TokenBatch
-from relearn_jax.models import transformer
+from relearn_jax.models.inputs import RowKeys
 from relearn_jax.models.sites import Sites
 from relearn_jax.models.transformer import Model
 from relearn_jax.models.weights import flatten, unflatten
-from relearn_jax.training.loss import token_loss
+from relearn_jax.training import losses
 from relearn_jax.training.optimizer import Schedule, rate
 
 PyTree = Any
@@ -46,15 +47,14 @@ class Round(NamedTuple):
 
     schedule: Schedule
     key: Array
-    """Dropout key; each step folds its number in."""
+    """Dropout key; each step folds its number in, and each row its place in the batch."""
     sites: Sites = Sites()
     keep: Mapping[str, Float[Array, ...]] | None = None
     """Multipliers by parameter path that hold pruned entries at 0 (`regrowth: frozen`)."""
 
 
 def start(params: PyTree, optimizer: optax.GradientTransformation) -> State:
-    """A fresh optimizer around copies of parameters (the step donates its state)."""
-    params = jax.tree.map(jnp.copy, params)
+    """A fresh optimizer around parameters, of one model or (under `vmap`) of several."""
     return State(params, optimizer.init(params), jnp.int32(0), jnp.int32(-1))
 
 
@@ -64,22 +64,26 @@ def train_step(
     state: State,
     batch: TokenBatch,
     round_: Round,
+    parts: int = 1,
     axis_name: str | None = None,
 ) -> tuple[State, Sums]:
     """One AdamW step on the mean token loss; returns the new state and the batch's sums.
 
-    Sums and counts are added over `axis_name` (if any) and divided once, so that the result does
-    not depend on how a batch was spread over devices.
+    Sums and counts are added over `axis_name` (if any) and divided once, and each row has its own
+    dropout key, so that the result does not depend on how a batch was spread over devices, nor on
+    the `parts` that it is computed in to save memory.
     """
     key = jax.random.fold_in(round_.key, state.step)
-    if axis_name is not None:
-        key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+    count = batch.labels.shape[0]
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
+    keys = jax.vmap(partial(jax.random.fold_in, key))(first + jnp.arange(count))
 
-    def loss(params: PyTree) -> tuple[Array, Array]:
-        logits, _ = transformer.apply(model, params, batch.inputs, round_.sites, key=key)
-        return token_loss(logits, batch.labels)
+    def loss(params: PyTree, part: tuple[TokenBatch, RowKeys]) -> tuple[Array, Array]:
+        batch, keys = part
+        return losses.of_model(model, params, batch, round_.sites, keys)
 
-    (total, tokens), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+    grad = jax.value_and_grad(loss, has_aux=True)
+    (total, tokens), grads = _accumulated(partial(grad, state.params), (batch, keys), parts)
     if axis_name is not None:
         total, tokens, grads = jax.lax.psum((total, tokens, grads), axis_name)
     grads = jax.tree.map(lambda g: g / jnp.maximum(tokens, 1.0), grads)
@@ -97,3 +101,22 @@ def train_step(
     bad = jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step)
     state = State(params, moments, state.step + 1, bad)
     return state, Sums(total, tokens, state.step, bad)
+
+
+def _accumulated(grad: Callable[[PyTree], PyTree], batch: PyTree, parts: int) -> PyTree:
+    """The sum of `grad` over a batch cut into `parts`, one after another."""
+    if parts == 1:
+        return grad(batch)
+    # Every part takes rows from the whole batch, so that each device has its share of every part.
+    cut = jax.tree.map(
+        lambda x: jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0), batch
+    )
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype),
+        jax.eval_shape(grad, jax.tree.map(lambda x: x[0], cut)),
+    )
+
+    def add(sums: PyTree, part: PyTree) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, sums, grad(part)), None
+
+    return jax.lax.scan(add, zeros, cut)[0]

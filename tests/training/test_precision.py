@@ -15,7 +15,7 @@ from relearn_jax.data.batching import TokenBatch
 from relearn_jax.models import checkpoint, layers, transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Tap, Taps, everything
-from relearn_jax.training import loss, optimizer
+from relearn_jax.training import losses, optimizer
 from relearn_jax.training.step import Round, start, train_step
 
 SIZES = {
@@ -54,7 +54,7 @@ def test_a_step_keeps_everything_in_float32(case):
     round_ = Round(optimizer.schedule(RATES, 10), jax.random.key(0))
     step = partial(train_step, model, direction)
     state, sums = jax.eval_shape(step, start(params, direction), batch, round_)
-    total = partial(loss.of_model, model, batch=batch)
+    total = partial(losses.of_model, model, batch=batch)
     (value, count), grads = jax.eval_shape(jax.value_and_grad(total, has_aux=True), params)
     for tree in (state.params, state.moments, grads, sums.loss, value, count):
         assert float_types(tree) == {"float32"}
@@ -79,7 +79,7 @@ def equations(jaxpr):
 def test_exponentials_roots_and_logarithms_are_taken_in_float32(case):
     """Those of softmax, norms and losses; bfloat16 adds up to 256 and no further."""
     model, params, batch = case
-    program = jax.make_jaxpr(partial(loss.of_model, model, batch=batch))(params)
+    program = jax.make_jaxpr(partial(losses.of_model, model, batch=batch))(params)
     delicate = [e for e in equations(program.jaxpr) if e.primitive.name in ("exp", "log", "rsqrt")]
     assert len(delicate) >= 4
     assert float_types([e.invars[0].aval for e in delicate]) == {"float32"}
@@ -97,6 +97,6 @@ def test_attention_scores_are_not_rounded():
 def test_the_loss_is_near_that_of_float32(case):
     model, params, batch = case
     exact = dataclasses.replace(model, dtype="float32")
-    a, b = (jax.jit(partial(loss.of_model, m))(params, batch)[0] for m in (exact, model))
+    a, b = (jax.jit(partial(losses.of_model, m))(params, batch)[0] for m in (exact, model))
     assert a != b
     np.testing.assert_allclose(a, b, rtol=2e-3)

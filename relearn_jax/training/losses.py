@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from relearn_jax.data.alignment import IGNORED
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.models import transformer
-from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.inputs import Inputs, RowKeys
 from relearn_jax.models.sites import Sites
 from relearn_jax.models.transformer import Model
 
@@ -34,11 +34,11 @@ def of_model(
     params: PyTree,
     batch: TokenBatch,
     sites: Sites = Sites(),  # noqa: B008 (immutable)
-    key: Array | None = None,
+    keys: RowKeys | None = None,
 ) -> Sum:
     """The loss of a batch; a language model's, whose labels are `next_tokens`, in chunks."""
-    h, _ = transformer.hidden(model, params, batch.inputs, sites, key=key)
-    head = partial(transformer.head, model, params, key=key)
+    h, _ = transformer.hidden(model, params, batch.inputs, sites, keys=keys)
+    head = partial(transformer.head, model, params, keys=keys)
     if model.task == "language-model":
         return chunked_token_loss(head, h, batch.labels, CHUNK)
     return token_loss(head(h), batch.labels)

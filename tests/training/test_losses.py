@@ -13,7 +13,7 @@ import pytest
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.models import checkpoint, transformer
 from relearn_jax.models.inputs import Inputs
-from relearn_jax.training import loss
+from relearn_jax.training import losses
 
 VOCABULARY, WIDTH = 4096, 16
 
@@ -35,11 +35,11 @@ def logits(words, h):
 
 
 def plain(words, h, labels):
-    return loss.token_loss(logits(words, h), labels)
+    return losses.token_loss(logits(words, h), labels)
 
 
 def chunked(chunk, words, h, labels):
-    return loss.chunked_token_loss(partial(logits, words), h, labels, chunk)
+    return losses.chunked_token_loss(partial(logits, words), h, labels, chunk)
 
 
 @pytest.mark.parametrize("chunk", [1, 16, 25, 50, 64])
@@ -66,7 +66,7 @@ def test_next_tokens_follow_real_ones_only():
     inputs = Inputs(np.array([[5, 6, 7, 0], [8, 0, 0, 0]]), np.array([[1, 1, 1, 0], [1, 0, 0, 0]]))
     inputs = inputs._replace(mask=inputs.mask.astype(bool))
     wanted = [[6, 7, -100, -100], [-100] * 4]
-    np.testing.assert_array_equal(loss.next_tokens(inputs), wanted)
+    np.testing.assert_array_equal(losses.next_tokens(inputs), wanted)
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
@@ -82,15 +82,17 @@ def test_a_language_models_loss_is_that_of_its_logits(family):
     params, _ = checkpoint.load(ck, model, jax.random.key(0))
     rng = np.random.default_rng(0)
     inputs = Inputs(rng.integers(0, 300, (2, 40)), np.arange(40) < np.array([[40], [13]]))
-    batch = TokenBatch(inputs, loss.next_tokens(inputs), np.arange(2))
+    batch = TokenBatch(inputs, losses.next_tokens(inputs), np.arange(2))
 
-    key = jax.random.key(1)
+    keys = jax.random.split(jax.random.key(1), 2)
 
     def whole(params):
-        return loss.token_loss(transformer.apply(model, params, inputs, key=key)[0], batch.labels)
+        return losses.token_loss(
+            transformer.apply(model, params, inputs, keys=keys)[0], batch.labels
+        )
 
     def of_model(params):
-        return loss.of_model(model, params, batch, key=key)
+        return losses.of_model(model, params, batch, keys=keys)
 
     a, b = (jax.jit(jax.value_and_grad(f, has_aux=True))(params) for f in (whole, of_model))
     chex.assert_trees_all_close(a, b, rtol=1e-6, atol=1e-5)
