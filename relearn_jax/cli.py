@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from relearn_jax.errors import UserError
+from relearn_jax.errors import Stopped, UserError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,6 +28,11 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="continue a run directory of another config with the stages that still hold",
     )
+    run.add_argument(
+        "--distributed",
+        action="store_true",
+        help="join the other processes of a TPU slice, a Slurm job or a Kubernetes job",
+    )
     run.epilog = "Any other --a.b=c sets one value of the config."
 
     report = commands.add_parser("report", help="make the report of a run again")
@@ -39,6 +44,11 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--to", type=Path, required=True)
     export.add_argument("--seed", type=int)
     export.add_argument("--arm", default="concept")
+    export.add_argument("--group", help="such as LOC-0.5-free, where a run has several")
+
+    verify = commands.add_parser("verify", help="do a stage of a run again and compare its digests")
+    verify.add_argument("run", type=Path)
+    verify.add_argument("--stage", help="a folder of RUN/stages (default: the first base model)")
 
     commands.add_parser("doctor", help="devices, versions, and what is missing")
     return top
@@ -55,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"relearn: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        print(f"\nrelearn: {stop}; the same command continues the run", file=sys.stderr)
+        return 143
     except KeyboardInterrupt:
         print("\nrelearn: stopped; the same command continues the run", file=sys.stderr)
         return 130
@@ -63,6 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _call(options: argparse.Namespace, overrides: list[str]) -> int:
     match options.command:
         case "run":
+            if options.distributed:
+                from relearn_jax.parallel import hosts
+
+                hosts.initialize()
             from relearn_jax.experiments import driver
 
             driver.run(options.config, overrides, options.out, options.dry_run, options.reuse)
@@ -74,7 +91,11 @@ def _call(options: argparse.Namespace, overrides: list[str]) -> int:
             from relearn_jax.experiments import exporting
 
             o = options
-            print(exporting.export(o.run, o.stage, o.to, o.seed, o.arm))
+            print(exporting.export(o.run, o.stage, o.to, o.seed, o.arm, o.group))
+        case "verify":
+            from relearn_jax.experiments import verifying
+
+            return verifying.verify(options.run, options.stage)
         case "doctor":
             from relearn_jax import doctor
 

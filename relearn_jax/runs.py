@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,17 @@ from relearn_jax.config import Config
 from relearn_jax.errors import UserError
 
 PyTree = Any
-CODE = 1
+CODE = 2
 """Raised whenever a change of the code changes what a stage computes."""
 
 
 def key_of(*parts: Any) -> str:
     """SHA-256 of plain data."""
     return hashlib.sha256(json.dumps([CODE, *parts], sort_keys=True).encode()).hexdigest()
+
+
+INCIDENTAL = ("parallel", "checkpoint", "expected_minutes", "description", "out")
+"""Settings that no stage depends on: a run may be continued on other devices."""
 
 
 def check_run(out: Path, config: Config, reuse: bool) -> None:
@@ -59,7 +63,8 @@ def check_run(out: Path, config: Config, reuse: bool) -> None:
 
 def _changed(out: Path, config: Config) -> list[str]:
     before = yaml.safe_load((out / "config.yaml").read_text())
-    return loading.differences(before, loading.plain(config))
+    found = loading.differences(before, loading.plain(config))
+    return [key for key in found if key.split(".")[0] not in INCIDENTAL]
 
 
 def open_run(out: Path, config: Config) -> None:
@@ -132,16 +137,21 @@ def save_stage(
     record: Mapping[str, Any],
     arrays: Mapping[str, Mapping[str, np.ndarray]],
 ) -> dict[str, Any]:
-    """Write a stage: `record` as JSON, and each entry of `arrays` as NAME.safetensors."""
+    """Write a stage: `record` as JSON, and each entry of `arrays` as NAME.safetensors.
+
+    The record also says the SHA-256 of each file, which stays when the file is dropped.
+    """
     folder = stage_folder(out, name)
     partial = folder.with_name(f".{name}.partial")
-    value = {**record, "key": key, "files": sorted(arrays)}
+    value = {**record, "key": key, "sha256": {}}
     try:
         with disk(folder):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             for file, tensors in arrays.items():
-                _save_tensors(partial / f"{file}.safetensors", tensors)
+                path = partial / f"{file}.safetensors"
+                _save_tensors(path, tensors)
+                value["sha256"][file] = sha256(path)
             write_json(partial / "stage.json", value)
             if folder.exists():
                 shutil.rmtree(folder)
@@ -149,6 +159,12 @@ def save_stage(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return value
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -171,12 +187,24 @@ def has_arrays(out: Path, name: str, file: str) -> bool:
     return (stage_folder(out, name) / f"{file}.safetensors").is_file()
 
 
-def drop_arrays(out: Path, name: str, file: str) -> None:
-    """Free the disk of a file that later stages have made superfluous."""
-    (stage_folder(out, name) / f"{file}.safetensors").unlink(missing_ok=True)
+def drop_arrays(out: Path, names: Iterable[str], file: str) -> None:
+    """Free the disk of a file of stages that later stages have made superfluous."""
+    for name in names:
+        (stage_folder(out, name) / f"{file}.safetensors").unlink(missing_ok=True)
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
     """Add one JSON line."""
     with disk(path), path.open("a") as f:
         f.write(json.dumps(value, sort_keys=True) + "\n")
+
+
+def filter_lines(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Drop the JSON lines that are not to be kept, and one that was cut off."""
+    if not path.is_file():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and keep(json.loads(line))]
+    if len(kept) < len(lines):
+        with disk(path):
+            write_text(path, "".join(kept))

@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,21 @@ import jax
 import jax.monitoring
 from tqdm import tqdm
 
-from relearn_jax import loading, runs
-from relearn_jax.errors import UserError
-from relearn_jax.experiments import manifest, memory, preparation, relearning, tables
+from relearn_jax import loading, runs, stopping
+from relearn_jax.errors import Stopped, UserError
+from relearn_jax.experiments import (
+    chunk,
+    manifest,
+    memory,
+    preparation,
+    relearning,
+    sets,
+    tables,
+)
 from relearn_jax.experiments.preparation import Prepared
-from relearn_jax.experiments.relearning import Watcher
+from relearn_jax.experiments.rounds import Watcher
+from relearn_jax.parallel import drivers, hosts
+from relearn_jax.parallel import mesh as meshes
 
 PACKAGES = ("relearn-jax", "jax", "jaxlib", "flax", "optax", "numpy", "transformers", "datasets")
 COMPILE_EVENTS = ("/jax/core/compile/",)
@@ -35,13 +45,15 @@ def run(
     if not dry:
         runs.check_run(out, config, reuse)
     prepared = preparation.prepare(config, path.resolve().parent)
+    _check_devices(prepared)
     preparing = round(time.perf_counter() - began, 1)
-    print(preparation.summary(prepared), file=sys.stderr)
+    _say(preparation.summary(prepared))
     if dry:
-        print(memory.summary(prepared), file=sys.stderr)
+        _say(memory.summary(prepared))
         return None
-    runs.open_run(out, config)
-    print(f"  run          {out}\n", file=sys.stderr, flush=True)
+    hosts.once(lambda: runs.open_run(out, config), "run opened")
+    _say(chunk.summary(prepared, out))
+    _say(f"  run          {out}\n")
 
     compiling, before = _listen(), _before(out)
 
@@ -57,15 +69,28 @@ def run(
         }
 
     try:
-        _work(prepared, out)
-    except (KeyboardInterrupt, UserError):
+        with stopping.on_termination() as stop:
+            _work(prepared, out, stop)
+    except (KeyboardInterrupt, UserError, Stopped):
         # What is there can be looked at: `relearn report` makes a page of the finished stages.
-        if tables.begun(prepared, out):
+        if hosts.is_writer() and tables.begun(prepared, out):
             tables.write(prepared, out)
             runs.write_json(out / "manifest.json", manifest.build(prepared, out, facts()))
         raise
-    finish(prepared, out, facts())
+    hosts.once(lambda: finish(prepared, out, facts()), "report")
     return out
+
+
+def _check_devices(prepared: Prepared) -> None:
+    """Refuse a mesh that cannot be made, and a driver that cannot use it."""
+    parallel, members = prepared.config.parallel, sets.product(prepared.config)
+    for side_by_side in {len(prepared.config.seeds), min(chunk.size(prepared), len(members))}:
+        drivers.check(parallel.driver, meshes.make(parallel, side_by_side))
+
+
+def _say(text: str) -> None:
+    if hosts.is_writer():
+        print(text, file=sys.stderr, flush=True)
 
 
 def _before(out: Path) -> dict[str, Any]:
@@ -96,40 +121,48 @@ def headline(out: Path, prepared: Prepared) -> str:
     import pandas as pd
 
     scores = pd.read_parquet(out / "tables" / "scores.parquet")
-    target = prepared.config.concepts.target
-    rows = scores[(scores.variant == "word") & (scores.type == target)]
-    if rows.empty:
-        rows = scores[(scores.variant == "word") & (scores.type == "all")]
-    mean = rows[rows.arm.isin(["base", "concept"])].groupby("stage").f1.mean()
-    parts = [f"{s} {mean[s]:.3f}" for s in tables.stages(prepared) if s in mean]
-    return f"{rows.type.iloc[0]} F1: {', '.join(parts)} ({_seeds(rows.seed.nunique())})"
+    parts = []
+    for group in sets.groups(prepared.config):
+        rows = scores[(scores.variant == "word") & (scores["group"] == sets.group_name(group))]
+        kind = group.target if (rows.type == group.target).any() else "all"
+        rows = rows[(rows.type == kind) & rows.arm.isin(["base", "concept"])]
+        mean = rows.groupby("stage").f1.mean()
+        f1 = ", ".join(f"{s} {mean[s]:.3f}" for s in tables.stages(prepared) if s in mean)
+        parts.append(f"{kind} F1: {f1}")
+    return f"{'; '.join(parts)} ({_seeds(scores.seed.nunique())})"
 
 
 def _seeds(number: int) -> str:
     return "one seed" if number == 1 else f"mean of {number} seeds"
 
 
-def _work(prepared: Prepared, out: Path) -> None:
+def _work(prepared: Prepared, out: Path, stop: Callable[[], bool]) -> None:
     log = out / "metrics.jsonl"
     with tqdm(
         total=_total(prepared), unit="step", dynamic_ncols=True, smoothing=0.05,
-        mininterval=0.5 if sys.stderr.isatty() else 20,
+        mininterval=0.5 if sys.stderr.isatty() else 20, disable=not hosts.is_writer(),
     ) as bar:  # fmt: skip
 
         def tick(done: int, text: str) -> None:
             bar.set_description(text, refresh=False)
             bar.update(done)
 
-        watch = Watcher(tick, lambda line: runs.append_line(log, {"at": _now(), **line}))
-        relearning.run(prepared, out, watch)
+        def write(line: dict[str, Any]) -> None:
+            if hosts.is_writer():
+                runs.append_line(log, {"at": _now(), **line})
+
+        relearning.run(prepared, out, Watcher(tick, write, _say, stop))
 
 
 def _total(prepared: Prepared) -> int:
     config = prepared.config
     again = loading.retraining(config)
-    base = preparation.steps(prepared.train, config.training.batch_size) * config.training.epochs
-    arm = preparation.steps(prepared.retrain, again.batch_size) * again.epochs
-    return len(config.seeds) * (base + len(config.arms) * config.retrain.rounds * arm)
+    base = preparation.steps(prepared.train, config.training, config) * config.training.epochs
+    arms = sum(
+        preparation.steps(prepared.retrain[one.group.target], again, config) * again.epochs
+        for one in sets.product(config)
+    )
+    return len(config.seeds) * base + config.retrain.rounds * arms
 
 
 def _listen() -> list[float]:

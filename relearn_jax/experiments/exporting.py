@@ -11,14 +11,22 @@ from relearn_jax import loading, runs
 from relearn_jax.config import Config
 from relearn_jax.data import tokenizer
 from relearn_jax.errors import UserError
-from relearn_jax.experiments.relearning import stage_name
+from relearn_jax.experiments import sets
+from relearn_jax.experiments.sets import ConceptSet
 from relearn_jax.models import checkpoint, weights
 from relearn_jax.neurons import masks
 from relearn_jax.neurons.masks import NeuronMask
 
 
-def export(run: Path, stage: str, to: Path, seed: int | None = None, arm: str = "concept") -> Path:
-    """Write `base`, `pruned` or `roundN` of one seed and arm so that torch and this tool load it.
+def export(
+    run: Path,
+    stage: str,
+    to: Path,
+    seed: int | None = None,
+    arm: str = "concept",
+    group: str | None = None,
+) -> Path:
+    """Write `base`, `pruned` or `roundN` of one concept set so that torch and this tool load it.
 
     Raises:
       UserError: no such stage, its weights were not kept, the folder is not empty, or the stage
@@ -29,8 +37,8 @@ def export(run: Path, stage: str, to: Path, seed: int | None = None, arm: str = 
     config = loading.build(
         Config, yaml.safe_load((run / "config.yaml").read_text()), str(run / "config.yaml"), ""
     )
-    seed = config.seeds[0] if seed is None else seed
-    name = stage_name(seed, arm, stage)
+    one = _chosen(config, seed, arm, group)
+    name = sets.stage_name(one, stage)
     have = sorted(p.parent.name for p in (run / "stages").glob("*/stage.json"))
     if name not in have:
         stages = ", ".join(n for n in have if not n.endswith("-neurons"))
@@ -38,7 +46,7 @@ def export(run: Path, stage: str, to: Path, seed: int | None = None, arm: str = 
     if to.exists() and any(to.iterdir()):
         raise UserError(f"{to} is not empty")
 
-    source = stage_name(seed, arm, "base") if stage == "pruned" else name
+    source = sets.stage_name(one, "base") if stage == "pruned" else name
     if not runs.has_arrays(run, source, "params"):
         raise UserError(
             f"the weights of {name} were not kept (only the last round's are); a new run "
@@ -51,7 +59,7 @@ def export(run: Path, stage: str, to: Path, seed: int | None = None, arm: str = 
         ignore_settings=config.model.ignore_settings,
     )  # fmt: skip
     params = weights.unflatten(runs.arrays_of(run, source, "params"))
-    pruning = _pruning(run, seed, arm) if stage != "base" else {}
+    pruning = _pruning(run, one) if stage != "base" else {}
     if pruning.get("target") == "state_mask":
         raise UserError(
             "prune.target state_mask acts on the forward pass and cannot be said in weights; "
@@ -70,6 +78,16 @@ def export(run: Path, stage: str, to: Path, seed: int | None = None, arm: str = 
     return to
 
 
-def _pruning(run: Path, seed: int, arm: str) -> dict:
-    """What the arm's pruned stage says of itself; the config may have changed since."""
-    return runs.read_json(runs.stage_folder(run, stage_name(seed, arm, "pruned")) / "stage.json")
+def _chosen(config: Config, seed: int | None, arm: str, group: str | None) -> ConceptSet:
+    """The set that the options name; the first seed and group where they name none."""
+    known = sets.groups(config)
+    names = [sets.group_name(one) for one in known]
+    if group is not None and group not in names:
+        raise UserError(f"--group {group}: the run has {', '.join(names)}")
+    chosen = known[0] if group is None else known[names.index(group)]
+    return ConceptSet(config.seeds[0] if seed is None else seed, chosen, arm)
+
+
+def _pruning(run: Path, one: ConceptSet) -> dict:
+    """What the set's pruned stage says of itself; the config may have changed since."""
+    return runs.read_json(runs.stage_folder(run, sets.stage_name(one, "pruned")) / "stage.json")

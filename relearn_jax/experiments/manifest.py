@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from relearn_jax import loading, runs
-from relearn_jax.experiments import tables
-from relearn_jax.experiments.preparation import Prepared
-from relearn_jax.experiments.relearning import stage_name
+from relearn_jax.experiments import sets, tables
+from relearn_jax.experiments.preparation import Prepared, requested
+from relearn_jax.experiments.sets import Group
 from relearn_jax.models import weights
 from relearn_jax.neurons import masks
 
@@ -19,7 +20,7 @@ def build(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, Any
     """What was run, on what, with what: enough to run it again."""
     config, model = prepared.config, prepared.model
     rows, channels = prepared.shape
-    mask = runs.arrays_of(out, stage_name(config.seeds[0], "concept", "pruned"), "mask")["keep"]
+    groups = [_group(prepared, out, group) for group in sets.groups(config)]
 
     def text(source: Any, corpus: Any) -> dict[str, Any]:
         return {
@@ -39,7 +40,7 @@ def build(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, Any
         "description": config.description,
         "seeds": list(config.seeds),
         "arms": list(config.arms),
-        "target": config.concepts.target,
+        "target": groups[0]["target"],
         "concepts": list(data.names[:-1]),
         "neurons": {"rows": rows, "channels": channels, "site": config.concepts.site},
         "model": {
@@ -50,17 +51,42 @@ def build(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, Any
         "data": {
             "train": text(config.data.train, prepared.train.corpus),
             "evaluation": text(config.data.evaluation, prepared.evaluation.corpus),
-            "retrain": text(config.retrain.source, prepared.retrain.corpus),
+            "retrain": text(
+                config.retrain.source, prepared.retrain[groups[0]["target"]].corpus
+            ),
             "concepts": concept_text,
         },
-        "prune": {
-            "requested": prepared.requested, "pruned": int((~mask).sum()), "of": rows * channels,
-            "parameters": _parameters(prepared, mask),
-            "target": config.prune.target, "regrowth": config.prune.regrowth,
+        "prune": groups[0]["prune"],
+        "groups": groups,
+        "sets": {
+            "number": len(sets.product(config)),
+            "chunk": runs.read_json(out / "model.json")["chunk"],
+            "devices": jax.device_count(),
         },
         "rounds": config.retrain.rounds,
         "epochs_per_round": loading.retraining(config).epochs,
         "wall_s": wall,
+    }  # fmt: skip
+
+
+def _group(prepared: Prepared, out: Path, group: Group) -> dict[str, Any]:
+    """What is removed in a group; how much exactly, once its first set has been pruned."""
+    config = prepared.config
+    rows, channels = prepared.shape
+    one = next(s for s in sets.product(config) if s.group == group and s.arm == "concept")
+    name = sets.stage_name(one, "pruned")
+    pruned = parameters = None
+    if runs.has_arrays(out, name, "mask"):
+        keep = runs.arrays_of(out, name, "mask")["keep"]
+        pruned, parameters = int((~keep).sum()), _parameters(prepared, keep)
+    return {
+        "name": sets.group_name(group),
+        **group._asdict(),
+        "prune": {
+            "requested": requested(config, group, prepared.shape), "pruned": pruned,
+            "of": rows * channels, "parameters": parameters, "target": config.prune.target,
+            "regrowth": group.regrowth,
+        },
     }  # fmt: skip
 
 
@@ -76,9 +102,8 @@ def _parameters(prepared: Prepared, keep: np.ndarray) -> int:
 def _records(prepared: Prepared, out: Path) -> list[Path]:
     """Records of the stages that belong to this config."""
     names = [
-        stage_name(seed, arm, stage) + part
-        for seed in prepared.config.seeds
-        for arm in prepared.config.arms
+        sets.stage_name(one, stage) + part
+        for one in sets.product(prepared.config)
         for stage in tables.stages(prepared)
         for part in ("", "-neurons")
     ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from relearn_jax.data.alignment import word_labels
+from relearn_jax.data.batching import TokenBatch, WordBatch
 from relearn_jax.evaluation import ner
 from relearn_jax.experiments.preparation import (
     Prepared,
@@ -17,37 +20,53 @@ from relearn_jax.experiments.preparation import (
     evaluation_batches,
 )
 from relearn_jax.models import transformer
-from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Sites
 from relearn_jax.models.transformer import Model
 from relearn_jax.neurons import probe, ranking, saliency, similarity, statistics, tokens
+from relearn_jax.neurons.statistics import Moments, TypeScores
+from relearn_jax.parallel import mesh as meshes
+from relearn_jax.parallel import stacking
 
 PyTree = Any
 Records = list[dict[str, Any]]
 
 
-@partial(jax.jit, static_argnames="model")
-def predict(model: Model, params: PyTree, inputs: Inputs, sites: Sites) -> jax.Array:
-    """Label ids with the highest logit, [B, T]."""
-    logits, _ = transformer.apply(model, params, inputs, sites)
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+@partial(jax.jit, static_argnames=("model", "mesh"))
+def predict(
+    model: Model, mesh: Mesh, params: PyTree, batch: TokenBatch, sites: Sites
+) -> tuple[jax.Array, jax.Array]:
+    """Which sentences the rows are, [B], and the label with the highest logit, [C, B, T]."""
+
+    def one(params: PyTree, sites: Sites) -> jax.Array:
+        logits, _ = transformer.apply(model, params, batch.inputs, sites)
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+    labels = jax.vmap(one)(params, sites)
+    return jax.lax.with_sharding_constraint((batch.row, labels), meshes.replicated(mesh))
 
 
-def task_scores(prepared: Prepared, params: PyTree, sites: Sites) -> Records:
-    """Entity scores on the evaluation text, in both variants (specs: relearning 7).
+def task_scores(
+    prepared: Prepared, mesh: Mesh, params: PyTree, sites: Sites, sets: int
+) -> list[Records]:
+    """Entity scores of the first `sets` of C models, in both variants (specs: relearning 7).
 
     `word`: a word's label is that of its first sub-word, O where truncation cut it off. `subword`:
     every labelled sub-word counts as a position of its own.
     """
-    text, tag_set = prepared.evaluation, prepared.model.labels
-    predicted: dict[int, np.ndarray] = {}
     pending = [
-        (batch.row, predict(prepared.model, params, batch.inputs, sites))
-        for batch in evaluation_batches(prepared)
+        predict(prepared.model, mesh, params, meshes.put_rows(mesh, batch, False), sites)
+        for batch in evaluation_batches(prepared, mesh)
     ]
+    found: list[dict[int, np.ndarray]] = [{} for _ in range(sets)]
     for rows, labels in pending:
-        predicted |= {int(r): x for r, x in zip(rows, np.asarray(labels), strict=True) if r >= 0}
+        rows, labels = np.asarray(rows), np.asarray(labels)
+        for c in range(sets):
+            found[c] |= {int(r): x for r, x in zip(rows, labels[c], strict=True) if r >= 0}
+    return [_scores(prepared, predicted) for predicted in found]
 
+
+def _scores(prepared: Prepared, predicted: dict[int, np.ndarray]) -> Records:
+    text, tag_set = prepared.evaluation, prepared.model.labels
     ids = {tag: i for i, tag in enumerate(tag_set)}
     words_gold, words_found, pieces_gold, pieces_found = [], [], [], []
     for row, tags in enumerate(text.corpus.tags):
@@ -67,26 +86,43 @@ def task_scores(prepared: Prepared, params: PyTree, sites: Sites) -> Records:
     ]
 
 
-def neuron_statistics(prepared: Prepared, params: PyTree, sites: Sites) -> dict[str, np.ndarray]:
+def neuron_statistics(
+    prepared: Prepared, mesh: Mesh, params: PyTree, sites: Sites, sets: int
+) -> list[dict[str, np.ndarray]]:
     """Scores of every neuron for every concept label, and its top tokens.
 
     Returns:
-      score, standardized: float32 [Y, S, D]; top_ids int32 and top_scores float32 [N, k].
+      For each of the first `sets` of C models: score, standardized: float32 [Y, S, D]; top_ids
+      int32 and top_scores float32 [N, k].
     """
     config, model, data = prepared.config, prepared.model, prepared.concepts
     site, labels = config.concepts.site, len(data.names)
-    moments = statistics.concept_moments(
-        model, params, concept_batches(prepared), labels, site, sites
-    )
+
+    def batches() -> Iterator[WordBatch]:
+        return (meshes.put_rows(mesh, b, False) for b in concept_batches(prepared, mesh))
+
+    moments = statistics.concept_moments(model, params, batches(), labels, site, sites)
     types = statistics.type_scores(
-        model, params, concept_batches(prepared), moments, len(data.types), site, sites,
-        config.tracking.signed,
-    )  # fmt: skip
+        model, params, batches(), moments, len(data.types), site, sites, config.tracking.signed
+    )
+    weights = None
+    if config.prune.ranking == "linear_probe":
+        weights = probe.train(model, params, batches, labels, site, sites)
+    return [
+        _of_one(prepared, *stacking.one_result(mesh, (moments, types, weights), c))
+        for c in range(sets)
+    ]
+
+
+def _of_one(
+    prepared: Prepared, moments: Moments, types: TypeScores, weights: jax.Array | None
+) -> dict[str, np.ndarray]:
+    config, shape = prepared.config, prepared.shape
     ids, scores = tokens.top_tokens(types.score, types.count, config.tracking)
     host = jax.tree.map(np.asarray, moments)
-    if config.prune.ranking == "linear_probe":
-        weights = probe.train(model, params, lambda: concept_batches(prepared), labels, site, sites)
-        ranked = np.stack([probe_scores(weights, y, prepared.shape) for y in range(labels)])
+    if weights is not None:
+        fitted = [ranking.probe_scores(weights, y) for y in range(len(prepared.concepts.names))]
+        ranked = np.stack(fitted).reshape(-1, *shape)
     else:
         ranked = ranking.scores_all(host, config.prune.ranking, config.prune.contrast)
     return {
@@ -97,17 +133,20 @@ def neuron_statistics(prepared: Prepared, params: PyTree, sites: Sites) -> dict[
     }
 
 
-def probe_scores(weights: np.ndarray, label: int, shape: tuple[int, int]) -> np.ndarray:
-    """Probe scores in the shape of the neurons."""
-    return ranking.probe_scores(weights, label).reshape(shape)
-
-
-def word_vectors(prepared: Prepared, params: PyTree) -> np.ndarray:
-    """Vectors of the word types, [V, E]: the base model's input embeddings, or a file's."""
+def word_vectors(prepared: Prepared, mesh: Mesh, params: PyTree, index: int) -> np.ndarray:
+    """Vectors of the word types, [V, E]: the input embeddings of one of C models, or a file's."""
     if prepared.vectors is not None:
         return prepared.vectors
-    table = np.asarray(params["embed"]["word"]["embedding"])
-    return similarity.vectors_from_embeddings(table, prepared.pieces)
+    # The rows in use alone: a large vocabulary's table is never whole on one device.
+    used = np.unique(np.concatenate(prepared.pieces))
+    table = _rows(mesh, params["embed"]["word"]["embedding"], index, used)
+    pieces = tuple(np.searchsorted(used, piece) for piece in prepared.pieces)
+    return similarity.vectors_from_embeddings(np.asarray(table), pieces)
+
+
+@partial(jax.jit, static_argnums=0)
+def _rows(mesh: Mesh, tables: jax.Array, index: int, used: jax.Array) -> jax.Array:
+    return jax.lax.with_sharding_constraint(tables[index][used], meshes.replicated(mesh))
 
 
 def similarity_to_base(

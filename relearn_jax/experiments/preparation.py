@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from relearn_jax import loading
-from relearn_jax.config import Config, Training
+from relearn_jax.config import Concepts, Config, Training
 from relearn_jax.data import alignment, batching, concepts, tokenizer
 from relearn_jax.data.alignment import Encoded
 from relearn_jax.data.batching import TokenBatch, WordBatch
@@ -19,10 +22,13 @@ from relearn_jax.data.concepts import ConceptData
 from relearn_jax.data.corpus import Corpus, make_corpus
 from relearn_jax.data.readers import reading
 from relearn_jax.errors import UserError
+from relearn_jax.experiments import sets
+from relearn_jax.experiments.sets import Group
 from relearn_jax.models import checkpoint, weights
 from relearn_jax.models.checkpoint import Checkpoint
 from relearn_jax.models.transformer import Model
 from relearn_jax.neurons import masks, similarity, statistics
+from relearn_jax.parallel import mesh as meshes
 
 
 @dataclass(frozen=True)
@@ -45,21 +51,18 @@ class Prepared:
     model: Model
     train: Text
     evaluation: Text
-    retrain: Text
+    retrain: dict[str, Text]
+    """The text of the retraining rounds, for each removed concept."""
     concept_corpus: Corpus
     concepts: ConceptData
     concept_text: Encoded
     pieces: tuple[np.ndarray, ...]
     """Sub-word ids of every word type."""
-    target: int
-    """Index of the removed concept among the concept labels."""
     shape: tuple[int, int]
     """Rows and channels of the tracked neurons."""
     vectors: np.ndarray | None
     """Vectors of the word types from a file, [V, E]; None for the base model's embeddings."""
     vectors_sha256: str
-    requested: int
-    """Neurons to prune."""
     parameters: int
 
     def __hash__(self) -> int:
@@ -99,13 +102,17 @@ def prepare(config: Config, base: Path) -> Prepared:
         return Text(corpus, encoded, labels)
 
     concept_corpus = reading.read(config.concepts.data, base)
-    data = concepts.concept_data(concept_corpus, config.concepts, base)
+    targets = tuple(dict.fromkeys(group.target for group in sets.groups(config)))
+    data = concepts.concept_data(concept_corpus, _tracked(config.concepts, targets), base)
     types = alignment.encode(tok, tuple((t,) for t in data.types), config.model.max_length)
     train = text(train_corpus)
     concept_text = alignment.encode(tok, data.words, config.model.max_length)
-    _covered(config, data, concept_text)
+    for target in targets:
+        _covered(config, data, concept_text, target)
     vectors = _vectors(config, base, data.types)
     shape = statistics.neuron_shape(model, config.concepts.site)
+    for group in sets.groups(config):
+        requested(config, group, shape)
     return Prepared(
         config=config,
         checkpoint=opened,
@@ -113,16 +120,14 @@ def prepare(config: Config, base: Path) -> Prepared:
         model=model,
         train=train,
         evaluation=text(evaluation_corpus),
-        retrain=_retrain_text(config, base, train, data, text),
+        retrain=_retrain_texts(config, base, train, data, text, targets),
         concept_corpus=concept_corpus,
         concepts=data,
         concept_text=concept_text,
         pieces=tuple(i[w >= 0] for i, w in zip(types.ids, types.word, strict=True)),
-        target=data.names.index(config.concepts.target),
         shape=shape,
         vectors=vectors,
         vectors_sha256="" if vectors is None else hashlib.sha256(vectors.tobytes()).hexdigest(),
-        requested=masks.select(np.zeros(shape), config.prune, config.concepts.site).requested,
         parameters=sum(math.prod(size) for size in weights.shapes(model).values()),
     )
 
@@ -142,41 +147,66 @@ def _vectors(config: Config, base: Path, types: tuple[str, ...]) -> np.ndarray |
     return similarity.vectors_from_file(path, types)
 
 
-def _covered(config: Config, data: ConceptData, encoded: Encoded) -> None:
+def _tracked(settings: Concepts, targets: Sequence[str]) -> Concepts:
+    """Follow every removed concept, where only some concepts are followed."""
+    track = tuple(dict.fromkeys((*settings.track, *targets))) if settings.track else ()
+    return dataclasses.replace(settings, target=targets[0], track=track)
+
+
+def requested(config: Config, group: Group, shape: tuple[int, int]) -> int:
+    """Neurons that a group asks to be pruned; UserError if that cannot be."""
+    settings = sets.prune_settings(config, group)
+    return masks.select(np.zeros(shape), settings, config.concepts.site).requested
+
+
+def _covered(config: Config, data: ConceptData, encoded: Encoded, target: str) -> None:
     """Refuse a target all of whose words lie behind the cut at `max_length`."""
-    target = data.names.index(config.concepts.target)
-    words = zip(data.member, encoded.covered, strict=True)
-    if not any(member[:covered, target].any() for member, covered in words):
+    if target not in data.names:
         raise UserError(
-            f"every word of {config.concepts.target} lies behind the cut at model.max_length = "
+            f"sets.concepts: no word of the concept text is {target}; it has "
+            f"{', '.join(data.names[:-1])}"
+        )
+    index = data.names.index(target)
+    words = zip(data.member, encoded.covered, strict=True)
+    if not any(member[:covered, index].any() for member, covered in words):
+        raise UserError(
+            f"every word of {target} lies behind the cut at model.max_length = "
             f"{config.model.max_length}; raise it"
         )
 
 
-def _retrain_text(
-    config: Config, base: Path, train: Text, data: ConceptData, text: Callable[[Corpus], Text]
-) -> Text:
+def _retrain_texts(
+    config: Config,
+    base: Path,
+    train: Text,
+    data: ConceptData,
+    text: Callable[[Corpus], Text],
+    targets: Sequence[str],
+) -> dict[str, Text]:
     if config.retrain.data == "full":
-        return train
+        return dict.fromkeys(targets, train)
     if config.retrain.data == "other":
         other = text(reading.read(config.retrain.source, base))
         _known_tags(other.corpus, alignment.tag_set(train.corpus.tags))
-        return other
-    target = config.concepts.target
-    holds = _holds_target(config, data)
-    rows = zip(train.corpus.words, train.corpus.tags, strict=True)
-    kept = [i for i, (words, tags) in enumerate(rows) if not holds(words, tags)]
-    if not kept or len(kept) == len(train.corpus.tags):
+        return dict.fromkeys(targets, other)
+    return {target: text(_without(config, train.corpus, data, target)) for target in targets}
+
+
+def _without(config: Config, corpus: Corpus, data: ConceptData, target: str) -> Corpus:
+    """The sentences that do not have the target."""
+    holds = _holds_target(config, data, target)
+    rows = list(zip(corpus.words, corpus.tags, strict=True))
+    kept = [row for row in rows if not holds(*row)]
+    if not kept or len(kept) == len(rows):
         which = "every sentence" if not kept else "no sentence"
         raise UserError(f"retrain.data without_concept: {which} of the training text has {target}")
-    words, tags = ([rows[i] for i in kept] for rows in (train.corpus.words, train.corpus.tags))
-    source = f"{train.corpus.source}; the {len(kept)} without {target}"
-    return text(make_corpus(words, tags, source, train.corpus.generated))
+    words, tags = zip(*kept, strict=True)
+    source = f"{corpus.source}; the {len(kept)} without {target}"
+    return make_corpus(words, tags, source, corpus.generated)
 
 
-def _holds_target(config: Config, data: ConceptData) -> Callable[..., bool]:
+def _holds_target(config: Config, data: ConceptData, target: str) -> Callable[..., bool]:
     """Whether a sentence has the target: by its tags, or, for other labels, by its words."""
-    target = config.concepts.target
     if config.concepts.labels == "spans":
         return lambda words, tags: any(tag[2:] == target for tag in tags)
     index = data.names.index(target)
@@ -213,22 +243,43 @@ def _known_tags(corpus: Corpus, tag_set: tuple[str, ...]) -> None:
 
 
 def train_batches(
-    text: Text, config: Config, settings: Training, seed: int, epoch: int
+    text: Text,
+    config: Config,
+    settings: Training,
+    mesh: Mesh,
+    seeds: Sequence[int],
+    epoch: int,
+    skip: int = 0,
 ) -> Iterator[TokenBatch]:
-    """One epoch in an order drawn from (seed, epoch)."""
-    return batching.epoch(
-        text.encoded, text.labels, settings.batch_size, config.data.buckets, seed, epoch
-    )
+    """One epoch but its first `skip` batches, in an order drawn from (seed, epoch).
+
+    One batch [B, ...] for all where the seeds are the same, else one for each [C, B, ...].
+    """
+    rows = meshes.rows_of(mesh, settings.batch_size, settings.accumulate)
+
+    def of(seed: int) -> Iterator[TokenBatch]:
+        return batching.epoch(
+            text.encoded, text.labels, settings.batch_size, config.data.buckets, seed, epoch, rows,
+            skip,
+        )  # fmt: skip
+
+    if len(set(seeds)) == 1:
+        return of(seeds[0])
+    padded = [*seeds, *[seeds[0]] * (meshes.padded(len(seeds), mesh) - len(seeds))]
+    together = zip(*(of(seed) for seed in padded), strict=True)
+    return (jax.tree.map(lambda *leaves: np.stack(leaves), *batches) for batches in together)
 
 
-def evaluation_batches(prepared: Prepared) -> Iterator[TokenBatch]:
+def evaluation_batches(prepared: Prepared, mesh: Mesh) -> Iterator[TokenBatch]:
     """The evaluation text, by length."""
     text, config = prepared.evaluation, prepared.config
     size = config.tracking.batch_size
-    return batching.epoch(text.encoded, text.labels, size, config.data.buckets, None, 0)
+    return batching.epoch(
+        text.encoded, text.labels, size, config.data.buckets, None, 0, meshes.rows_of(mesh, size)
+    )
 
 
-def concept_batches(prepared: Prepared) -> Iterator[WordBatch]:
+def concept_batches(prepared: Prepared, mesh: Mesh) -> Iterator[WordBatch]:
     """The concept text, by length."""
     config = prepared.config
     return batching.word_batches(
@@ -237,28 +288,37 @@ def concept_batches(prepared: Prepared) -> Iterator[WordBatch]:
         config.tracking.batch_size,
         config.data.buckets,
         config.concepts.drop_unmappable,
+        meshes.rows_of(mesh, config.tracking.batch_size),
     )
 
 
-def steps(text: Text, batch_size: int) -> int:
+def steps(text: Text, settings: Training, config: Config) -> int:
     """Steps of one epoch."""
-    return batching.batches_per_epoch(len(text.encoded.ids), batch_size)
+    return batching.batches_per_epoch(text.encoded, settings.batch_size, config.data.buckets)
 
 
 def summary(prepared: Prepared) -> str:
     """What `--dry-run` prints and every run shows before it starts."""
     config, model = prepared.config, prepared.model
     rows, channels = prepared.shape
-    base = steps(prepared.train, config.training.batch_size)
     again = loading.retraining(config)
-    round_steps = steps(prepared.retrain, again.batch_size) * again.epochs
-    per_arm = config.retrain.rounds * round_steps
-    share = len(prepared.retrain.corpus.words) / len(prepared.train.corpus.words)
+    base = steps(prepared.train, config.training, config) * config.training.epochs
+    members, kinds = sets.product(config), sets.groups(config)
+    per_set = {
+        target: config.retrain.rounds * again.epochs * steps(text, again, config)
+        for target, text in prepared.retrain.items()
+    }
+    total = len(config.seeds) * base + sum(per_set[one.group.target] for one in members)
+    first = kinds[0]
+    share = len(prepared.retrain[first.target].corpus.words) / len(prepared.train.corpus.words)
     effective = config.training.epochs + config.retrain.rounds * again.epochs * share
-    per_seed = base * config.training.epochs + len(config.arms) * per_arm
     data = prepared.concepts
     words = sum(len(k) for k in data.kind)
-    target = int(sum(m[:, prepared.target].sum() for m in prepared.concepts.member))
+    counts = sum(member.sum(axis=0) for member in data.member)
+    of_targets = ", ".join(f"{counts[data.names.index(t)]} of them {t}" for t in prepared.retrain)
+    pruned = "; ".join(
+        f"{sets.group_name(group)}: {requested(config, group, prepared.shape)}" for group in kinds
+    )
     lines = [
         f"{config.name}: {config.description}".rstrip(": "),
         f"  model        {prepared.checkpoint.origin} ({model.family.name}, {model.config.layers} "
@@ -269,14 +329,14 @@ def summary(prepared: Prepared) -> str:
         f"{prepared.evaluation.corpus.source} "
         f"({repeated(prepared.train.corpus, prepared.evaluation.corpus)} also in train)",
         f"  concepts     {len(data.words)} sentences, {words} words ({len(data.types)} types), "
-        f"{target} of them {config.concepts.target}",
-        f"  neurons      {rows} x {channels} = {rows * channels}, to prune "
-        f"{prepared.requested} ({config.prune.target}, {config.prune.ranking})",
-        f"  training     {config.training.epochs} epochs, {base * config.training.epochs} steps; "
-        f"then per arm {config.retrain.rounds} rounds x {again.epochs} epochs, "
-        f"{per_arm} steps; {effective:g} effective epochs of the training text",
-        f"  in all       {len(config.seeds)} seeds x {len(config.arms)} arms "
-        f"({', '.join(config.arms)}), {len(config.seeds) * per_seed} steps",
+        f"{of_targets}",
+        f"  neurons      {rows} x {channels} = {rows * channels}, to prune: {pruned} "
+        f"({config.prune.target}, {config.prune.ranking})",
+        f"  training     {config.training.epochs} epochs, {base} steps; "
+        f"then for a set {config.retrain.rounds} rounds x {again.epochs} epochs, "
+        f"{per_set[first.target]} steps; {effective:g} effective epochs of the training text",
+        f"  concept sets {len(config.seeds)} seeds x {len(kinds)} x {len(config.arms)} arms "
+        f"({', '.join(config.arms)}) = {len(members)}; {total} steps of one set",
     ]  # fmt: skip
     if config.expected_minutes:
         lines.append(f"  expected     about {config.expected_minutes:g} minutes on two CPU cores")

@@ -1,7 +1,8 @@
 """Lo, Barez, Cohen 2024: remove a concept's neurons, retrain, watch the concept return.
 
-The protocol from top to bottom (specs: relearning 0.1). Each stage is saved whole before the next
-begins and reused when the same command is given again.
+The protocol from top to bottom (specs: relearning 0.1), for many concept sets side by side: a chunk
+of C sets is pruned, retrained, scored and tracked in one program. Each stage of a set is saved
+whole before the next begins and reused when the same command is given again.
 """
 
 from __future__ import annotations
@@ -13,75 +14,76 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from relearn_jax import loading, runs
-from relearn_jax.config import Arm, Training
-from relearn_jax.experiments import measure
-from relearn_jax.experiments.preparation import Prepared, Text, steps, train_batches
+from relearn_jax.config import Training
+from relearn_jax.experiments import chunk, measure, rounds, sets
+from relearn_jax.experiments.preparation import Prepared, Text
+from relearn_jax.experiments.rounds import Context, Plan, Watcher
+from relearn_jax.experiments.sets import ConceptSet
 from relearn_jax.models import checkpoint, weights
 from relearn_jax.models.sites import Site, Sites
 from relearn_jax.neurons import masks
 from relearn_jax.neurons.masks import NeuronMask
-from relearn_jax.training import loop, optimizer
-from relearn_jax.training.step import Round
+from relearn_jax.parallel import hosts, stacking
+from relearn_jax.parallel import mesh as meshes
 
 PyTree = Any
-ARM_STREAM = {"concept": 0, "random": 1, "layer_matched": 2, "bottom": 3}
-"""Fixed numbers, so that an arm draws the same whichever others run."""
 
 
-class Watcher(NamedTuple):
-    """Where progress goes: `tick(done, text)` after every step, `log(line)` for metrics.jsonl."""
+class Models(NamedTuple):
+    """C models side by side at one stage."""
 
-    tick: Callable[[int, str], None]
-    log: Callable[[dict[str, Any]], None]
-
-
-class Context(NamedTuple):
-    """What all stages share."""
-
-    prepared: Prepared
-    out: Path
-    watch: Watcher
-    steppers: dict[tuple, tuple]
+    sets: tuple[ConceptSet, ...]
+    stage: str
+    keys: tuple[str, ...]
+    mesh: Mesh
+    params: Callable[[], PyTree]
+    """Gives their parameters, [C, ...]; what it gave may have been donated since."""
+    keep: np.ndarray | None = None
+    """[C, S, D]: the neurons that stay."""
 
 
 def run(prepared: Prepared, out: Path, watch: Watcher) -> None:
-    """Run every seed and arm of a config into a run directory."""
-    about = {"folder": str(prepared.checkpoint.folder.resolve()), "labels": prepared.model.labels}
-    runs.write_json(out / "model.json", about)
-    context = Context(prepared, out, watch, {})
-    for seed in prepared.config.seeds:
-        base = _base(context, seed)
-        statistics = _track(context, base, None)
-        for arm in prepared.config.arms:
-            mask = choose(prepared, arm, statistics["score"], seed)
-            _relearn(context, base, mask, arm)
-
-
-class Stage(NamedTuple):
-    """A finished stage and how to get its parameters."""
-
-    seed: int
-    arm: str
-    name: str
-    key: str
-    params: Callable[[], PyTree]
-    mask: NeuronMask | None = None
-
-
-def stage_name(seed: int, arm: str, stage: str) -> str:
-    """Folder of a stage: seed0-base, seed0-concept-pruned, seed0-concept-round1."""
-    return f"seed{seed}-base" if stage == "base" else f"seed{seed}-{arm}-{stage}"
-
-
-def choose(prepared: Prepared, arm: Arm, scores: np.ndarray, seed: int) -> NeuronMask:
-    """The neurons that an arm prunes, from the base model's scores [Y, S, D]."""
+    """Run every concept set of a config into a run directory."""
     config = prepared.config
-    target = scores[prepared.target]
-    concept = masks.select(target, config.prune, config.concepts.site).mask
-    stream = int(np.random.SeedSequence((seed, ARM_STREAM[arm])).generate_state(1)[0])
-    match arm:
+    size = chunk.size(prepared, out)
+    about = {
+        "folder": str(prepared.checkpoint.folder.resolve()),
+        "labels": prepared.model.labels,
+        "chunk": size,
+    }
+    hosts.once(lambda: runs.write_json(out / "model.json", about), "model.json")
+    context = Context(prepared, out, watch, {})
+    members = sets.product(config)
+
+    scores: dict[int, np.ndarray] = {}
+    base_keys: dict[int, str] = {}
+    firsts = [next(one for one in members if one.seed == seed) for seed in config.seeds]
+    for some in sets.chunks(firsts, size, lambda one: 0):
+        base = _base(context, some)
+        base_keys |= {one.seed: key for one, key in zip(some, base.keys, strict=True)}
+        statistics = _track(context, base, None)
+        scores |= {one.seed: s["score"] for one, s in zip(some, statistics, strict=True)}
+
+    def text(one: ConceptSet) -> str:
+        return prepared.retrain[one.group.target].corpus.digest
+
+    for some in sets.chunks(members, size, text):
+        keep = np.stack([choose(prepared, one, scores[one.seed]).keep for one in some])
+        _relearn(context, some, keep, base_keys)
+
+
+def choose(prepared: Prepared, one: ConceptSet, scores: np.ndarray) -> NeuronMask:
+    """The neurons that a set prunes, from the base model's scores [Y, S, D]."""
+    config = prepared.config
+    target = scores[prepared.concepts.names.index(one.group.target)]
+    settings = sets.prune_settings(config, one.group)
+    concept = masks.select(target, settings, config.concepts.site).mask
+    entropy = np.random.SeedSequence((one.seed, sets.number(one)))
+    stream = int(entropy.generate_state(1)[0])
+    match one.arm:
         case "concept":
             return concept
         case "random":
@@ -89,208 +91,201 @@ def choose(prepared: Prepared, arm: Arm, scores: np.ndarray, seed: int) -> Neuro
         case "layer_matched":
             return masks.layer_matched(concept, stream)
         case "bottom":
-            return masks.bottom(concept, target, config.prune.scope)
+            return masks.bottom(concept, target, settings.scope)
 
 
-def prune(prepared: Prepared, params: PyTree, mask: NeuronMask) -> tuple[PyTree, Sites, dict]:
-    """Pruned parameters, the sites to run them with, and what holds them at 0 when frozen."""
-    target, regrowth = prepared.config.prune.target, prepared.config.prune.regrowth
+def prune(
+    prepared: Prepared, models: Models, params: PyTree
+) -> tuple[PyTree, Sites, dict[str, jax.Array]]:
+    """Pruned parameters of C sets, the sites to run them with, and what holds frozen ones at 0."""
+    if models.keep is None:
+        return params, Sites(), {}
+    keep = stacking.per_set(models.mesh, [np.asarray(k, np.float32) for k in models.keep])
+    target, site = prepared.config.prune.target, prepared.config.concepts.site
     if target == "state_mask":
-        return params, Sites(states=Site(mask=np.asarray(mask.keep, np.float32))), {}
+        return params, Sites(states=Site(mask=keep)), {}
     leaves = prepared.model.family.neurons[target]
-    multipliers = masks.expand(mask, params, leaves)
-    keep = {p: m for p, m in weights.flatten(multipliers).items() if p in leaves}
-    return masks.apply(params, multipliers), Sites(), keep if regrowth == "frozen" else {}
+
+    def multipliers(params: PyTree, keep: jax.Array) -> PyTree:
+        return masks.expand(NeuronMask(keep, site), params, leaves)
+
+    times = jax.jit(jax.vmap(multipliers))(params, keep)
+    pruned = jax.jit(jax.vmap(masks.apply))(params, times)
+    frozen = np.array([one.group.regrowth == "frozen" for one in models.sets], np.float32)
+    if not frozen.any():
+        return pruned, Sites(), {}
+    # A set that regrows freely shares the program of the frozen ones, with multipliers of 1.
+    held = stacking.per_set(models.mesh, list(frozen))
+    flat = {p: m for p, m in weights.flatten(times).items() if p in leaves}
+    one = jax.jit(jax.vmap(lambda m, f: 1.0 - f * (1.0 - m)))
+    return pruned, Sites(), {p: one(m, held) for p, m in flat.items()}
 
 
-def _base(context: Context, seed: int) -> Stage:
-    """Fine-tune the pretrained model for the task."""
+def _base(context: Context, some: tuple[ConceptSet, ...]) -> Models:
+    """Fine-tune the pretrained model for the task, once for each seed."""
     p = context.prepared
-    name = stage_name(seed, "base", "base")
-    key = runs.key_of(
-        "base", seed, p.weights_sha256, p.model.labels, p.model.dtype, p.config.model.max_length,
-        p.config.data.continuation, p.config.data.buckets, loading.plain(p.config.training),
-        p.train.corpus.digest, p.evaluation.corpus.digest, p.config.tracking.batch_size,
+    config = p.config
+    mesh = meshes.make(config.parallel, len(some))
+    keys = tuple(
+        runs.key_of(
+            "base", one.seed, p.weights_sha256, p.model.labels, p.model.dtype,
+            config.model.max_length, config.data.continuation, config.data.buckets,
+            loading.plain(config.training), p.train.corpus.digest, p.evaluation.corpus.digest,
+            config.tracking.batch_size,
+        )
+        for one in some
     )  # fmt: skip
 
-    def train() -> PyTree:
-        start, _ = checkpoint.load(p.checkpoint, p.model, _key(seed, 0))
-        return _train(context, name, key, start, p.train, p.config.training, seed, 0, Sites(), {})
+    def start() -> PyTree:
+        drawn = [checkpoint.load(p.checkpoint, p.model, _key(one.seed, 0))[0] for one in some]
+        return stacking.stack(mesh, [rounds.on_mesh(mesh, params) for params in drawn])
 
-    epoch_steps = steps(p.train, p.config.training.batch_size)
-    params = _saved_or(context, name, key, train, epoch_steps * p.config.training.epochs)
-    return Stage(seed, "base", name, key, params)
+    models = Models(some, "base", keys, mesh, start)
+    return _trained(context, models, p.train, config.training, 0)
 
 
-def _relearn(context: Context, base: Stage, mask: NeuronMask, arm: str) -> None:
+def _relearn(
+    context: Context, some: tuple[ConceptSet, ...], keep: np.ndarray, base_keys: dict[int, str]
+) -> None:
     """Prune, then retrain in rounds, each with a fresh optimizer (specs: relearning 5)."""
-    p, out = context.prepared, context.out
-    config, keep_array = p.config, np.asarray(mask.keep)
-    name = stage_name(base.seed, arm, "pruned")
-    key = runs.key_of(
-        base.key, loading.plain(config.prune), config.concepts.site,
-        np.packbits(keep_array).tolist(),
+    p, config = context.prepared, context.prepared.config
+    mesh = meshes.make(config.parallel, len(some))
+    bases = [sets.stage_name(one, "base") for one in some]
+    keys = tuple(
+        runs.key_of(
+            base_keys[one.seed], loading.plain(sets.prune_settings(config, one.group)),
+            config.concepts.site, sets.number(one), np.packbits(mask).tolist(),
+        )
+        for one, mask in zip(some, keep, strict=True)
     )  # fmt: skip
+    models = Models(some, "pruned", keys, mesh, lambda: None, keep)
 
     def pruned() -> PyTree:
-        return prune(p, base.params(), mask)[0]
+        return prune(p, models, rounds.from_disk(context, mesh, bases))[0]
 
-    if runs.finished(out, name, key) is None:
-        params, sites, _ = prune(p, base.params(), mask)
-        began = time.perf_counter()
-        scores = measure.task_scores(p, params, sites)
-        wall = round(time.perf_counter() - began, 2)
-        record = {
-            "scores": [{"epoch": 0, "records": scores}], "wall_s": wall, "evaluation_s": wall,
-            "target": config.prune.target, "site": config.concepts.site,
-        }  # fmt: skip
-        runs.save_stage(out, name, key, record, {"mask": {"keep": keep_array}})
-    stage = Stage(base.seed, arm, name, key, pruned, mask)
-    _track(context, stage, base)
+    models = models._replace(params=pruned)
+    _pruned_stage(context, models)
+    _track(context, models, base_keys)
 
     settings = loading.retraining(config)
+    text = p.retrain[some[0].group.target]
     for number in range(1, config.retrain.rounds + 1):
-        stage = _round(context, stage, settings, number)
-        _track(context, stage, base)
-        if config.keep == "last":
-            runs.drop_arrays(out, stage_name(base.seed, arm, f"round{number - 1}"), "params")
+        keys = tuple(
+            runs.key_of(
+                key, number, loading.plain(settings), text.corpus.digest, one.group.regrowth
+            )
+            for one, key in zip(some, models.keys, strict=True)
+        )
+        models = models._replace(stage=f"round{number}", keys=keys)
+        models = _trained(context, models, text, settings, number)
+        _track(context, models, base_keys)
+        if config.keep == "last" and number > 1:
+            _drop_weights(context.out, some, f"round{number - 1}")
 
 
-def _round(context: Context, before: Stage, settings: Training, number: int) -> Stage:
+def _drop_weights(out: Path, some: Sequence[ConceptSet], stage: str) -> None:
+    names = [sets.stage_name(one, stage) for one in some]
+    hosts.once(lambda: runs.drop_arrays(out, names, "params"), "dropped")
+
+
+def _pruned_stage(context: Context, models: Models) -> None:
+    """Score the pruned models before any retraining."""
+    p, config = context.prepared, context.prepared.config
+    if rounds.all_finished(context.out, _names(models), models.keys):
+        return
+    params = models.params()
+    began = time.perf_counter()
+    scores = measure.task_scores(
+        p, models.mesh, params, prune(p, models, params)[1], _count(models)
+    )
+    wall = round((time.perf_counter() - began) / _count(models), 2)
+    for name, key, records, keep in zip(
+        _names(models), models.keys, scores, models.keep, strict=True
+    ):
+        record = {
+            "scores": [{"epoch": 0, "records": records}], "wall_s": wall, "evaluation_s": wall,
+            "target": config.prune.target, "site": config.concepts.site,
+        }  # fmt: skip
+        rounds.save_stage(context.out, name, key, record, {"mask": {"keep": keep}})
+
+
+def _trained(
+    context: Context, models: Models, text: Text, settings: Training, number: int
+) -> Models:
+    """Models after a round of training that starts at `models.params`.
+
+    Models whose weights were dropped to save disk, and are wanted after all, are trained again.
+    """
     p = context.prepared
-    name = stage_name(before.seed, before.arm, f"round{number}")
-    key = runs.key_of(
-        before.key, number, loading.plain(settings), p.retrain.corpus.digest,
-        p.config.prune.regrowth,
+    streams = [0 if number == 0 else sets.number(one) for one in models.sets]
+    plan = Plan(
+        names=_names(models), keys=models.keys, seeds=[one.seed for one in models.sets],
+        streams=streams, number=number, text=text, settings=settings, mesh=models.mesh,
     )  # fmt: skip
+    live: list[PyTree] = []
 
     def train() -> PyTree:
-        start = before.params()
-        _, sites, keep = prune(p, start, before.mask)
-        return _train(
-            context, name, key, start, p.retrain, settings, before.seed, number, sites, keep
-        )
-
-    total = steps(p.retrain, settings.batch_size) * settings.epochs
-    params = _saved_or(context, name, key, train, total)
-    return Stage(before.seed, before.arm, name, key, params, before.mask)
-
-
-def _train(
-    context: Context,
-    name: str,
-    key: str,
-    start: PyTree,
-    text: Text,
-    settings: Training,
-    seed: int,
-    number: int,
-    sites: Sites,
-    keep: dict,
-) -> PyTree:
-    """One round of training with evaluation after every epoch; saves the stage."""
-    p, watch = context.prepared, context.watch
-    direction, step = _stepper(context, settings)
-    records: list[dict[str, Any]] = []
-    per_epoch = steps(text, settings.batch_size)
-    done_before = (number - 1) * settings.epochs if number else 0
-    place = name.replace("-", ", ")
-    latest, evaluating = "", 0.0
-
-    def batches(epoch: int) -> Any:
-        for batch in train_batches(text, p.config, settings, seed, epoch):
-            yield batch
-            watch.tick(1, place + latest)
-
-    def after_epoch(epoch: int, params: PyTree) -> None:
-        nonlocal latest, evaluating
-        asked = time.perf_counter()
-        scores = measure.task_scores(p, params, sites)
-        evaluating += time.perf_counter() - asked
-        records.append({"epoch": done_before + epoch, "records": scores})
-        latest = f", F1 {scores[0]['f1']:.3f}"
-        watch.log({"stage": name, "event": "evaluation", "epoch": epoch, "f1": scores[0]["f1"]})
-
-    began = time.perf_counter()
-    params = loop.fit(
-        step,
-        direction,
-        weights.to_device(start),
-        Round(
-            optimizer.schedule(settings, per_epoch * settings.epochs),
-            _key(seed, 1 + number),
-            sites,
-            keep or None,
-        ),
-        settings.epochs,
-        batches,
-        lambda line: watch.log({"stage": name, **line}),
-        after_epoch,
-        place,
-    )
-    wall = time.perf_counter() - began
-    host = {path: np.asarray(leaf) for path, leaf in weights.flatten(params).items()}
-    times = {"wall_s": round(wall, 2), "evaluation_s": round(evaluating, 2)}
-    runs.save_stage(context.out, name, key, {"scores": records, **times}, {"params": host})
-    return params
-
-
-def _stepper(context: Context, settings: Training) -> tuple:
-    """The jitted step, made once for all rounds that share its static settings."""
-    static = (settings.clip_norm, settings.weight_decay)
-    if static not in context.steppers:
-        direction = optimizer.direction(settings)
-        context.steppers[static] = direction, loop.jitted(context.prepared.model, direction)
-    return context.steppers[static]
-
-
-def _saved_or(
-    context: Context, name: str, key: str, train: Callable[[], PyTree], total: int
-) -> Callable[[], PyTree]:
-    """Train unless the stage is there; in either case a way to its parameters.
-
-    A stage whose weights were dropped to save disk, and are wanted after all, is trained again.
-    """
-    if runs.finished(context.out, name, key) is None:
-        train()
-    else:
-        context.watch.tick(total, name.replace("-", ", "))
+        start = models.params()
+        _, sites, held = prune(p, models, start)
+        return rounds.train(context, plan, start, sites, held)
 
     def params() -> PyTree:
-        if not runs.has_arrays(context.out, name, "params"):
+        if live and not jax.tree.leaves(live[0])[0].is_deleted():
+            return live[0]
+        if not all(runs.has_arrays(context.out, name, "params") for name in plan.names):
             return train()
-        return weights.to_device(weights.unflatten(runs.arrays_of(context.out, name, "params")))
+        return rounds.from_disk(context, plan.mesh, plan.names)
 
-    return params
-
-
-def _track(context: Context, stage: Stage, base: Stage | None) -> dict[str, np.ndarray]:
-    """Statistics of every neuron at a stage, saved as a stage of its own."""
-    p, out = context.prepared, context.out
-    name = f"{stage.name}-neurons"
-    key = runs.key_of(
-        stage.key, base and base.key, p.concepts.digest, loading.plain(p.config.concepts.site),
-        p.config.concepts.drop_unmappable, p.config.prune.ranking, p.config.prune.contrast,
-        loading.plain(p.config.tracking), p.vectors_sha256, p.config.data.buckets,
-    )  # fmt: skip
-    if runs.finished(out, name, key) is not None:
-        return runs.arrays_of(out, name, "neurons")
-    context.watch.tick(0, stage.name.replace("-", ", ") + ", neurons")
-    began = time.perf_counter()
-    params = stage.params()
-    sites = Sites() if stage.mask is None else prune(p, params, stage.mask)[1]
-    arrays = measure.neuron_statistics(p, params, sites)
-    if base is None:
-        arrays["vectors"] = measure.word_vectors(p, params)
+    if rounds.all_finished(context.out, plan.names, plan.keys):
+        context.watch.tick(rounds.total_steps(p.config, plan), rounds.place(plan))
     else:
-        reference = runs.arrays_of(out, f"{base.name}-neurons", "neurons")
-        arrays |= measure.similarity_to_base(
-            reference["top_ids"], arrays["top_ids"], reference["vectors"],
-            ~np.asarray(stage.mask.keep), stage.seed,
-        )  # fmt: skip
-    wall = round(time.perf_counter() - began, 2)
-    runs.save_stage(out, name, key, {"wall_s": wall}, {"neurons": arrays})
-    return arrays
+        live.append(train())
+    return models._replace(params=params)
+
+
+def _track(
+    context: Context, models: Models, base_keys: dict[int, str] | None
+) -> list[dict[str, np.ndarray]]:
+    """Statistics of every neuron at a stage, saved as stages of their own."""
+    p, out, config = context.prepared, context.out, context.prepared.config
+    names = [f"{name}-neurons" for name in _names(models)]
+    keys = [
+        runs.key_of(
+            key, base_keys and base_keys[one.seed], p.concepts.digest,
+            loading.plain(config.concepts.site), config.concepts.drop_unmappable,
+            config.prune.ranking, config.prune.contrast, loading.plain(config.tracking),
+            p.vectors_sha256, config.data.buckets,
+        )
+        for one, key in zip(models.sets, models.keys, strict=True)
+    ]  # fmt: skip
+    if rounds.all_finished(out, names, keys):
+        return [runs.arrays_of(out, name, "neurons") for name in names]
+    context.watch.tick(0, f"{models.stage}, neurons")
+    began = time.perf_counter()
+    params = models.params()
+    sites = prune(p, models, params)[1]
+    found = measure.neuron_statistics(p, models.mesh, params, sites, _count(models))
+    for c, (one, arrays) in enumerate(zip(models.sets, found, strict=True)):
+        if base_keys is None:
+            arrays["vectors"] = measure.word_vectors(p, models.mesh, params, c)
+        else:
+            reference = runs.arrays_of(out, f"{sets.stage_name(one, 'base')}-neurons", "neurons")
+            arrays |= measure.similarity_to_base(
+                reference["top_ids"], arrays["top_ids"], reference["vectors"],
+                ~models.keep[c], one.seed,
+            )  # fmt: skip
+    wall = round((time.perf_counter() - began) / _count(models), 2)
+    for name, key, arrays in zip(names, keys, found, strict=True):
+        rounds.save_stage(out, name, key, {"wall_s": wall}, {"neurons": arrays})
+    return found
+
+
+def _names(models: Models) -> list[str]:
+    return [sets.stage_name(one, models.stage) for one in models.sets]
+
+
+def _count(models: Models) -> int:
+    return len(models.sets)
 
 
 def _key(seed: int, stream: int) -> jax.Array:

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relearn_jax import runs
+from relearn_jax.experiments import sets
 from relearn_jax.experiments.preparation import Prepared
-from relearn_jax.experiments.relearning import stage_name
+from relearn_jax.experiments.sets import ConceptSet
 from relearn_jax.neurons import ranking, saliency, tokens
 
 SMALLEST_LOSS = 0.02
@@ -24,6 +25,8 @@ TAKEN_OVER = 30
 class Snapshot(NamedTuple):
     """The neurons of one stage."""
 
+    group: str
+    target: str
     seed: int
     arm: str
     stage: str
@@ -50,13 +53,14 @@ def write(prepared: Prepared, out: Path) -> None:
     small: dict[str, list | pd.DataFrame] = {"scores": scores, "recovery": recovery_table(scores)}
     small |= {"layers": [], "similarity_null": [], "taken_over": []}
     writers: dict[str, pq.ParquetWriter] = {}
-    chance = tokens.types_with_labels(
+    with_label = tokens.types_with_labels(
         np.concatenate(prepared.concepts.kind),
         np.concatenate(prepared.concepts.member),
         len(prepared.concepts.types),
-    )[:, prepared.target]
+    )
     try:
         for now, base, pruned, first, last in _places(prepared, out):
+            chance = with_label[:, prepared.concepts.names.index(now.target)]
             small["layers"] += _layer_rows(prepared, now, base, pruned, chance)
             if now.stage == "base":
                 if not first:
@@ -79,27 +83,25 @@ def write(prepared: Prepared, out: Path) -> None:
 
 
 def _places(prepared: Prepared, out: Path) -> Iterator[Place]:
-    names = stages(prepared)
-    for seed in prepared.config.seeds:
-        for arm in prepared.config.arms:
-            if not _tracked(out, seed, arm, "pruned"):
-                continue
-            base = _snapshot(out, seed, arm, "base")
-            mask = runs.arrays_of(out, stage_name(seed, arm, "pruned"), "mask")
-            first = arm == prepared.config.arms[0]
-            for stage in names:
-                if _tracked(out, seed, arm, stage):
-                    now = _snapshot(out, seed, arm, stage)
-                    yield Place(now, base, ~mask["keep"], first, stage == names[-1])
+    names, arms = stages(prepared), prepared.config.arms
+    for one in sets.product(prepared.config):
+        if not _tracked(out, one, "pruned"):
+            continue
+        base = _snapshot(out, one, "base")
+        mask = runs.arrays_of(out, sets.stage_name(one, "pruned"), "mask")
+        for stage in names:
+            if _tracked(out, one, stage):
+                now = _snapshot(out, one, stage)
+                yield Place(now, base, ~mask["keep"], one.arm == arms[0], stage == names[-1])
 
 
 def begun(prepared: Prepared, out: Path) -> bool:
     """Whether there is anything for tables to hold: a first pruned model."""
-    return _tracked(out, prepared.config.seeds[0], "concept", "pruned")
+    return any(_tracked(out, one, "pruned") for one in sets.product(prepared.config))
 
 
-def _tracked(out: Path, seed: int, arm: str, stage: str) -> bool:
-    return runs.has_arrays(out, f"{stage_name(seed, arm, stage)}-neurons", "neurons")
+def _tracked(out: Path, one: ConceptSet, stage: str) -> bool:
+    return runs.has_arrays(out, f"{sets.stage_name(one, stage)}-neurons", "neurons")
 
 
 def stages(prepared: Prepared) -> list[str]:
@@ -107,9 +109,10 @@ def stages(prepared: Prepared) -> list[str]:
     return ["base", "pruned", *(f"round{i + 1}" for i in range(prepared.config.retrain.rounds))]
 
 
-def _snapshot(out: Path, seed: int, arm: str, stage: str) -> Snapshot:
-    arrays = runs.arrays_of(out, f"{stage_name(seed, arm, stage)}-neurons", "neurons")
-    return Snapshot(seed, arm, stage, arrays)
+def _snapshot(out: Path, one: ConceptSet, stage: str) -> Snapshot:
+    arrays = runs.arrays_of(out, f"{sets.stage_name(one, stage)}-neurons", "neurons")
+    group = sets.group_name(one.group)
+    return Snapshot(group, one.group.target, one.seed, one.arm, stage, arrays)
 
 
 def _append(writers: dict[str, pq.ParquetWriter], path: Path, rows: pd.DataFrame) -> None:
@@ -125,42 +128,43 @@ def score_table(prepared: Prepared, out: Path) -> pd.DataFrame:
 
 
 def _score_rows(prepared: Prepared, out: Path) -> Iterator[dict[str, Any]]:
-    names = stages(prepared)
-    for seed in prepared.config.seeds:
-        for arm in ("base", *prepared.config.arms):
-            for number, stage in enumerate(names[:1] if arm == "base" else names[1:]):
-                path = runs.stage_folder(out, stage_name(seed, arm, stage)) / "stage.json"
-                if not path.is_file():
-                    continue
-                record = runs.read_json(path)
-                for entry in record["scores"]:
-                    last = entry is record["scores"][-1]
-                    place = {
-                        "seed": seed, "arm": arm, "stage": stage if last else "",
-                        "round": number, "epoch": entry["epoch"],
-                    }  # fmt: skip
-                    for row in entry["records"]:
-                        yield place | row
+    names, arms = stages(prepared), prepared.config.arms
+    for one in sets.product(prepared.config):
+        for number, stage in enumerate(names):
+            path = runs.stage_folder(out, sets.stage_name(one, stage)) / "stage.json"
+            # The base model stands in every group once, with the first of its arms.
+            if not path.is_file() or (stage == "base" and one.arm != arms[0]):
+                continue
+            arm, number = ("base", 0) if stage == "base" else (one.arm, number - 1)
+            record = runs.read_json(path)
+            for entry in record["scores"]:
+                last = entry is record["scores"][-1]
+                place = {
+                    "group": sets.group_name(one.group), "seed": one.seed, "arm": arm,
+                    "stage": stage if last else "", "round": number, "epoch": entry["epoch"],
+                }  # fmt: skip
+                for row in entry["records"]:
+                    yield place | row
 
 
 def recovery_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Fraction of the lost F1 that each round regained, and the first epoch with 90 % of it."""
     rows = []
     base = scores[(scores.arm == "base") & (scores.stage == "base")]
-    base = base.set_index(["seed", "variant", "type"]).f1
-    keys = ["seed", "arm", "type", "variant"]
+    base = base.set_index(["group", "seed", "variant", "type"]).f1
+    keys = ["group", "seed", "arm", "type", "variant"]
     retrained = scores[scores.arm != "base"]
-    for (seed, arm, kind, variant), group in retrained.groupby(keys, sort=False):
-        start = group[group.stage == "pruned"].f1.item()
-        lost = base[(seed, variant, kind)] - start
-        group = group.sort_values("epoch")
-        enough = group[(group["round"] > 0) & (group.f1 >= start + 0.9 * lost)]
+    for (group, seed, arm, kind, variant), part in retrained.groupby(keys, sort=False):
+        start = part[part.stage == "pruned"].f1.item()
+        lost = base[(group, seed, variant, kind)] - start
+        part = part.sort_values("epoch")
+        enough = part[(part["round"] > 0) & (part.f1 >= start + 0.9 * lost)]
         first = enough.epoch.min() if lost >= SMALLEST_LOSS and len(enough) else None
-        for _, row in group[group.stage.str.startswith("round")].iterrows():
+        for _, row in part[part.stage.str.startswith("round")].iterrows():
             share = (row.f1 - start) / lost if lost >= SMALLEST_LOSS else None
             rows.append(
                 {
-                    "seed": seed, "arm": arm, "type": kind, "variant": variant,
+                    "group": group, "seed": seed, "arm": arm, "type": kind, "variant": variant,
                     "round": row["round"], "lost": lost, "recovery": share, "epochs_to_90": first,
                 }
             )  # fmt: skip
@@ -183,6 +187,7 @@ def _grid(prepared: Prepared, now: Snapshot, pruned: np.ndarray) -> dict[str, An
     rows, channels = prepared.shape
     size = rows * channels
     return {
+        "group": np.full(size, now.group),
         "seed": np.full(size, now.seed, np.int32),
         "arm": np.full(size, now.arm),
         "stage": np.full(size, now.stage),
@@ -244,7 +249,7 @@ def _layer_rows(
         for name, values in by_concept.items()
     ]
     jaccard = tokens.jaccard(base.arrays["top_ids"], ids).reshape(shape)
-    target = prepared.config.concepts.target
+    target = now.target
     measures += [
         (target, "token_jaccard", jaccard),
         (target, "target_share", tokens.target_share(ids, chance).reshape(shape)),
@@ -258,7 +263,8 @@ def _layer_rows(
         for g, group in enumerate(saliency.GROUPS):
             for layer in range(shape[0]):
                 yield {
-                    "seed": now.seed, "arm": now.arm, "stage": now.stage, "concept": concept,
+                    "group": now.group, "seed": now.seed, "arm": now.arm, "stage": now.stage,
+                    "concept": concept,
                     "layer": layer, "pruned": group, "neurons": int(summary.neurons[g, layer]),
                     "measure": measure, "mean": summary.mean[g, layer],
                     "ci95": summary.ci95[g, layer],
@@ -270,7 +276,8 @@ def _null_rows(now: Snapshot) -> Iterator[dict[str, Any]]:
     for g, group in enumerate(saliency.GROUPS):
         for layer in range(mean.shape[1]):
             yield {
-                "seed": now.seed, "arm": now.arm, "stage": now.stage, "layer": layer,
+                "group": now.group, "seed": now.seed, "arm": now.arm, "stage": now.stage,
+                "layer": layer,
                 "pruned": group, "mean": mean[g, layer], "low": low[g, layer],
                 "high": high[g, layer], "neurons": int(number[g, layer]),
             }  # fmt: skip
@@ -280,8 +287,9 @@ def _taken_over_rows(
     prepared: Prepared, now: Snapshot, base: Snapshot, pruned: np.ndarray
 ) -> Iterator[dict[str, Any]]:
     """The target's highest neurons at the end of those that were in the lower half before."""
-    before = ranking.ranks(base.arrays["score"][prepared.target]).ravel()
-    after = ranking.ranks(now.arrays["score"][prepared.target]).ravel()
+    target = prepared.concepts.names.index(now.target)
+    before = ranking.ranks(base.arrays["score"][target]).ravel()
+    after = ranking.ranks(now.arrays["score"][target]).ravel()
     size, channels = before.size, prepared.shape[1]
     candidates = np.flatnonzero(before >= size // 2)
     chosen = candidates[np.argsort(after[candidates])][:TAKEN_OVER]
@@ -289,7 +297,7 @@ def _taken_over_rows(
     became = _words(prepared, now.arrays["top_ids"][chosen])
     for i, neuron in enumerate(chosen):
         yield {
-            "seed": now.seed, "arm": now.arm, "neuron": int(neuron),
+            "group": now.group, "seed": now.seed, "arm": now.arm, "neuron": int(neuron),
             "layer": int(neuron // channels), "channel": int(neuron % channels),
             "pruned": bool(pruned.ravel()[neuron]),
             "rank_base": int(before[neuron]), "rank_final": int(after[neuron]),

@@ -1,9 +1,9 @@
 """A linear probe of concept labels on all neurons at once, trained on the stream of word vectors.
 
-Letters: W words of a batch, Y concept labels, N neurons. Softmax regression with elastic net, with
-the settings of the original's second ranking (specs: relearning 9): Adam at 1e-3, L1 = L2 = 5e-5,
-10 epochs, and NeuroX's penalty (the L2 norm, not its square). Unlike NeuroX, which draws 32 words
-at a time, a batch is `tracking.batch_size` sentences of similar length, recomputed and never
+Letters: C models, W words of a batch, Y concept labels, N neurons. Softmax regression with elastic
+net, with the settings of the original's second ranking (specs: relearning 9): Adam at 1e-3, L1 = L2
+= 5e-5, 10 epochs, and NeuroX's penalty (the L2 norm, not its square). Unlike NeuroX, which draws 32
+words at a time, a batch is `tracking.batch_size` sentences of similar length, recomputed and never
 stored, so there are fewer steps in an epoch.
 """
 
@@ -47,6 +47,10 @@ def _vectors(model: Model, params: PyTree, batch: WordBatch, sites: Sites, site:
 
 @partial(jax.jit, static_argnames=("model", "site"), donate_argnames="probe")
 def _step(model, site, params, probe, batch, sites):
+    return jax.vmap(partial(_fitted, model, site, batch))(params, probe, sites)
+
+
+def _fitted(model, site, batch, params, probe, sites):
     x = _vectors(model, params, batch, sites, site)
     real = batch.kind >= 0
     # A word of several labels counts for each of them in equal parts.
@@ -72,11 +76,12 @@ def train(
     site: str = "states",
     sites: Sites = Sites(),  # noqa: B008 (immutable)
     epochs: int = 10,
-) -> Float[np.ndarray, "N Y"]:
-    """Weights of the probe; `batches` starts a new sweep over the concept text each epoch."""
+) -> Float[np.ndarray, "C N Y"]:
+    """Weights of the probes of C models; `batches` starts a new sweep over the text each epoch."""
     rows, channels = neuron_shape(model, site)
-    fit = (jnp.zeros((rows * channels, labels)), jnp.zeros(labels))
-    probe = Probe(*fit, OPTIMIZER.init(fit))
+    models = jax.tree.leaves(params)[0].shape[0]
+    fit = (jnp.zeros((models, rows * channels, labels)), jnp.zeros((models, labels)))
+    probe = Probe(*fit, jax.vmap(OPTIMIZER.init)(fit))
     for _ in range(epochs):
         for batch in batches():
             probe = _step(model, site, params, probe, batch, sites)

@@ -1,7 +1,8 @@
 """Concept statistics of all neurons in a stream: no activation outlives its batch.
 
-Letters: B batch, T tokens, W words of a sentence, Y concept labels (row Y: all words), S rows of
-neurons (L+1 hidden states, or L feed-forward layers), D channels, V word types.
+Letters: C models side by side (leading axis of params, of sites and of all results), B batch, T
+tokens, W words of a sentence, Y concept labels (row Y: all words), S rows of neurons (L+1 hidden
+states, or L feed-forward layers), D channels, V word types.
 
 A word's vector is the mean over its sub-words (specs: relearning 2.3). The first sweep merges
 counts, means and squared deviations batch by batch (Chan, Golub, LeVeque 1979), which keeps float32
@@ -33,7 +34,10 @@ EXACT = jax.lax.Precision.HIGHEST
 
 
 class Moments(NamedTuple):
-    """Counts, means and sums of squared deviations per label; the last row is all words."""
+    """Counts, means and sums of squared deviations per label; the last row is all words.
+
+    Here and in `TypeScores` for one model; the sweeps give them a leading axis C.
+    """
 
     count: Float[Array, Y1]
     mean: Float[Array, "Y1 S D"]
@@ -48,7 +52,7 @@ class TypeScores(NamedTuple):
 
 
 def deviation(moments: Moments) -> Float[Array, "S D"]:
-    """Population standard deviation over all words."""
+    """Population standard deviation over all words, of one model."""
     return jnp.sqrt(moments.m2[-1] / moments.count[-1])
 
 
@@ -74,6 +78,11 @@ def _taps(site: str, tap: Tap) -> Taps:
 
 @partial(jax.jit, static_argnames=("model", "site"), donate_argnames="carry")
 def _add_moments(model, site, params, carry, batch, sites):
+    one = partial(_with_moments, model, site, batch)
+    return jax.vmap(one)(params, carry, sites)
+
+
+def _with_moments(model, site, batch, params, carry, sites):
     member = jnp.concatenate([batch.member, jnp.ones_like(batch.member[..., :1])], axis=-1)
     member = (member & (batch.kind >= 0)[..., None]).astype(jnp.float32)
     count = member.sum((0, 1))
@@ -96,6 +105,11 @@ def _add_moments(model, site, params, carry, batch, sites):
 
 @partial(jax.jit, static_argnames=("model", "site", "signed"), donate_argnames="carry")
 def _add_scores(model, site, signed, params, carry, batch, sites, centre, spread):
+    one = partial(_with_scores, model, site, signed, batch)
+    return jax.vmap(one)(params, carry, sites, centre, spread)
+
+
+def _with_scores(model, site, signed, batch, params, carry, sites, centre, spread):
     def reduce(h: Array, row: tuple[Array, Array]) -> Array:
         mean, deviation = row
         varies = deviation > RESOLUTION * jnp.abs(mean)
@@ -126,8 +140,9 @@ def concept_moments(
     sites: Sites = Sites(),  # noqa: B008 (immutable)
 ) -> Moments:
     """First sweep: moments of all neurons for all Y labels and for all words together."""
-    shape = neuron_shape(model, site)
-    carry = Moments(jnp.zeros(labels + 1), *(jnp.zeros((labels + 1, *shape)) for _ in range(2)))
+    size = (_models(params), labels + 1)
+    shape = (*size, *neuron_shape(model, site))
+    carry = Moments(jnp.zeros(size), jnp.zeros(shape), jnp.zeros(shape))
     for batch in batches:
         carry = _add_moments(model, site, params, carry, batch, sites)
     return carry
@@ -145,10 +160,11 @@ def type_scores(
 ) -> TypeScores:
     """Second sweep: mean |z| (signed: z) per word type and neuron; 0 for neurons that never vary.
 
-    The result takes V * N * 4 bytes, the only thing here that grows with the text.
+    The result takes C * V * N * 4 bytes, the only thing here that grows with the text.
     """
-    carry = TypeScores(jnp.zeros((types, *neuron_shape(model, site))), jnp.zeros(types))
-    centre, spread = moments.mean[-1], deviation(moments)
+    size = (_models(params), types)
+    carry = TypeScores(jnp.zeros((*size, *neuron_shape(model, site))), jnp.zeros(size))
+    centre, spread = moments.mean[:, -1], jax.vmap(deviation)(moments)
     for batch in batches:
         carry = _add_scores(model, site, signed, params, carry, batch, sites, centre, spread)
     return _average(carry)
@@ -157,4 +173,8 @@ def type_scores(
 @partial(jax.jit, donate_argnums=0)
 def _average(scores: TypeScores) -> TypeScores:
     n = jnp.maximum(scores.count, 1.0)
-    return TypeScores(scores.score / n[:, None, None], scores.count)
+    return TypeScores(scores.score / n[..., None, None], scores.count)
+
+
+def _models(params: PyTree) -> int:
+    return jax.tree.leaves(params)[0].shape[0]

@@ -18,6 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from relearn_jax import config
+from relearn_jax.data.batching import Rows
 from relearn_jax.errors import UserError
 
 PyTree = Any
@@ -61,10 +62,14 @@ def padded(sets: int, mesh: Mesh) -> int:
     return -(-sets // along) * along
 
 
-def padded_rows(rows: int, mesh: Mesh) -> int:
-    """The number of rows that divides evenly; rows that are all padding are added to reach it."""
-    along = math.prod(mesh.shape[axis] for axis in ROWS)
-    return -(-rows // along) * along
+def rows_of(mesh: Mesh, batch_size: int, parts: int = 1) -> Rows:
+    """What a batch of that size is made of for this mesh, by this process.
+
+    Rows that are all padding make it divide evenly over the devices, and into `parts` there.
+    """
+    along = parts * math.prod(mesh.shape[axis] for axis in ROWS)
+    total = -(-batch_size // along) * along
+    return Rows(total, own_rows(mesh, total))
 
 
 def rows(mesh: Mesh, sets_axis: bool) -> NamedSharding:

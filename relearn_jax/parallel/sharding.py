@@ -42,31 +42,32 @@ def name(path: Iterable[Any]) -> str:
 
 
 def spec(path: str, shape: tuple[int, ...], mesh: Mesh, sets_axis: bool = False) -> P:
-    """The partition of one leaf; `shape` without the sets axis. Scalars are never split.
+    """The partition of one leaf. Scalars are never split.
 
-    A mesh axis that does not divide the leaf's side is left out, so that side stays whole.
+    A mesh axis that does not divide the leaf's side is left out, so that side stays whole. With
+    `sets_axis` the leaf's first axis is C.
 
     Raises:
       ValueError: no rule covers the path.
     """
+    sides = shape[1:] if sets_axis else shape
     found = next((s for rule, s in RULES if re.search(rf"(^|/){rule}$", path)), None)
-    if found is None and shape:
+    if found is None and sides:
         raise ValueError(f"no sharding rule covers parameter {path}; add one to RULES")
-    sides = [
-        axis if axis and side % mesh.shape[axis] == 0 and mesh.shape[axis] > 1 else None
-        for axis, side in zip(found or (), shape, strict=False)
-    ]
-    while sides and sides[-1] is None:
-        sides.pop()
-    return P(SETS, *sides) if sets_axis else P(*sides)
+    axes = list(zip(found or (), sides, strict=False))
+    if sets_axis:
+        axes.insert(0, (SETS, shape[0]))
+    split = [axis if axis and side % mesh.shape[axis] == 0 else None for axis, side in axes]
+    while split and split[-1] is None:
+        split.pop()
+    return P(*split)
 
 
 def shardings(tree: PyTree, mesh: Mesh, sets_axis: bool = False) -> PyTree:
     """Shardings for a tree of parameters, moments or masks (arrays or their shapes)."""
 
     def one(path: Any, leaf: Any) -> NamedSharding:
-        shape = tuple(leaf.shape)[1:] if sets_axis else tuple(leaf.shape)
-        return NamedSharding(mesh, spec(name(path), shape, mesh, sets_axis))
+        return NamedSharding(mesh, spec(name(path), tuple(leaf.shape), mesh, sets_axis))
 
     return jax.tree_util.tree_map_with_path(one, tree)
 

@@ -23,6 +23,7 @@ SMALL = {
     "concepts": {"data": {**WORLD, "split": "dev", "sentences": 40}},
     "training": {"epochs": 2, "learning_rate": 1.0e-2},
     "retrain": {"rounds": 2, "epochs": 2},
+    "parallel": {"sets": 1, "data": 1},
 }
 
 

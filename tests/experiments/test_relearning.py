@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from relearn_jax import cli, runs
-from relearn_jax.experiments import relearning
+from relearn_jax.experiments import rounds
 from relearn_jax.models import checkpoint
 
 ARMS = ("concept", "random", "layer_matched", "bottom")
@@ -93,7 +93,7 @@ def test_every_epoch_is_scored_once(finished):
 def test_the_last_weights_are_kept_and_no_others(finished):
     _, out = finished
     kept = {p.parent.name for p in (out / "stages").glob("*/params.safetensors")}
-    assert kept == {"seed0-base", *(f"seed0-{arm}-round2" for arm in ARMS)}
+    assert kept == {"seed0-base", *(f"seed0-LOC-0.5-free-{arm}-round2" for arm in ARMS)}
 
 
 class Killed(BaseException):
@@ -128,9 +128,9 @@ def test_a_killed_run_continues_to_the_same_bits(finished, tmp_path, monkeypatch
 
 def test_a_second_start_computes_nothing(finished, monkeypatch):
     config, out = finished
-    monkeypatch.setattr(relearning.loop, "fit", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(rounds.loop, "fit", lambda *a: pytest.fail("trained again"))
     monkeypatch.setattr(
-        relearning.measure, "neuron_statistics", lambda *a: pytest.fail("measured again")
+        rounds.measure, "neuron_statistics", lambda *a: pytest.fail("measured again")
     )
     assert cli.main(["run", str(config), "--out", str(out)]) == 0
 
@@ -144,7 +144,10 @@ def test_only_what_a_change_touches_is_done_again(finished, tmp_path, monkeypatc
     monkeypatch.setattr(runs, "save_stage", lambda *a: done.append(a[1]) or saved(*a))
     command = ["run", str(config), "--out", str(out), "--reuse"]
     assert cli.main([*command, "--retrain.rounds=3", "--arms=[concept]"]) == 0
-    assert done == ["seed0-concept-round3", "seed0-concept-round3-neurons"]
+    assert done == [
+        "seed0-LOC-0.5-free-concept-round3",
+        "seed0-LOC-0.5-free-concept-round3-neurons",
+    ]
     done.clear()
     assert cli.main([*command, "--tracking.top_k=3", "--arms=[concept]"]) == 0
     assert "seed0-base" not in done
@@ -162,7 +165,7 @@ def test_exported_stages_load_and_are_pruned(finished, tmp_path):
 
     params, fresh = checkpoint.load(ck, model, jax.random.key(0))
     assert fresh == ()
-    keep = runs.arrays_of(out, "seed0-concept-pruned", "mask")["keep"]
+    keep = runs.arrays_of(out, "seed0-LOC-0.5-free-concept-pruned", "mask")["keep"]
     np.testing.assert_array_equal(params["blocks"]["output_norm"]["scale"] != 0, keep[1:])
     assert cli.main(["export", str(out), "--stage", "round1", "--to", str(tmp_path / "x")]) == 2
     assert cli.main(["export", str(out), "--stage", "round9", "--to", str(tmp_path / "x")]) == 2

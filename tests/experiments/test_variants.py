@@ -11,13 +11,17 @@ import pytest
 from relearn_jax import cli, runs
 
 QUICK = ["--arms=[concept]", "--retrain.rounds=1", "--training.epochs=1", "--retrain.epochs=1"]
-LAST = "seed0-concept-round1"
 
 
 def run(config, out, *settings):
     assert cli.main(["run", str(config), "--out", str(out), *QUICK, *settings]) == 0
-    keep = runs.arrays_of(out, "seed0-concept-pruned", "mask")["keep"]
-    return keep, runs.arrays_of(out, LAST, "params")
+    keep = runs.arrays_of(out, stage(out, "pruned"), "mask")["keep"]
+    return keep, runs.arrays_of(out, stage(out, "round1"), "params")
+
+
+def stage(out, name):
+    (folder,) = (out / "stages").glob(f"seed0-*-concept-{name}")
+    return folder.name
 
 
 def test_frozen_gains_stay_pruned_and_free_ones_move(write_config, tmp_path):
@@ -33,7 +37,7 @@ def test_state_mask_removes_the_neuron_itself(write_config, tmp_path):
     settings = ["--prune.target=state_mask", "--prune.regrowth=frozen"]
     keep, params = run(config, tmp_path / "run", *settings)
     assert np.all(params["blocks/output_norm/scale"] != 0), "weights are not touched"
-    arrays = runs.arrays_of(tmp_path / "run", f"{LAST}-neurons", "neurons")
+    arrays = runs.arrays_of(tmp_path / "run", stage(tmp_path / "run", "round1-neurons"), "neurons")
     pruned = ~keep
     assert np.all(arrays["score"][:, pruned] == 0)
     assert np.all(arrays["top_ids"].reshape(*keep.shape, -1)[pruned] == -1)
@@ -75,9 +79,10 @@ def test_retraining_without_the_concept_never_shows_it(write_config, tmp_path):
     config = write_config()
     settings = loading.load(config, ["retrain.data=without_concept"])
     prepared = preparation.prepare(settings, config.parent)
-    assert not any(t[2:] == "LOC" for tags in prepared.retrain.corpus.tags for t in tags)
+    retrain = prepared.retrain["LOC"].corpus
+    assert not any(t[2:] == "LOC" for tags in retrain.tags for t in tags)
     assert any(t[2:] == "LOC" for tags in prepared.train.corpus.tags for t in tags)
-    assert 0 < len(prepared.retrain.corpus.words) < len(prepared.train.corpus.words)
+    assert 0 < len(retrain.words) < len(prepared.train.corpus.words)
     run(config, tmp_path / "run", "--retrain.data=without_concept")
 
 

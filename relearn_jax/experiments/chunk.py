@@ -1,0 +1,79 @@
+"""How many concept sets fit side by side into memory: an estimate from sizes, before the start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+from relearn_jax import runs
+from relearn_jax.experiments import sets
+from relearn_jax.experiments.preparation import Prepared
+from relearn_jax.models.transformer import Model
+
+MOST = 16
+"""More sets side by side have brought no more speed."""
+SHARE_HOST, SHARE_DEVICE = 0.4, 0.8
+"""Of the memory; the host also holds the data, and other programs."""
+
+
+def size(prepared: Prepared, out: Path | None = None) -> int:
+    """Sets side by side: what the config says, or what an earlier start of the run took, or what
+    fits. It must not change when a run is continued, or the last bits would."""
+    config = prepared.config
+    if config.sets.chunk is not None:
+        return config.sets.chunk
+    before = None if out is None else out / "model.json"
+    if before is not None and before.is_file():
+        return int(runs.read_json(before)["chunk"])
+    parallel = config.parallel
+    shared = parallel.fsdp * parallel.tensor
+    along = parallel.sets or max(jax.device_count() // (shared * (parallel.data or 1)), 1)
+    per_device = max(memory() // bytes_of_set(prepared), 1) * shared
+    return max(1, min(MOST * along, per_device * along, len(sets.product(config))))
+
+
+def summary(prepared: Prepared, out: Path | None = None) -> str:
+    """The line on sets side by side that a run and a dry run show."""
+    members, largest = sets.product(prepared.config), size(prepared, out)
+    each = bytes_of_set(prepared) / 2**30
+    return (
+        f"  side by side up to {largest} of {len(members)} sets; about {each:.2f} GiB each, "
+        f"{memory() / 2**30:.1f} GiB on each of {jax.device_count()} devices for them"
+    )
+
+
+def memory() -> int:
+    """Bytes that a device may be filled with."""
+    device = jax.local_devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    if limit:
+        return int(SHARE_DEVICE * limit)
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(SHARE_HOST * host / jax.local_device_count())
+
+
+def bytes_of_set(prepared: Prepared) -> int:
+    """Bytes that a set takes while it is trained, or tracked if that is more, on one device.
+
+    Training: parameters, their copy, two moments and gradients in float32, and activations.
+    Tracking: parameters, and the score of every word type for every neuron, twice.
+    """
+    config = prepared.config
+    rows, channels = prepared.shape
+    types = 2 * 4 * len(prepared.concepts.types) * rows * channels
+    training = 20 * prepared.parameters + activation_bytes(
+        prepared.model, config.training.batch_size // config.training.accumulate or 1,
+        max(config.data.buckets),
+    )  # fmt: skip
+    return max(training, 4 * prepared.parameters + types)
+
+
+def activation_bytes(model: Model, rows: int, length: int) -> int:
+    """Bytes of stored activations of a training step: an estimate from the sizes of a block."""
+    c = model.config
+    stored = 1 if model.remat else c.layers
+    width = 4 if model.dtype == "float32" else 2
+    block = length * (12 * c.width + 4 * c.mlp_width) * width + c.heads * length**2 * (8 + width)
+    return rows * (stored * block + c.layers * length * c.width * width)

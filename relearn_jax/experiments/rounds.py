@@ -1,0 +1,269 @@
+"""A round of training of C sets: continued from its checkpoint, scored after every epoch, saved."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from relearn_jax import runs
+from relearn_jax.config import Config, Training
+from relearn_jax.data.batching import TokenBatch
+from relearn_jax.errors import Stopped
+from relearn_jax.experiments import measure
+from relearn_jax.experiments.preparation import Prepared, Text, steps, train_batches
+from relearn_jax.models import weights
+from relearn_jax.models.sites import Sites
+from relearn_jax.parallel import drivers, hosts, sharding, stacking
+from relearn_jax.training import checkpoints, loop, optimizer
+from relearn_jax.training.loop import Hooks, Position
+from relearn_jax.training.step import Round, State, start
+
+PyTree = Any
+
+
+class Watcher(NamedTuple):
+    """Where progress goes: `tick(done, text)` after every step, `log(line)` for metrics.jsonl,
+    `say(text)` for what the user should read. `stop()`: whether the process is to end."""
+
+    tick: Callable[[int, str], None]
+    log: Callable[[dict[str, Any]], None]
+    say: Callable[[str], None]
+    stop: Callable[[], bool]
+
+
+class Context(NamedTuple):
+    """What all stages share."""
+
+    prepared: Prepared
+    out: Path
+    watch: Watcher
+    steppers: dict[tuple, tuple]
+
+
+class Plan(NamedTuple):
+    """One round of C sets."""
+
+    names: Sequence[str]
+    """Stage folders."""
+    keys: Sequence[str]
+    seeds: Sequence[int]
+    """Of the order of the data."""
+    streams: Sequence[int]
+    """Numbers that make the dropout of each set its own."""
+    number: int
+    """0: the base model; 1, 2, ...: the rounds of retraining."""
+    text: Text
+    settings: Training
+    mesh: Mesh
+
+
+def train(
+    context: Context, plan: Plan, params: PyTree, sites: Sites, held: Mapping[str, jax.Array]
+) -> PyTree:
+    """Train for one round, or for the rest of one; save its stages; give the parameters.
+
+    Args:
+      context: the run.
+      plan: the round.
+      params: where to start, [C, ...]; they are donated.
+      sites: what the forward pass is run with.
+      held: multipliers of frozen entries by path, or none.
+    """
+    p, watch, config = context.prepared, context.watch, context.prepared.config
+    step, begin_state = _stepper(context, plan)
+    per_epoch, sets = steps(plan.text, plan.settings, config), len(plan.names)
+    folder = context.out / "checkpoints" / runs.key_of(*plan.keys)[:16]
+    state = begin_state(params)
+    found = checkpoints.restore(folder, _abstract(plan.mesh, state, sets), watch.say)
+    progress: dict[str, Any] = {"records": [[] for _ in plan.names], "wall_s": 0, "evaluation_s": 0}
+    begin = Position()
+    if found is not None:
+        state, progress = stacking.filled(plan.mesh, found[0]), found[1]
+        begin = Position(progress["epoch"], progress["batch"])
+    behind = begin.epoch * per_epoch + begin.batch
+    _forget_lines(context.out, plan, behind, begin.epoch)
+    watch.tick(behind * sets, place(plan))
+    began, before = time.perf_counter(), progress["wall_s"]
+    latest = ""
+
+    def batches(epoch: int, skip: int) -> Iterator[TokenBatch]:
+        some = train_batches(plan.text, config, plan.settings, plan.mesh, plan.seeds, epoch, skip)
+        for batch in some:
+            yield batch
+            watch.tick(sets, place(plan) + latest)
+
+    def log(lines: list[dict[str, Any]]) -> None:
+        for name, line in zip(plan.names, lines, strict=False):
+            watch.log({"stage": name, **line})
+
+    with checkpoints.opened(folder, config.checkpoint.keep) as checkpointer:
+
+        def save(at: Position, state: State, wait: bool) -> None:
+            loop.check_finite(state.bad_step, _places(plan))
+            now = progress | {"epoch": at.epoch, "batch": at.batch}
+            now["wall_s"] = before + time.perf_counter() - began
+            number = at.epoch * per_epoch + at.batch
+            trimmed = stacking.trimmed(plan.mesh, state, sets)
+            checkpoints.save(checkpointer, number, trimmed, now, wait)
+
+        def after_step(at: Position, state: State) -> None:
+            number = at.epoch * per_epoch + at.batch
+            stop = hosts.stop_requested(watch.stop(), number)
+            if stop or (number % config.checkpoint.every == 0 and at.batch < per_epoch):
+                save(at, state, wait=stop)
+            if stop:
+                raise Stopped(f"stopped in {place(plan)}, after step {number} of the round")
+
+        def after_epoch(epoch: int, params: PyTree) -> None:
+            nonlocal latest
+            asked = time.perf_counter()
+            scores = measure.task_scores(p, plan.mesh, params, sites, sets)
+            progress["evaluation_s"] += time.perf_counter() - asked
+            done_before = (plan.number - 1) * plan.settings.epochs if plan.number else 0
+            for name, records, past in zip(plan.names, scores, progress["records"], strict=True):
+                past.append({"epoch": done_before + epoch, "records": records})
+                f1 = records[0]["f1"]
+                watch.log({"stage": name, "event": "evaluation", "epoch": epoch, "f1": f1})
+            latest = f", F1 {np.mean([records[0]['f1'] for records in scores]):.3f}"
+
+        state = loop.fit(
+            step,
+            state,
+            Round(
+                optimizer.schedule(plan.settings, per_epoch * plan.settings.epochs),
+                _keys(plan),
+                sites,
+                held or None,
+            ),
+            plan.settings.epochs,
+            batches,
+            Hooks(log, after_step, after_epoch),
+            _places(plan),
+            begin,
+        )
+    times = {
+        "wall_s": round((before + time.perf_counter() - began) / sets, 2),
+        "evaluation_s": round(progress["evaluation_s"] / sets, 2),
+    }
+    for c, (name, key) in enumerate(zip(plan.names, plan.keys, strict=True)):
+        one = weights.flatten(stacking.one_model(plan.mesh, state.params, c))
+        host = {path: hosts.fetch(leaf) for path, leaf in one.items()}
+        record = {"scores": progress["records"][c], **times}
+        save_stage(context.out, name, key, record, {"params": host})
+    hosts.once(lambda: shutil.rmtree(folder, ignore_errors=True), "checkpoints removed")
+    return state.params
+
+
+def total_steps(config: Config, plan: Plan) -> int:
+    """Steps of a round, of all its sets."""
+    return steps(plan.text, plan.settings, config) * plan.settings.epochs * len(plan.names)
+
+
+def place(plan: Plan) -> str:
+    """A round as the progress bar names it."""
+    first = _places(plan)[0]
+    return first if len(plan.names) == 1 else f"{first} and {len(plan.names) - 1} more"
+
+
+def _places(plan: Plan) -> list[str]:
+    return [name.replace("-", ", ") for name in plan.names]
+
+
+def all_finished(out: Path, names: Sequence[str], keys: Sequence[str]) -> bool:
+    """Whether every set has that stage. If one has not, all are done again, side by side as before,
+    so that a run that was killed between two of them ends with the same bits."""
+    return all(runs.finished(out, n, k) is not None for n, k in zip(names, keys, strict=True))
+
+
+def save_stage(
+    out: Path,
+    name: str,
+    key: str,
+    record: Mapping[str, Any],
+    arrays: Mapping[str, Mapping[str, np.ndarray]],
+) -> None:
+    """Let process 0 write a stage."""
+    hosts.once(lambda: runs.save_stage(out, name, key, record, arrays), name)
+
+
+def from_disk(context: Context, mesh: Mesh, names: Sequence[str]) -> PyTree:
+    """Parameters of saved stages side by side, [C, ...]."""
+    trees = {
+        name: on_mesh(mesh, weights.unflatten(runs.arrays_of(context.out, name, "params")))
+        for name in dict.fromkeys(names)
+    }
+    return stacking.stack(mesh, [trees[name] for name in names])
+
+
+def on_mesh(mesh: Mesh, params: PyTree) -> PyTree:
+    """NumPy parameters of one model, each leaf onto its shards."""
+    return jax.tree.map(
+        lambda leaf, to: jax.make_array_from_callback(leaf.shape, to, lambda at: leaf[at]),
+        params,
+        sharding.shardings(params, mesh),
+    )
+
+
+def _stepper(context: Context, plan: Plan) -> tuple[loop.Step, Callable[[PyTree], State]]:
+    """Step and start, made once for all rounds that share their static settings."""
+    s, driver = plan.settings, context.prepared.config.parallel.driver
+    static = (s.clip_norm, s.weight_decay, s.accumulate, plan.mesh)
+    if static not in context.steppers:
+        direction = optimizer.direction(s)
+        model = context.prepared.model
+        context.steppers[static] = (
+            drivers.make(driver, plan.mesh, model, direction, s.accumulate),
+            jax.jit(partial(_started, plan.mesh, direction), donate_argnums=0),
+        )
+    return context.steppers[static]
+
+
+def _started(mesh: Mesh, direction: optax.GradientTransformation, params: PyTree) -> State:
+    state = jax.vmap(lambda one: start(one, direction))(params)
+    return sharding.constrain(state, mesh, sets_axis=True)
+
+
+def _abstract(mesh: Mesh, state: State, sets: int) -> State:
+    """Shapes and places of the state that a checkpoint holds."""
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((sets, *x.shape[1:]), x.dtype), state)
+    return jax.tree.map(
+        lambda x, to: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=to),
+        shapes,
+        sharding.shardings(shapes, mesh, sets_axis=True),
+    )
+
+
+def _keys(plan: Plan) -> jax.Array:
+    """Dropout keys [C]; a set's own, whatever the sets beside it."""
+    seeds, streams = (
+        stacking.per_set(plan.mesh, [np.uint32(x) for x in numbers])
+        for numbers in (plan.seeds, plan.streams)
+    )
+
+    def key(seed: jax.Array, stream: jax.Array) -> jax.Array:
+        own = jax.random.fold_in(jax.random.key(seed), stream)
+        return jax.random.fold_in(own, jnp.uint32(1 + plan.number))
+
+    return jax.jit(jax.vmap(key))(seeds, streams)
+
+
+def _forget_lines(out: Path, plan: Plan, steps: int, epochs: int) -> None:
+    """Remove log lines of what a killed process did after its last checkpoint."""
+    names = set(plan.names)
+
+    def keep(line: Mapping[str, Any]) -> bool:
+        if line.get("stage") not in names:
+            return True
+        return line["epoch"] <= epochs if "event" in line else line["step"] <= steps
+
+    hosts.once(lambda: runs.filter_lines(out / "metrics.jsonl", keep), "log lines")

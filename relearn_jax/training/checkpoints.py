@@ -1,0 +1,221 @@
+"""Checkpoints in the middle of a training round: written beside the training, whole or absent.
+
+A checkpoint is a folder named by its step, an Orbax checkpoint with the arrays, and in Orbax's
+metadata the progress and the fingerprint of every array. Several processes call these functions
+together, on one folder that all of them see.
+
+Orbax's own sequence of checkpoints (`ocp.training.Checkpointer`) is not used: it cannot be opened
+beside a checkpoint whose metadata are damaged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from relearn_jax.errors import UserError
+from relearn_jax.training.fingerprint import fingerprint
+
+PyTree = Any
+LEFTOVERS = "*.orbax-checkpoint-tmp"
+PATIENT = ocp.Context(
+    async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False)
+)
+"""Folders are made before a save returns: where that fails in the background, threads hang."""
+
+
+class Checkpointer(NamedTuple):
+    """Where checkpoints go, how many of them stay, and the one that is being written, if any."""
+
+    folder: Path
+    keep: int
+    pending: list[ocp.AsyncResponse]
+
+
+@contextlib.contextmanager
+def opened(folder: Path, keep: int) -> Iterator[Checkpointer]:
+    """A folder of checkpoints to save to, of which the newest `keep` stay; made where missing.
+
+    What an interrupted save left is removed at the start, and a running save is finished at the
+    end.
+    """
+    folder = folder.resolve()
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(LEFTOVERS):
+            shutil.rmtree(leftover)
+    checkpointer = Checkpointer(folder, keep, [])
+    with _quiet("absl"):
+        try:
+            yield checkpointer
+        finally:
+            _finish(checkpointer)
+
+
+def save(
+    checkpointer: Checkpointer, step: int, state: PyTree, progress: dict, wait: bool = False
+) -> None:
+    """Start to write a checkpoint; the save before is waited for.
+
+    The arrays may be donated, and the progress changed, as soon as this returns.
+
+    Args:
+      checkpointer: from `opened`.
+      step: names the checkpoint. Those of later steps, of a training that went on from an earlier
+        one, are removed when this one is whole.
+      state: a tree of jax.Arrays, sharded in whatever way. No array may be empty.
+      progress: plain JSON data.
+      wait: return only when the checkpoint is whole.
+
+    Raises:
+      UserError: the save before, or with `wait` this one, could not be written.
+    """
+    _finish(checkpointer)
+    record = {"step": step, "progress": progress, "fingerprint": fingerprint(state)}
+    record = json.loads(json.dumps(record))
+    # Orbax reads the arrays before it returns. On CPU it keeps views of them; JAX does not give
+    # the memory of an array away while there is a view of it.
+    with _reported(checkpointer.folder):
+        response = ocp.save_checkpointables_async(
+            checkpointer.folder / str(step),
+            {"state": state},
+            overwrite=True,
+            custom_metadata={"record": record, "sha256": _digest(record)},
+        )
+    if jax.process_index() == 0:
+        response.on_complete(lambda _: _tidy(checkpointer, step))
+    checkpointer.pending.append(response)
+    if wait:
+        _finish(checkpointer)
+
+
+def restore(
+    folder: Path, abstract: PyTree, say: Callable[[str], None]
+) -> tuple[PyTree, dict[str, Any]] | None:
+    """The state and the progress of the newest checkpoint that is whole, or None.
+
+    Args:
+      folder: that of `opened`. Need not exist.
+      abstract: a tree of jax.ShapeDtypeStruct with shardings: what is expected, and where to put
+        it. The shardings need not be those of the saved arrays.
+      say: takes a line about every checkpoint that is newer but cannot be used.
+    """
+    found = sorted(_steps(folder.resolve()), reverse=True)
+    for position, step in enumerate(found):
+        place = folder.resolve() / str(step)
+        with _quiet("absl", "asyncio"):
+            read = _read(place, step, abstract)
+            gc.collect()  # asyncio reports the tasks that failed when they are collected
+        if not isinstance(read, str):
+            return read
+        older = found[position + 1 :]
+        instead = f"taking the one before it, {older[0]}" if older else "and there is none before"
+        say(f"checkpoint {place} cannot be used: {read}; {instead}")
+    return None
+
+
+def _finish(checkpointer: Checkpointer) -> None:
+    """Wait for the checkpoint that is being written."""
+    for response in checkpointer.pending:
+        try:
+            with _reported(checkpointer.folder):
+                response.result()
+        except UserError:
+            checkpointer.pending.clear()
+            raise
+    checkpointer.pending.clear()
+
+
+@contextlib.contextmanager
+def _reported(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise UserError(
+            f"cannot write a checkpoint to {folder}: {_brief(error)}. Those written before are "
+            "kept: mend that, and the same command goes on from the newest."
+        ) from error
+
+
+def _tidy(checkpointer: Checkpointer, step: int) -> None:
+    """Remove the checkpoints that the one of `step`, now whole, makes superfluous."""
+    steps = sorted(_steps(checkpointer.folder))
+    line = [s for s in steps if s <= step]
+    for superfluous in set(steps) - set(line[-checkpointer.keep :]):
+        shutil.rmtree(checkpointer.folder / str(superfluous))
+
+
+def _steps(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    return [int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdecimal()]
+
+
+def _read(place: Path, step: int, abstract: PyTree) -> tuple[PyTree, dict[str, Any]] | str:
+    """What a checkpoint holds, or why it cannot be used."""
+    try:
+        stored = ocp.checkpointables_metadata(place).custom_metadata
+        record = stored["record"]
+        if _digest(record) != stored["sha256"] or record["step"] != step:
+            return "its progress is damaged"
+    except Exception as error:
+        return f"its progress cannot be read ({_brief(error)})"
+    try:
+        state = ocp.load_checkpointables(place, {"state": abstract})["state"]
+    except (MemoryError, jax.errors.JaxRuntimeError):
+        raise  # says nothing about the checkpoint
+    except Exception as error:
+        return f"its arrays cannot be read ({_brief(error)})"
+    if _kinds(state) != _kinds(abstract):
+        return "its arrays are of other types"
+    before, now = record["fingerprint"], fingerprint(state)
+    wrong = sorted(name for name in before.keys() | now if before.get(name) != now.get(name))
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
+        return f"not the values that were saved in {wrong[0]}{more}"
+    # Orbax gives a PRNG key on one device the sharding of its data, which have an axis more.
+    state = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), state, abstract)
+    return state, record["progress"]
+
+
+def _kinds(state: PyTree) -> list[tuple]:
+    return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _brief(error: Exception) -> str:
+    """The end, where the reason is, of the first line of what caused an error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line, _, _ = str(error).strip().partition("\n")
+    line, _, _ = line.partition(" [tensorstore")
+    return f"{type(error).__name__}: {line if len(line) < 160 else '...' + line[-150:]}"
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Drop what loggers say about Orbax: pages for each failure, which we put in a line."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return record.name == "absl" and "orbax" not in record.pathname
+
+    for name in names:
+        logging.getLogger(name).addFilter(other)
+    try:
+        yield
+    finally:
+        for name in names:
+            logging.getLogger(name).removeFilter(other)
