@@ -7,16 +7,30 @@ Parameters are a plain dict {"embed", "blocks" (every leaf [L, ...]), "final"?, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from relearn_jax.models.family import Family, Task
 from relearn_jax.models.inputs import Inputs, RowKeys
 from relearn_jax.models.layers import split
 from relearn_jax.models.sites import PyTree, Sites, Taps, read, touch
+
+
+class Layout(NamedTuple):
+    """Where the largest arrays of a pass lie on a mesh.
+
+    Left to itself, XLA may split the width of the states over devices that should split the rows of
+    the batch: each would compute all rows.
+    """
+
+    states: jax.sharding.Sharding
+    """[B, T, D], from block to block."""
+    words: jax.sharding.Sharding
+    """[V, D], where a language head multiplies with the word embedding."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +44,12 @@ class Model:
     dtype: str = "float32"
     remat: bool = False
     """Recompute blocks in the backward pass instead of storing them."""
+    layout: Layout | None = None
+    """Where arrays lie on a mesh; None: wherever suits XLA."""
 
     def __hash__(self) -> int:
-        return hash((self.family.name, self.config, self.task, self.labels, self.dtype, self.remat))
+        own = (self.family.name, self.config, self.task, self.labels, self.dtype, self.remat)
+        return hash((*own, self.layout))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Model) and hash(self) == hash(other)
@@ -76,6 +93,10 @@ def init(model: Model, key: Array) -> PyTree:
     return params
 
 
+def _placed(model: Model, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    return h if model.layout is None else lax.with_sharding_constraint(h, model.layout.states)
+
+
 def _rows(tree: PyTree, part: slice | int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[part], tree)
 
@@ -92,7 +113,7 @@ def hidden(
     modules = _modules(model)
     layers = model.config.layers
     for_embed, for_blocks, _ = split(keys, 3)
-    h = modules["embed"].apply({"params": params["embed"]}, inputs, for_embed)
+    h = _placed(model, modules["embed"].apply({"params": params["embed"]}, inputs, for_embed))
 
     # Each step owns the state that enters its block, so rows 0..L-1 are read inside the scan and
     # row L after it; that order also suits families whose last state passes one more norm.
@@ -104,7 +125,7 @@ def hidden(
         h = touch(h, state_site)
         state = read(taps.states, h, state_row)
         h, neurons = modules["block"].apply({"params": p}, h, inputs, mlp_site, k)
-        return h, (state, read(taps.mlp, neurons, mlp_row))
+        return _placed(model, h), (state, read(taps.mlp, neurons, mlp_row))
 
     scanned = (
         params["blocks"],
@@ -115,7 +136,7 @@ def hidden(
         None if keys is None else jnp.stack(split(for_blocks, layers)),
     )
     body = jax.checkpoint(step, prevent_cse=False) if model.remat else step
-    h, (states, neurons) = jax.lax.scan(body, h, scanned)
+    h, (states, neurons) = lax.scan(body, h, scanned)
 
     if "final" in modules:
         h = modules["final"].apply({"params": params["final"]}, h)
@@ -138,7 +159,10 @@ def head(
     variables = {"params": params.get("head", {})}
     if model.task == "token-classification":
         return module.apply(variables, h, split(keys, 3)[2])
-    return module.apply(variables, h, params["embed"]["word"]["embedding"])
+    words = params["embed"]["word"]["embedding"]
+    if model.layout is not None:
+        words = lax.with_sharding_constraint(words, model.layout.words)
+    return module.apply(variables, h, words)
 
 
 def apply(

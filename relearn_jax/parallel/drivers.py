@@ -50,7 +50,14 @@ def make(
     """
     drivers = {"jit": _jitted, "shard_map": _shard_mapped, "pmap": _pmapped}
     check(driver, mesh)
-    return drivers[driver](mesh, partial(train_step, model, optimizer, parts=parts))
+    return drivers[driver](mesh, body_of(mesh, model, optimizer, parts))
+
+
+def body_of(
+    mesh: Mesh, model: Model, optimizer: optax.GradientTransformation, parts: int = 1
+) -> Callable:
+    """The step of one set, which the drivers wrap."""
+    return partial(train_step, sharding.spread(model, mesh), optimizer, parts=parts)
 
 
 def check(driver: str, mesh: Mesh) -> None:

@@ -57,6 +57,17 @@ def test_every_matrix_is_split_both_ways_and_no_layer_axis(model, grid):
     assert found["embed/word/embedding"] == P(mesh.TENSOR, mesh.FSDP)
 
 
+def test_an_axis_that_does_not_divide_joins_the_other():
+    """As the 50,257 words of GPT-2, which two devices cannot share."""
+    two = mesh.make(config.Parallel(fsdp=4, tensor=2), 1)
+    words = "embed/word/embedding"
+    assert sharding.spec(words, (50257, 1600), two) == P(None, (mesh.TENSOR, mesh.FSDP))
+    assert sharding.spec(words, (50258, 1602), two) == P(mesh.TENSOR)
+    assert sharding.spec(words, (50256, 1602), two) == P((mesh.FSDP, mesh.TENSOR))
+    assert sharding.spec(words, (50257, 1604), two) == P(None, mesh.FSDP)
+    assert sharding.spec("blocks/up/bias", (3, 5), two) == P()
+
+
 def test_moments_lie_with_their_parameters(model, grid):
     state = state_of(model)
     params, moments = specs(state.params, grid), specs(state.moments, grid)
