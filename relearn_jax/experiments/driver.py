@@ -24,6 +24,7 @@ from relearn_jax.experiments import (
     preparation,
     relearning,
     sets,
+    snapshots,
     tables,
 )
 from relearn_jax.experiments.preparation import Prepared
@@ -73,7 +74,7 @@ def run(
             _work(prepared, out, stop)
     except (KeyboardInterrupt, UserError, Stopped):
         # What is there can be looked at: `relearn report` makes a page of the finished stages.
-        if hosts.is_writer() and tables.begun(prepared, out):
+        if hosts.is_writer() and snapshots.begun(prepared, out):
             tables.write(prepared, out)
             runs.write_json(out / "manifest.json", manifest.build(prepared, out, facts()))
         raise
@@ -127,7 +128,7 @@ def headline(out: Path, prepared: Prepared) -> str:
         kind = group.target if (rows.type == group.target).any() else "all"
         rows = rows[(rows.type == kind) & rows.arm.isin(["base", "concept"])]
         mean = rows.groupby("stage").f1.mean()
-        f1 = ", ".join(f"{s} {mean[s]:.3f}" for s in tables.stages(prepared) if s in mean)
+        f1 = ", ".join(f"{s} {mean[s]:.3f}" for s in snapshots.stages(prepared) if s in mean)
         parts.append(f"{kind} F1: {f1}")
     return f"{'; '.join(parts)} ({_seeds(scores.seed.nunique())})"
 

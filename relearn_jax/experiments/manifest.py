@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from relearn_jax import loading, runs
-from relearn_jax.experiments import sets, tables
+from relearn_jax.experiments import sets, snapshots
 from relearn_jax.experiments.preparation import Prepared, requested
 from relearn_jax.experiments.sets import Group
 from relearn_jax.models import weights
@@ -104,7 +104,7 @@ def _records(prepared: Prepared, out: Path) -> list[Path]:
     names = [
         sets.stage_name(one, stage) + part
         for one in sets.product(prepared.config)
-        for stage in tables.stages(prepared)
+        for stage in snapshots.stages(prepared)
         for part in ("", "-neurons")
     ]
     paths = (runs.stage_folder(out, name) / "stage.json" for name in dict.fromkeys(names))

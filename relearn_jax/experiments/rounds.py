@@ -26,7 +26,7 @@ from relearn_jax.models.sites import Sites
 from relearn_jax.parallel import drivers, hosts, sharding, stacking
 from relearn_jax.training import checkpoints, loop, optimizer
 from relearn_jax.training.loop import Hooks, Position
-from relearn_jax.training.step import Round, State, start
+from relearn_jax.training.step import Round, State, Sums, start
 
 PyTree = Any
 
@@ -108,25 +108,26 @@ def train(
 
     with checkpoints.opened(folder, config.checkpoint.keep) as checkpointer:
 
-        def save(at: Position, state: State, wait: bool) -> None:
-            loop.check_finite(state.bad_step, _places(plan))
+        def save(at: Position, state: State, sums: Sums, wait: bool) -> None:
+            loop.check_finite(sums.bad_step, _places(plan))
             now = progress | {"epoch": at.epoch, "batch": at.batch}
             now["wall_s"] = before + time.perf_counter() - began
             number = at.epoch * per_epoch + at.batch
-            trimmed = stacking.trimmed(plan.mesh, state, sets)
+            trimmed = stacking.trimmed(plan.mesh, hosts.as_global(plan.mesh, state), sets)
             checkpoints.save(checkpointer, number, trimmed, now, wait)
 
-        def after_step(at: Position, state: State) -> None:
+        def after_step(at: Position, state: State, sums: Sums) -> None:
             number = at.epoch * per_epoch + at.batch
             stop = hosts.stop_requested(watch.stop(), number)
             if stop or (number % config.checkpoint.every == 0 and at.batch < per_epoch):
-                save(at, state, wait=stop)
+                save(at, state, sums, wait=stop)
             if stop:
                 raise Stopped(f"stopped in {place(plan)}, after step {number} of the round")
 
         def after_epoch(epoch: int, params: PyTree) -> None:
             nonlocal latest
             asked = time.perf_counter()
+            params = hosts.as_global(plan.mesh, params)
             scores = measure.task_scores(p, plan.mesh, params, sites, sets)
             progress["evaluation_s"] += time.perf_counter() - asked
             done_before = (plan.number - 1) * plan.settings.epochs if plan.number else 0
@@ -151,17 +152,18 @@ def train(
             _places(plan),
             begin,
         )
+    params = hosts.as_global(plan.mesh, state.params)
     times = {
         "wall_s": round((before + time.perf_counter() - began) / sets, 2),
         "evaluation_s": round(progress["evaluation_s"] / sets, 2),
     }
     for c, (name, key) in enumerate(zip(plan.names, plan.keys, strict=True)):
-        one = weights.flatten(stacking.one_model(plan.mesh, state.params, c))
+        one = weights.flatten(stacking.one_model(plan.mesh, params, c))
         host = {path: hosts.fetch(leaf) for path, leaf in one.items()}
         record = {"scores": progress["records"][c], **times}
         save_stage(context.out, name, key, record, {"params": host})
     hosts.once(lambda: shutil.rmtree(folder, ignore_errors=True), "checkpoints removed")
-    return state.params
+    return params
 
 
 def total_steps(config: Config, plan: Plan) -> int:

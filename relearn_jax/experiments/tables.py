@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,37 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relearn_jax import runs
-from relearn_jax.experiments import sets
+from relearn_jax.experiments import set_tables, sets, snapshots
 from relearn_jax.experiments.preparation import Prepared
-from relearn_jax.experiments.sets import ConceptSet
+from relearn_jax.experiments.snapshots import Snapshot
 from relearn_jax.neurons import ranking, saliency, tokens
 
 SMALLEST_LOSS = 0.02
 """Below this loss of F1 a recovered fraction would be noise."""
 TAKEN_OVER = 30
-
-
-class Snapshot(NamedTuple):
-    """The neurons of one stage."""
-
-    group: str
-    target: str
-    seed: int
-    arm: str
-    stage: str
-    arrays: dict[str, np.ndarray]
-
-
-class Place(NamedTuple):
-    """One stage of one arm, beside the base model that the arm came from."""
-
-    now: Snapshot
-    base: Snapshot
-    pruned: np.ndarray
-    """[S, D]; at the base stage, what the arm is going to prune."""
-    first: bool
-    """The base model itself: the first arm's, which stands for all."""
-    last: bool
 
 
 def write(prepared: Prepared, out: Path) -> None:
@@ -51,7 +28,9 @@ def write(prepared: Prepared, out: Path) -> None:
     folder.mkdir(exist_ok=True)
     scores = score_table(prepared, out)
     small: dict[str, list | pd.DataFrame] = {"scores": scores, "recovery": recovery_table(scores)}
-    small |= {"layers": [], "similarity_null": [], "taken_over": []}
+    small |= {"layers": [], "similarity_null": [], "taken_over": [], "takeover": []}
+    if len(sets.groups(prepared.config)) > 1:
+        small["overlap"] = set_tables.overlap_rows(prepared, out)
     writers: dict[str, pq.ParquetWriter] = {}
     with_label = tokens.types_with_labels(
         np.concatenate(prepared.concepts.kind),
@@ -59,7 +38,7 @@ def write(prepared: Prepared, out: Path) -> None:
         len(prepared.concepts.types),
     )
     try:
-        for now, base, pruned, first, last in _places(prepared, out):
+        for now, base, pruned, first, last in snapshots.places(prepared, out):
             chance = with_label[:, prepared.concepts.names.index(now.target)]
             small["layers"] += _layer_rows(prepared, now, base, pruned, chance)
             if now.stage == "base":
@@ -74,45 +53,13 @@ def write(prepared: Prepared, out: Path) -> None:
             )
             if last:
                 small["taken_over"] += _taken_over_rows(prepared, now, base, pruned)
+                small["takeover"] += set_tables.takeover_rows(prepared, now, base, pruned)
     finally:
         for writer in writers.values():
             writer.close()
     for name, rows in small.items():
         if len(rows):
             pd.DataFrame(rows).to_parquet(folder / f"{name}.parquet", index=False)
-
-
-def _places(prepared: Prepared, out: Path) -> Iterator[Place]:
-    names, arms = stages(prepared), prepared.config.arms
-    for one in sets.product(prepared.config):
-        if not _tracked(out, one, "pruned"):
-            continue
-        base = _snapshot(out, one, "base")
-        mask = runs.arrays_of(out, sets.stage_name(one, "pruned"), "mask")
-        for stage in names:
-            if _tracked(out, one, stage):
-                now = _snapshot(out, one, stage)
-                yield Place(now, base, ~mask["keep"], one.arm == arms[0], stage == names[-1])
-
-
-def begun(prepared: Prepared, out: Path) -> bool:
-    """Whether there is anything for tables to hold: a first pruned model."""
-    return any(_tracked(out, one, "pruned") for one in sets.product(prepared.config))
-
-
-def _tracked(out: Path, one: ConceptSet, stage: str) -> bool:
-    return runs.has_arrays(out, f"{sets.stage_name(one, stage)}-neurons", "neurons")
-
-
-def stages(prepared: Prepared) -> list[str]:
-    """Stages of an arm, in order."""
-    return ["base", "pruned", *(f"round{i + 1}" for i in range(prepared.config.retrain.rounds))]
-
-
-def _snapshot(out: Path, one: ConceptSet, stage: str) -> Snapshot:
-    arrays = runs.arrays_of(out, f"{sets.stage_name(one, stage)}-neurons", "neurons")
-    group = sets.group_name(one.group)
-    return Snapshot(group, one.group.target, one.seed, one.arm, stage, arrays)
 
 
 def _append(writers: dict[str, pq.ParquetWriter], path: Path, rows: pd.DataFrame) -> None:
@@ -128,7 +75,7 @@ def score_table(prepared: Prepared, out: Path) -> pd.DataFrame:
 
 
 def _score_rows(prepared: Prepared, out: Path) -> Iterator[dict[str, Any]]:
-    names, arms = stages(prepared), prepared.config.arms
+    names, arms = snapshots.stages(prepared), prepared.config.arms
     for one in sets.product(prepared.config):
         for number, stage in enumerate(names):
             path = runs.stage_folder(out, sets.stage_name(one, stage)) / "stage.json"

@@ -5,12 +5,14 @@ Every process runs the same program. They share the run directory; process 0 alo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 PyTree = Any
 
@@ -21,14 +23,11 @@ def initialize() -> None:
     Cloud TPU, Slurm, Open MPI and Kubernetes are recognised by JAX; elsewhere the environment
     variables JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say what is needed.
     """
-    jax.distributed.initialize(**_from_environment())
-
-
-def _from_environment() -> dict[str, Any]:
-    import os
-
     names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
-    return {k: int(os.environ[v]) for k, v in names.items() if v in os.environ}
+    given = {name: int(os.environ[key]) for name, key in names.items() if key in os.environ}
+    # JAX itself reads the address alone.
+    told = {"cluster_detection_method": "deactivate"} if len(given) == 2 else {}
+    jax.distributed.initialize(**given, **told)
 
 
 def is_writer() -> bool:
@@ -62,12 +61,32 @@ def stop_requested(here: bool, step: int) -> bool:
 def fetch(leaf: jax.Array) -> np.ndarray:
     """An array as NumPy, on every process, put together on the host.
 
-    Between processes it travels row by row of axis 0 (layer by layer), so no device ever holds
-    more than one row of what it does not own.
+    What the devices of this process hold is taken from them. Only where that is not all of it do
+    processes exchange it, row by row of axis 0 (layer by layer), so no device ever holds more than
+    one row of what it does not own.
     """
     if leaf.is_fully_addressable or leaf.is_fully_replicated:
         return np.asarray(leaf)
-    if leaf.ndim < 2:
-        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
-    rows = (multihost_utils.process_allgather(leaf[i], tiled=True) for i in range(leaf.shape[0]))
+    whole, found = np.empty(leaf.shape, leaf.dtype), np.zeros(leaf.shape, bool)
+    for shard in leaf.addressable_shards:
+        whole[shard.index], found[shard.index] = shard.data, True
+    if found.all():
+        return whole
+    rows = (multihost_utils.process_allgather(row, tiled=True) for row in leaf)
     return np.stack([np.asarray(row) for row in rows])
+
+
+def as_global(mesh: Mesh, tree: PyTree) -> PyTree:
+    """Arrays that lie on this process's devices alone, the same on all processes, as global ones.
+
+    Arrays that lie on the whole mesh stay as they are.
+    """
+    everywhere, place = set(mesh.devices.flat), NamedSharding(mesh, PartitionSpec())
+
+    def one(leaf: jax.Array) -> jax.Array:
+        if leaf.sharding.device_set == everywhere:
+            return leaf
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(leaf.shape, place, lambda index: host[index])
+
+    return jax.tree.map(one, tree)

@@ -6,8 +6,10 @@ Axes: S rows (states or blocks), D channels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from relearn_jax.report.draw import Key, Margins, Panel, Plot, image, light, line
@@ -22,6 +24,7 @@ LOOKS = {
 }
 # Greys that hold on a white and on a black page.
 MARKED, UNMARKED = (0.45, 0.47, 0.5, 1.0), (0.5, 0.5, 0.5, 0.14)
+BASE = Key("base model", "before", "", ":")
 ARM_KEYS = {arm: Key(ARM_NAMES[arm], arm, *look) for arm, look in LOOKS.items()}
 
 
@@ -34,27 +37,35 @@ def task(run: Run, kinds: tuple[str, ...], name: str, size: tuple[float, float])
     """F1 against retraining epochs for every arm, one panel for each entity type."""
     scores = run.tables["scores"]
     scores = scores[(scores["variant"] == "word") & scores["type"].isin(kinds)]
-    top = min(1.0, float(scores["f1"].max()) * 1.08 + 0.02)
+    top = f1_top(scores)
     panels = []
     for kind in kinds:
-        some = scores[scores["type"] == kind]
-
-        def draw(ax: Axes, some=some, kind=kind) -> None:
-            base = some.loc[some["stage"] == "base", "f1"]
-            ax.axhline(base.mean(), color=light("before"), linewidth=1, linestyle=(0, (2, 2)))
-            for place, arm in enumerate(run.arms):
-                # Side by side, since arms that recover alike would hide each other.
-                beside = 0.09 * (place - (len(run.arms) - 1) / 2)
-                _curve(ax, some[some["arm"] == arm], ARM_KEYS[arm], beside)
-            _epochs(ax, run, some)
-            ax.set_ylim(-0.02 * top, top)
-            ax.set_ylabel("F1")
-            ax.set_title("All entity types" if kind == "all" else kind)
-
+        title = "All entity types" if kind == "all" else kind
         label = "all entity types" if kind == "all" else kind
+        draw = partial(curves, run=run, kind=kind, top=top, title=title)
         panels.append(Panel(draw, f"F1 on {label} against retraining epochs, by arm", size))
-    legend = (*arm_keys(run), Key("base model", "before", "", ":"))
-    return Plot(name, tuple(panels), legend, columns=min(len(panels), 3))
+    return Plot(name, tuple(panels), (*arm_keys(run), BASE), columns=min(len(panels), 3))
+
+
+def f1_top(scores: pd.DataFrame) -> float:
+    """The end of an axis that has room for these scores."""
+    return min(1.0, float(scores["f1"].max()) * 1.08 + 0.02)
+
+
+def curves(ax: Axes, run: Run, kind: str, top: float, title: str) -> None:
+    """F1 on one entity type against retraining epochs, for every arm; the axis ends at `top`."""
+    some = run.tables["scores"]
+    some = some[(some["variant"] == "word") & (some["type"] == kind)]
+    base = some.loc[some["stage"] == "base", "f1"]
+    ax.axhline(base.mean(), color=light("before"), linewidth=1, linestyle=(0, (2, 2)))
+    for place, arm in enumerate(run.arms):
+        # Side by side, since arms that recover alike would hide each other.
+        beside = 0.09 * (place - (len(run.arms) - 1) / 2)
+        _curve(ax, some[some["arm"] == arm], ARM_KEYS[arm], beside)
+    _epochs(ax, run, some)
+    ax.set_ylim(-0.02 * top, top)
+    ax.set_ylabel("F1")
+    ax.set_title(title)
 
 
 def _curve(ax: Axes, some, key: Key, beside: float) -> None:

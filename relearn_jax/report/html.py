@@ -1,13 +1,15 @@
-"""HTML of tables, sentences, legends and figures. Text is escaped here and nowhere else."""
+"""HTML of pages, tables, sentences, legends and figures. Text is escaped here and nowhere else."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from importlib import resources
 from itertools import groupby
+from string import Template
 from typing import Any
 
-from relearn_jax.report.draw import Key, Plot, panel_svgs
+from relearn_jax.report.draw import Key, Plot, panel_svgs, theme_css
 from relearn_jax.report.reading import stage_name
 from relearn_jax.report.tables import (
     Column,
@@ -30,6 +32,32 @@ MARKERS = {
     "": "",
 }
 DASHES = {"-": "", "--": "7 3.4", "-.": "8 2.6 2 2.6", ":": "2 2.6", "": ""}
+
+
+Drawn = tuple[str, tuple[Plot, ...]]
+"""A section's HTML and the plots in it, which are written to `figures/` as well."""
+
+
+def document(
+    title: str, header: str, sections: Sequence[tuple[str, str, Drawn]], footer: str
+) -> Drawn:
+    """A whole page from (anchor, heading, section), and the plots of all sections."""
+    contents = "".join(f'<li><a href="#{name}">{head}</a></li>' for name, head, _ in sections)
+    body = "".join(
+        f'<section id="{name}" aria-labelledby="h-{name}"><h2 id="h-{name}">{head}</h2>{inner}'
+        "</section>"
+        for name, head, (inner, _) in sections
+    )
+    here = resources.files("relearn_jax.report")
+    page = Template((here / "template.html").read_text(encoding="utf-8")).substitute(
+        title=text(title),
+        style=theme_css() + (here / "style.css").read_text(encoding="utf-8"),
+        header=header.replace(" %", "\u00a0%"),
+        contents=contents,
+        sections=body.replace(" %", "\u00a0%"),
+        footer=footer,
+    )
+    return page, tuple(plot for _, _, (_, plots) in sections for plot in plots)
 
 
 def text(value: Any) -> str:
@@ -70,9 +98,8 @@ def table(item: Table, main: str = "", note: str = "") -> str:
     if item.frame.empty:
         return absent(item.caption)
     records = item.frame.to_dict("records")
-    first = item.keys[0].key
-    own = [r for r in records if r[first] == main]
-    others = [r for r in records if r[first] != main]
+    own = [r for r in records if r.get("arm") == main]
+    others = [r for r in records if r.get("arm") != main]
     extra = f'<span class="note">{note}</span>' if note else ""
     caption = f'{text(item.caption)} {extra}<span class="data">{_origin(item)}</span>'
     if len(own) < 2 or not others:

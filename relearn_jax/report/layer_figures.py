@@ -67,8 +67,8 @@ def by_layer(run: Run, measures: Sequence[Measure], name: str) -> Plot:
         if "arithmetic_unpruned" in rows:
             parts["unpruned"].append(_curve(THEORY, rows, "arithmetic_unpruned"))
             legend = (*keys.values(), THEORY)
-        limits = _limits([c for curves in parts.values() for c in curves])
-        panels += [_panel(run, parts[g], limits, item.label, f"{g.capitalize()}{item.title}")
+        limits = limits_of([c for curves in parts.values() for c in curves])
+        panels += [layer_panel(run, parts[g], limits, item.label, f"{g.capitalize()}{item.title}")
                    for g in GROUPS]  # fmt: skip
     return Plot(name, tuple(panels), legend)
 
@@ -85,9 +85,9 @@ def change_by_arm(run: Run, measures: Sequence[Measure], name: str) -> Plot:
                     change = rows[f"{last}_{group}"] - rows[f"base_{group}"]
                     curve = Curve(ARM_KEYS[arm], _x(rows), change.to_numpy(float))
                     parts[group].append(curve)
-        limits = _limits([c for curves in parts.values() for c in curves])
+        limits = limits_of([c for curves in parts.values() for c in curves])
         panels += [
-            _panel(
+            layer_panel(
                 *(run, parts[g], limits, f"change in {item.label}"),
                 *(f"{g.capitalize()}{item.title}", None, True),
             )
@@ -114,9 +114,9 @@ def similarity(run: Run, table: Table, arms: Sequence[str]) -> Plot:
             parts[arm, group] = curves
             bands[arm, group] = [_values(rows, f"{end}_{group}") for end in ("low", "high")]
     edges = [Curve(BAND, b, b) for pair in bands.values() for b in pair]
-    limits = _limits([*edges, *(c for curves in parts.values() for c in curves)])
+    limits = limits_of([*edges, *(c for curves in parts.values() for c in curves)])
     panels = [
-        _panel(run, curves, limits, item.label, f"{ARM_NAMES[arm].capitalize()} arm, {group}",
+        layer_panel(run, curves, limits, item.label, f"{ARM_NAMES[arm].capitalize()} arm, {group}",
                bands[arm, group])
         for (arm, group), curves in parts.items()
     ]  # fmt: skip
@@ -174,7 +174,7 @@ def _error(run: Run, measure: str, arm: str, stage: str, group: str, rows) -> np
     return frame.groupby("layer")["ci95"].mean().reindex(list(rows["layer"])).to_numpy(float)
 
 
-def _limits(curves: Iterable[Curve]) -> tuple[float, float]:
+def limits_of(curves: Iterable[Curve]) -> tuple[float, float]:
     """Room for all curves with their bars, from 0 if none goes below."""
     ends = [
         c.y + sign * np.nan_to_num(c.error if c.error is not None else np.zeros_like(c.y))
@@ -190,7 +190,7 @@ def _limits(curves: Iterable[Curve]) -> tuple[float, float]:
     return (low - pad if low < 0 else 0.0), high + pad
 
 
-def _panel(
+def layer_panel(
     run: Run,
     curves: list[Curve],
     limits: tuple[float, float],
@@ -199,6 +199,7 @@ def _panel(
     band: list[np.ndarray] | None = None,
     zero: bool = False,
 ) -> Panel:
+    """Curves over the layers, above the band of a null, with a rule at 0 if asked for."""
     rows = int(run.manifest["neurons"]["rows"])
 
     def draw(ax: Axes) -> None:

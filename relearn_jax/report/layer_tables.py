@@ -13,7 +13,7 @@ import pandas as pd
 from relearn_jax.neurons import saliency
 from relearn_jax.report.reading import Run, last_stage, stage_name
 from relearn_jax.report.snapshots import Place, Snapshot, Tokens, after, shape
-from relearn_jax.report.tables import Column, Table, over_seeds
+from relearn_jax.report.tables import Column, Table, averaged, over_seeds
 from relearn_jax.report.task_tables import ARM
 
 GROUPS = ("unpruned", "pruned")
@@ -63,15 +63,10 @@ def layers(run: Run, measure: str, found: Mapping[Place, Snapshot]) -> Table:
     if measure == "saliency_rank":
         extra = Column("arithmetic_unpruned", "rank arithmetic", "f3", "unpruned")
         groups.insert(len(stages), extra)
-    return Table(
-        name=measure.replace("saliency_", "layers_"),
-        caption=MEASURES[measure],
-        frame=over_seeds(values, ("arm", "layer"), [c.key for c in groups]),
-        keys=(ARM, ROW),
-        columns=tuple(groups),
-        sources=("tables/layers.csv",)
-        + (("tables/concepts.parquet",) if measure == "saliency_rank" else ()),
-    )
+    files = ("tables/layers.csv",)
+    files += ("tables/concepts.parquet",) if measure == "saliency_rank" else ()
+    name = measure.replace("saliency_", "layers_")
+    return averaged(name, MEASURES[measure], values, (ARM, ROW), tuple(groups), files)
 
 
 def _weighted(values: pd.Series, weights: pd.Series) -> float:
@@ -174,15 +169,14 @@ def centres(run: Run, found: Mapping[Place, Snapshot], words: Mapping[Place, Tok
         Column("shift_beyond", "beyond arithmetic", "signed", shift),
         Column("shift_free", "scale-free", "signed", shift),
     )
-    return Table(
-        name="centres",
-        caption="Mean layer of the concept's neurons (0 is the first row); in the published way "
+    return averaged(
+        "centres",
+        "Mean layer of the concept's neurons (0 is the first row); in the published way "
         "unpruned means the lower half of the base ranking, and null neurons are dropped",
-        frame=over_seeds(values, ("arm",), [c.key for c in columns]),
-        keys=(ARM,),
-        columns=columns,
-        sources=("tables/concepts.parquet", *(("tables/neurons.parquet",) if words else ())),
-        by_seed=values,
+        values,
+        (ARM,),
+        columns,
+        ("tables/concepts.parquet", *(("tables/neurons.parquet",) if words else ())),
     )
 
 
@@ -238,16 +232,10 @@ def similarity(run: Run) -> Table:
         )
         if any(f"{part}_{group}" in cell for cell in values.values())
     )
-    frame = over_seeds(values, ("arm", "layer"), [c.key for c in columns])
-    frame = frame[[c for c in frame if not (c.startswith(("low_", "high_")) and c.endswith("_sd"))]]
-    return Table(
-        name="similarity",
-        caption="Similarity of a neuron's top tokens to those it had in the base model",
-        frame=frame,
-        keys=(ARM, ROW),
-        columns=columns,
-        sources=("tables/layers.csv", "tables/similarity_null.csv"),
-    )
+    caption = "Similarity of a neuron's top tokens to those it had in the base model"
+    files = ("tables/layers.csv", "tables/similarity_null.csv")
+    ends = [c.key for c in columns if c.key.startswith(("low_", "high_"))]
+    return averaged("similarity", caption, values, (ARM, ROW), columns, files, ends)
 
 
 def relation(run: Run, found: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]) -> Table:
@@ -271,22 +259,15 @@ def relation(run: Run, found: Mapping[Place, Snapshot], words: Mapping[Place, To
                     cell[f"chance_{group}"] = 1.96 / np.sqrt(n - 1) if n > 2 else np.nan
                 values[(seed, arm, row)] = cell
     groups = ("all", *GROUPS)
-    columns = [
+    columns = tuple(
         Column(f"{part}{group}", header, form, group)
         for group in groups
         for part, header, form in (
             *(("", "correlation", "signed"), ("chance_", "chance ±", "f2")),
             ("n_", "neurons", "int"),
         )
-    ]
-    frame = over_seeds(values, ("arm", "layer"), [c.key for c in columns])
-    # The spread of a count or of a chance level is of no use to a reader.
-    frame = frame[[c for c in frame if not (c.startswith(("n_", "chance_")) and c.endswith("_sd"))]]
-    return Table(
-        name="relation",
-        caption="Spearman correlation of saliency with similarity",
-        frame=frame,
-        keys=(ARM, ROW),
-        columns=tuple(columns),
-        sources=("tables/concepts.parquet", "tables/neurons.parquet"),
     )
+    caption = "Spearman correlation of saliency with similarity"
+    files = ("tables/concepts.parquet", "tables/neurons.parquet")
+    levels = [c.key for c in columns if c.key.startswith(("n_", "chance_"))]
+    return averaged("relation", caption, values, (ARM, ROW), columns, files, levels)

@@ -1,20 +1,29 @@
-"""From a run directory to its report: one HTML file, and tables and figures as files beside it."""
+"""From a run directory to its pages: an HTML file each, with tables and figures as files beside it.
+
+A run of one group has one page. A run of several has one for each, and one that compares them.
+"""
 
 from __future__ import annotations
 
-import html as escape
-from collections.abc import Mapping
-from importlib import resources
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from string import Template
 
 import pandas as pd
 
 from relearn_jax import runs
-from relearn_jax.report import html, neuron_list, sections, settings
-from relearn_jax.report.draw import Plot, save, theme_css
+from relearn_jax.report import comparison, html, neuron_list, sections, settings
+from relearn_jax.report.comparison.reading import SET_COLUMNS
+from relearn_jax.report.draw import Plot, save
 from relearn_jax.report.findings import Findings, findings
-from relearn_jax.report.reading import NEURON_TABLES, Run, read_run
+from relearn_jax.report.reading import (
+    COLUMNS,
+    NEURON_TABLES,
+    Run,
+    read_head,
+    read_run,
+    table_path,
+)
 from relearn_jax.report.tables import Table, csv_name
 from relearn_jax.report.verdict import headline
 
@@ -36,7 +45,9 @@ SECTIONS = (
 def build(run_dir: Path) -> Path:
     """Write `report.html`, `tables/*.csv` and `figures/*` of a run, from its files alone.
 
-    The same run gives the same bytes. An unfinished run gives a report of what is there.
+    A run of several groups has such a page for each, under `groups/NAME`, and its own `report.html`
+    compares them. The same run gives the same bytes. An unfinished run gives a report of what is
+    there.
 
     Returns:
         The path of `report.html`.
@@ -44,62 +55,60 @@ def build(run_dir: Path) -> Path:
     Raises:
         UserError: see `reading.read_run`; also for a disk that cannot be written to.
     """
-    run = read_run(run_dir)
+    folder = Path(run_dir)
+    if len(read_head(folder)[2]) == 1:
+        return _build_group(read_run(folder))
+    sets = comparison.read_sets(folder)
+    tables = comparison.tables(sets)
+    for name in sets.runs:
+        _build_group(read_run(folder, name))
+    text, plots = comparison.page(sets, tables)
+    return _write(sets.whole, text, tables.values(), plots)
+
+
+def _build_group(run: Run) -> Path:
     found = findings(run)
     text, plots = page(run, found)
-    out = run.folder / "report.html"
-    with runs.disk(run.folder):
-        write_tables(run, found.tables)
-        (run.folder / "figures").mkdir(exist_ok=True)
-        for plot in plots:
-            save(plot, run.folder / "figures")
-        runs.write_text(out, text)
-    return out
+    return _write(run, text, found.tables.values(), plots)
 
 
 def page(run: Run, found: Findings) -> tuple[str, tuple[Plot, ...]]:
-    """The report's HTML and its plots."""
-    drawn = [(name, title, make(run, found)) for name, title, make in SECTIONS]
-    contents = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, title, _ in drawn)
-    body = "".join(
-        f'<section id="{name}" aria-labelledby="h-{name}"><h2 id="h-{name}">{title}</h2>{inner}'
-        "</section>"
-        for name, title, (inner, _) in drawn
+    """The report's HTML and its plots, for one group."""
+    lede = html.prose(headline(run, found))
+    text, plots = html.document(
+        title=f"{run.manifest.get('name', run.folder.name)}: {settings.title(run)}",
+        header=settings.header(run, settings.title(run), lede),
+        sections=[(name, title, make(run, found)) for name, title, make in SECTIONS],
+        footer=settings.footer(run.manifest),
     )
-    here = resources.files(__package__)
-    style = theme_css() + (here / "style.css").read_text(encoding="utf-8")
-    text = Template((here / "template.html").read_text(encoding="utf-8")).substitute(
-        title=escape.escape(f"{run.manifest.get('name', run.folder.name)}: {settings.title(run)}"),
-        style=style,
-        header=settings.header(run, settings.title(run), html.prose(headline(run, found))),
-        contents=contents,
-        sections=body.replace(" %", "\u00a0%"),
-        footer=_footer(run),
-    )
-    return text, tuple(plot for _, _, (_, plots) in drawn for plot in plots)
+    if run.home != run.folder:
+        # What belongs to the whole run lies two folders up.
+        shared = r'href="(config\.yaml|manifest\.json|tables/\w+\.parquet)"'
+        text = re.sub(shared, r'href="../../\1"', text)
+    return text, plots
 
 
-def _footer(run: Run) -> str:
-    manifest = run.manifest
-    ended = manifest.get("finished")
-    when = f"Run started {manifest.get('started', 'at an unknown time')}" + (
-        f", finished {ended}." if ended else ", not finished."
-    )
-    return (
-        f"{html.text(when)} Made from the files of the run directory alone; "
-        "<code>relearn report</code> makes it again. Protocol: Lo, Barez, Cohen, Large Language "
-        "Models Relearn Removed Concepts (Findings of ACL 2024)."
-    )
-
-
-def write_tables(run: Run, tables: Mapping[str, Table]) -> None:
-    """CSV of the run's small tables and of every page table."""
-    for name in run.tables:
-        source = run.folder / "tables" / f"{name}.parquet"
-        if name not in NEURON_TABLES and source.exists():
-            _csv(pd.read_parquet(source), source.with_suffix(".csv"))
-    for table in tables.values():
-        _csv(table.frame, run.folder / csv_name(table))
+def _write(run: Run, text: str, tables: Iterable[Table], plots: Iterable[Plot]) -> Path:
+    """The page, CSV of the run's small tables and of every page table, and the figures."""
+    home, rows = run.home, None
+    names = [name for name in COLUMNS if name not in NEURON_TABLES]
+    if home != run.folder:
+        rows = [("group", "==", run.group.name)]
+    else:
+        names += SET_COLUMNS
+    with runs.disk(home):
+        for part in ("tables", "figures"):
+            (home / part).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if table_path(run.folder, name).exists():
+                frame = pd.read_parquet(table_path(run.folder, name), filters=rows)
+                _csv(frame, home / "tables" / f"{name}.csv")
+        for table in tables:
+            _csv(table.frame, home / csv_name(table))
+        for plot in plots:
+            save(plot, home / "figures")
+        runs.write_text(home / "report.html", text)
+    return home / "report.html"
 
 
 def _csv(frame: pd.DataFrame, path: Path) -> None:

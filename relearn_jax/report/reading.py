@@ -1,5 +1,6 @@
-"""Reading a run directory back: config, manifest and tables, and what is still missing.
+"""Reading a group of a run back: config, manifest and tables, and what is still missing.
 
+A group is all that was done for one target concept, fraction and regrowth: its seeds and arms.
 Nothing here computes; a table that is not there yet becomes an empty frame, so that a partial run
 still gives a partial report.
 """
@@ -7,7 +8,7 @@ still gives a partial report.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,7 +45,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("saliency_base", "saliency_final", "tokens_base", "tokens_final", "similarity"),
     ),
 }
-"""The columns of each table that the report uses; a file may hold more."""
+"""The columns of each table that the report uses; a file may hold more, and has `group` first."""
 
 NEURON_TABLES = ("concepts", "neurons")
 """One row per neuron: kept as Parquet only."""
@@ -58,14 +59,28 @@ class Missing(NamedTuple):
     stages: tuple[str, ...]
 
 
+class Group(NamedTuple):
+    """What is pruned in the sets of a group; `fraction` or `count` is None."""
+
+    name: str
+    target: str
+    fraction: float | None
+    count: int | None
+    regrowth: str
+    prune: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Run:
-    """The files of one run directory.
+    """What the files of a run directory say about one group.
 
-    `tables` holds a frame for every name in `COLUMNS`, empty where the file is absent.
+    `tables` holds a frame for every name in `COLUMNS`, empty where the file is absent or was not
+    asked for. The group's page and its files go to `home`.
     """
 
     folder: Path
+    home: Path
+    group: Group
     config: Mapping[str, Any]
     manifest: Mapping[str, Any]
     tables: Mapping[str, pd.DataFrame]
@@ -77,44 +92,72 @@ class Run:
     target: str
 
 
-def read_run(folder: Path) -> Run:
-    """Read the directory of a run, finished or not.
+def read_run(folder: Path, group: str | None = None, leave: Collection[str] = ()) -> Run:
+    """Read one group of a run, finished or not: `group`, or the first. Tables in `leave` stay out.
 
     Raises:
         UserError: no run directory, no manifest or config, a table that cannot be read or lacks a
             column, or not even the base model evaluated.
     """
     folder = Path(folder)
+    config, manifest, groups = read_head(folder)
+    own = groups[0] if group is None else next(g for g in groups if g.name == group)
+    tables = {
+        name: read_table(folder, name, columns, own.name)
+        if name not in leave
+        else pd.DataFrame(columns=list(columns))
+        for name, columns in COLUMNS.items()
+    }
+    if tables["scores"].empty:
+        raise UserError(
+            f"{table_path(folder, 'scores')}: the stage `base` is missing: no model of this run "
+            "has been evaluated yet, so there is nothing to report. Start `relearn run` again with "
+            "the same config to continue it."
+        )
+    # What is in `groups` and concerns this one is under `target` and `prune`.
+    facts = {k: v for k, v in manifest.items() if k not in ("groups", "sets")}
+    seeds = tuple(int(s) for s in manifest.get("seeds") or config.get("seeds") or ())
+    arms = tuple(manifest.get("arms") or config.get("arms") or ())
+    rounds = int((config.get("retrain") or {}).get("rounds", 0))
+    stages = ("base", "pruned", *(f"round{r}" for r in range(1, rounds + 1)))
+    return Run(
+        folder=folder,
+        home=folder if len(groups) == 1 else folder / "groups" / own.name,
+        group=own,
+        config=config,
+        manifest=facts | {"target": own.target, "prune": own.prune},
+        tables=tables,
+        absent=tuple(name for name in COLUMNS if not table_path(folder, name).exists()),
+        missing=_missing(tables["scores"], seeds, arms, stages),
+        seeds=seeds,
+        arms=arms,
+        stages=stages,
+        target=own.target,
+    )
+
+
+def read_head(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any], tuple[Group, ...]]:
+    """Config, manifest and groups of a run.
+
+    Raises:
+        UserError: no run directory, or one of the two files is absent or not what it should be.
+    """
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such run directory. Give the folder that `relearn run` wrote."
         )
     config = _mapping(folder / "config.yaml", yaml.safe_load)
     manifest = _mapping(folder / "manifest.json", json.loads)
-    tables = {name: _table(folder / "tables" / f"{name}.parquet", name) for name in COLUMNS}
-    absent = tuple(name for name in COLUMNS if not _path(folder, name).exists())
-    seeds = tuple(int(s) for s in manifest.get("seeds") or config.get("seeds") or ())
-    arms = tuple(manifest.get("arms") or config.get("arms") or ())
-    rounds = int((config.get("retrain") or {}).get("rounds", 0))
-    stages = ("base", "pruned", *(f"round{r}" for r in range(1, rounds + 1)))
-    if tables["scores"].empty:
+    try:
+        groups = tuple(Group(**{k: g[k] for k in Group._fields}) for g in manifest["groups"])
+    except (KeyError, TypeError):
+        groups = ()
+    if not groups:
         raise UserError(
-            f"{_path(folder, 'scores')}: the stage `base` is missing: no model of this run has "
-            "been evaluated yet, so there is nothing to report. Start `relearn run` again with "
-            "the same config to continue it."
+            f"{folder / 'manifest.json'}: does not say which groups of concept sets this run has. "
+            "It was written by another version; start `relearn run` again with the same config."
         )
-    return Run(
-        folder=folder,
-        config=config,
-        manifest=manifest,
-        tables=tables,
-        absent=absent,
-        missing=_missing(tables["scores"], seeds, arms, stages),
-        seeds=seeds,
-        arms=arms,
-        stages=stages,
-        target=str(manifest.get("target") or (config.get("concepts") or {}).get("target")),
-    )
+    return config, manifest, groups
 
 
 def main_arm(run: Run) -> str:
@@ -129,7 +172,8 @@ def last_stage(run: Run, arm: str, table: str = "scores") -> str:
     return max((s for s in seen if s in run.stages), key=run.stages.index, default="pruned")
 
 
-def _path(folder: Path, name: str) -> Path:
+def table_path(folder: Path, name: str) -> Path:
+    """Where a run keeps a table."""
     return folder / "tables" / f"{name}.parquet"
 
 
@@ -152,16 +196,26 @@ def _mapping(path: Path, parse) -> Mapping[str, Any]:
     return value
 
 
-def _table(path: Path, name: str) -> pd.DataFrame:
-    columns = list(COLUMNS[name])
+def read_table(
+    folder: Path, name: str, columns: Sequence[str], group: str | None = None
+) -> pd.DataFrame:
+    """The rows of a group (None: all rows) of a table; empty if there is no such file.
+
+    Raises:
+        UserError: the file cannot be read, or lacks a column.
+    """
+    path = table_path(folder, name)
     if not path.exists():
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=list(columns))
+    needed = columns if group is None else ("group", *columns)
     try:
         present = set(pq.read_schema(path).names)
-        lacking = [c for c in columns if c not in present]
+        lacking = [c for c in needed if c not in present]
         if not lacking:
+            rows = None if group is None else [("group", "==", group)]
             # Without pandas' own types, whose NA is no number to NumPy.
-            return pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True)
+            table = pq.read_table(path, columns=list(columns), filters=rows)
+            return table.to_pandas(ignore_metadata=True)
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(
             f"{path}: cannot be read as Parquet ({error}). Remove it and continue the run."

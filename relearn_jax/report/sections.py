@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from relearn_jax.report import figures, html, layer_figures
 from relearn_jax.report.claims import EXPLAINED, FAILS, HOLDS, OPEN, PART, claims
-from relearn_jax.report.draw import Plot, panel_svgs
+from relearn_jax.report.draw import panel_svgs
 from relearn_jax.report.findings import Findings, map_seed, maps, points
-from relearn_jax.report.html import details, figure, files, prose, table
+from relearn_jax.report.html import Drawn, details, figure, files, prose, table
 from relearn_jax.report.layer_figures import Measure
 from relearn_jax.report.layer_tables import EVERY
 from relearn_jax.report.reading import Run, last_stage, main_arm, stage_name
@@ -15,8 +15,6 @@ from relearn_jax.report.task_tables import ARM_NAMES, target_type, types
 from relearn_jax.report.verdict import complete, verdict
 
 SIGNS = {HOLDS: "✓", PART: "◐", EXPLAINED: "≈", FAILS: "✗", OPEN: "?"}
-Drawn = tuple[str, tuple[Plot, ...]]
-"""A section's HTML and the plots in it, which are written to `figures/` as well."""
 
 
 def answer(run: Run, found: Findings) -> Drawn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from relearn_jax.report import html
@@ -23,6 +23,7 @@ TARGETS = {
     "state_mask": "the neuron is multiplied by 0 in every forward pass",
     "mlp_unit": "the unit's incoming and outgoing weights are set to 0",
 }
+REGROWTH = {"free": "free to grow back", "frozen": "held at 0"}
 RETRAIN = {
     "full": "on the full training text, which holds the concept",
     "without_concept": "on the training sentences without the concept",
@@ -33,42 +34,63 @@ RETRAIN = {
 def what(run: Run) -> tuple[str, tuple]:
     """What was done, in plain words."""
     manifest, config = run.manifest, run.config
-    model, target = manifest.get("model") or {}, html.text(run.target)
-    prune, retrain = config.get("prune") or {}, config.get("retrain") or {}
-    number = {
-        f"retrain.{word}s": html.prose((n, plural(n, f" {word}")))
-        for word in ("round", "epoch")
-        for n in (fact(run, f"retrain.{word}s"),)
-    }
+    target, prune = html.text(run.target), config.get("prune") or {}
     sizes = {k: html.prose((fact(run, f"prune.{k}", "manifest"),)) for k in ("pruned", "of")}
-    arms = "; ".join(f"<b>{ARM_NAMES[a]}</b>, {ARMS[a].format(target=target)}" for a in run.arms)
     steps = (
-        f"A pretrained model ({html.text(model.get('source', 'not named'))}) was fine-tuned to "
-        "mark entities in text: the <b>base</b> model.",
+        based(run),
         f"Its neurons were ranked by how far their mean over words of {target} lies from their "
         f"mean over other words ({html.text(prune.get('ranking', 'probeless'))} ranking).",
-        f"{sizes['pruned']} of {sizes['of']} neurons were pruned: "
-        f"{TARGETS.get(prune.get('target'), html.text(prune.get('target')))}.",
-        f"The model was retrained {RETRAIN.get(retrain.get('data'), '')}, in "
-        f"{number['retrain.rounds']} of {number['retrain.epochs']}, each with a fresh optimizer"
-        + (
-            "; pruned entries were free to grow back."
-            if prune.get("regrowth", "free") == "free"
-            else "; pruned entries were held at 0."
-        ),
+        f"{sizes['pruned']} of {sizes['of']} neurons were pruned: {pruning(run)}.",
+        retrained(run, {run.group.regrowth}),
         "At every stage the task was scored on held-out text, and every neuron's saliency and top "
         "tokens were written down.",
-        f"The same was done for each arm: {arms}."
+        f"The same was done for each arm: {arms(run, target)}."
         if len(run.arms) > 1
         else "There is no control arm in this run.",
     )
     items = "".join(f"<li>{step}</li>" for step in steps)
     described = manifest.get("description")
     about = f"<p>{html.text(described)}</p>" if described else ""
-    return f'{about}<ol class="prose">{items}</ol>{_data(run)}', ()
+    return f'{about}<ol class="prose">{items}</ol>{texts(run)}', ()
 
 
-def _data(run: Run) -> str:
+def based(run: Run) -> str:
+    """What the base model is."""
+    model = run.manifest.get("model") or {}
+    return (
+        f"A pretrained model ({html.text(model.get('source', 'not named'))}) was fine-tuned to "
+        "mark entities in text: the <b>base</b> model."
+    )
+
+
+def pruning(run: Run) -> str:
+    """What pruning does to a neuron."""
+    target = (run.config.get("prune") or {}).get("target")
+    return TARGETS.get(target, html.text(target))
+
+
+def retrained(run: Run, regrowths: Collection[str]) -> str:
+    """What the pruned models were retrained on and for how long, and what could grow back."""
+    retrain = run.config.get("retrain") or {}
+    rounds, epochs = (
+        html.prose((n, plural(n, f" {word}")))
+        for word in ("round", "epoch")
+        for n in (fact(run, f"retrain.{word}s"),)
+    )
+    kept = [word for name, word in REGROWTH.items() if name in regrowths]
+    return (
+        f"The model was retrained {RETRAIN.get(retrain.get('data'), '')}, in {rounds} of {epochs}, "
+        f"each with a fresh optimizer; pruned entries were {' or '.join(kept)}."
+    )
+
+
+def arms(run: Run, target: str) -> str:
+    """What each arm prunes."""
+    return "; ".join(f"<b>{ARM_NAMES[a]}</b>, {ARMS[a].format(target=target)}" for a in run.arms)
+
+
+def texts(run: Run) -> str:
+    """The texts that were used."""
     data = run.manifest.get("data") or {}
     heads = ("used for", "text", "sentences", "words", "word types", "SHA-256")
     rows = []
@@ -168,7 +190,19 @@ def flatten(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]
 
 
 def header(run: Run, title: str, sentence: str) -> str:
-    """The head of the page: name, title, the one-line verdict, and the facts at a glance."""
+    """The head of a group's page."""
+    return head(run, title, sentence, (("Concept removed", run.target),), notice(run), above(run))
+
+
+def head(
+    run: Run,
+    title: str,
+    sentence: str,
+    removed: tuple[tuple[str, str], ...],
+    notice: str,
+    above: str = "",
+) -> str:
+    """The head of a page: name, title, the one-line verdict, and the facts at a glance."""
     manifest = run.manifest
     model, data = manifest.get("model") or {}, manifest.get("data") or {}
     mark = f" {GENERATED}" if any(d.get("generated") for d in data.values()) else ""
@@ -178,15 +212,38 @@ def header(run: Run, title: str, sentence: str) -> str:
     facts = (
         ("Model", f"{html.text(model.get('source', 'not named'))}{size}"),
         ("Text", f"{html.text(train.get('source', 'not named'))}{mark}"),
-        ("Concept removed", html.text(run.target)),
+        *((name, html.text(value)) for name, value in removed),
         ("Arms", " · ".join(ARM_NAMES[a] for a in run.arms)),
         ("Seeds", ", ".join(map(str, run.seeds))),
     )
     items = "".join(f"<li><b>{name}</b><span>{value}</span></li>" for name, value in facts)
     return (
         f'<p class="kicker">relearn_jax · {html.text(manifest.get("name", run.folder.name))}</p>'
-        f'<h1>{html.text(title)}</h1><p class="lede">{sentence}</p>'
-        f'<ul class="meta">{items}</ul>{notice(run)}'
+        f'{above}<h1>{html.text(title)}</h1><p class="lede">{sentence}</p>'
+        f'<ul class="meta">{items}</ul>{notice}'
+    )
+
+
+def above(run: Run) -> str:
+    """The way back from a group's page, for a run of several groups."""
+    if run.home == run.folder:
+        return ""
+    return (
+        '<p class="kicker up"><a href="../../report.html">All groups compared</a> · '
+        f"{html.text(run.group.name)} · settings and times are those of the whole run</p>"
+    )
+
+
+def footer(manifest: Mapping[str, Any]) -> str:
+    """When the run was made, and what the page was made from."""
+    ended = manifest.get("finished")
+    when = f"Run started {manifest.get('started', 'at an unknown time')}" + (
+        f", finished {ended}." if ended else ", not finished."
+    )
+    return (
+        f"{html.text(when)} Made from the files of the run directory alone; "
+        "<code>relearn report</code> makes it again. Protocol: Lo, Barez, Cohen, Large Language "
+        "Models Relearn Removed Concepts (Findings of ACL 2024)."
     )
 
 
@@ -194,10 +251,12 @@ def notice(run: Run) -> str:
     """What an unfinished run lacks."""
     if not run.missing and not run.absent and run.manifest.get("finished"):
         return ""
-    items = _gaps(run)
-    items += [f"tables/{name}.parquet" for name in run.absent]
-    if not items:
-        items = ["the end of the run is not in manifest.json"]
+    return unfinished([*gaps(run), *(f"tables/{name}.parquet" for name in run.absent)])
+
+
+def unfinished(items: Sequence[str]) -> str:
+    """A notice that the run is unfinished, with the list of what is missing."""
+    items = items or ["the end of the run is not in manifest.json"]
     listed = "".join(f"<li>{html.text(item)}</li>" for item in items)
     return (
         '<div class="notice" role="note"><p><b>This run is unfinished.</b> The report shows what '
@@ -205,7 +264,7 @@ def notice(run: Run) -> str:
     )
 
 
-def _gaps(run: Run) -> list[str]:
+def gaps(run: Run) -> list[str]:
     """Missing stages, one line for all seeds and arms that lack the same ones."""
     seeds: dict[tuple, list[int]] = {}
     for gap in run.missing:

@@ -7,7 +7,7 @@ the cell's own text and a link to it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -168,3 +168,23 @@ def over_seeds(
         records.append(record)
     wanted = [*keys, *(name for c in columns for name in (c, f"{c}_sd"))]
     return pd.DataFrame(records, columns=wanted)
+
+
+def averaged(
+    name: str,
+    caption: str,
+    values: Mapping[tuple, Mapping[str, float]],
+    keys: tuple[Column, ...],
+    columns: tuple[Column, ...],
+    sources: tuple[str, ...],
+    plain: Collection[str] = (),
+) -> Table:
+    """A table of means over seeds, from `{(seed, *row keys): {column: value}}`; see `over_seeds`.
+
+    `plain` columns get no deviation: the spread of a count or of a chance level is of no use to a
+    reader. Text columns are left to the caller.
+    """
+    shown = [c.key for c in columns if c.form != "text"]
+    frame = over_seeds(values, [k.key for k in keys], shown)
+    frame = frame.drop(columns=[f"{name}_sd" for name in plain])
+    return Table(name, caption, frame, keys, columns, sources, values)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from relearn_jax.report.reading import Run, stage_name
-from relearn_jax.report.tables import Column, Table, over_seeds
+from relearn_jax.report.tables import Column, Table, averaged
 
 ARM_NAMES = {
     "base": "base model",
@@ -42,14 +42,13 @@ def task(run: Run, variant: str = "word") -> Table:
             for row in part.itertuples():
                 values.setdefault((row.seed, kind, arm), {})[row.stage] = row.f1
     label = "words" if variant == "word" else "sub-words"
-    return Table(
-        name="task" if variant == "word" else "task_subword",
-        caption=f"Entity-level F1, scored on {label}",
-        frame=over_seeds(values, ("type", "arm"), run.stages),
-        keys=(TYPE, ARM),
-        columns=tuple(Column(s, stage_name(s)) for s in run.stages),
-        sources=("tables/scores.csv",),
-        by_seed=values,
+    return averaged(
+        "task" if variant == "word" else "task_subword",
+        f"Entity-level F1, scored on {label}",
+        values,
+        (TYPE, ARM),
+        tuple(Column(s, stage_name(s)) for s in run.stages),
+        ("tables/scores.csv",),
     )
 
 
@@ -72,23 +71,18 @@ def recovery(run: Run) -> Table:
                     **{f"round{r}": share for r, share in regained},
                 }
                 reached.setdefault((kind, arm), []).append(bool(np.isfinite(epochs)))
-    table = over_seeds(values, ("type", "arm"), ("lost", *rounds, "epochs_to_90"))
-    counts = [reached[key] for key in zip(table["type"], table["arm"], strict=True)]
-    table["reached"] = [f"{sum(c)} of {len(c)}" for c in counts]
-    return Table(
-        name="recovery",
-        caption="F1 lost by pruning and share of the loss regained",
-        frame=table,
-        keys=(TYPE, ARM),
-        columns=(
-            Column("lost", "F1 lost"),
-            *(Column(r, stage_name(r), "percent", "share regained after") for r in rounds),
-            Column("epochs_to_90", "epochs to 90 %", "f1"),
-            Column("reached", "seeds that reach it", "text"),
-        ),
-        sources=("tables/recovery.csv", "tables/scores.csv"),
-        by_seed=values,
+    columns = (
+        Column("lost", "F1 lost"),
+        *(Column(r, stage_name(r), "percent", "share regained after") for r in rounds),
+        Column("epochs_to_90", "epochs to 90 %", "f1"),
+        Column("reached", "seeds that reach it", "text"),
     )
+    caption = "F1 lost by pruning and share of the loss regained"
+    files = ("tables/recovery.csv", "tables/scores.csv")
+    table = averaged("recovery", caption, values, (TYPE, ARM), columns, files)
+    counts = [reached[key] for key in zip(table.frame["type"], table.frame["arm"], strict=True)]
+    table.frame["reached"] = [f"{sum(c)} of {len(c)}" for c in counts]
+    return table
 
 
 def lost(scores: pd.DataFrame, seed: int, arm: str, kind: str) -> float:
@@ -119,17 +113,12 @@ def detail(run: Run) -> Table:
         for seed in run.seeds
         if (seed, *place) in found
     }
-    frame = over_seeds(values, ("arm", "stage"), measures)
-    return Table(
-        name="detail",
-        caption="Precision, recall, F1 and token accuracy, all entity types, words",
-        frame=frame,
-        keys=(ARM, Column("stage", "stage", "text")),
-        columns=(
-            Column("precision", "precision"),
-            Column("recall", "recall"),
-            Column("f1", "F1"),
-            Column("accuracy", "token accuracy"),
-        ),
-        sources=("tables/scores.csv",),
+    heads = ("precision", "recall", "F1", "token accuracy")
+    return averaged(
+        "detail",
+        "Precision, recall, F1 and token accuracy, all entity types, words",
+        values,
+        (ARM, Column("stage", "stage", "text")),
+        tuple(Column(m, head) for m, head in zip(measures, heads, strict=True)),
+        ("tables/scores.csv",),
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from relearn_jax.report.reading import Run, last_stage
 from relearn_jax.report.snapshots import Place, Snapshot, Tokens, after
-from relearn_jax.report.tables import Column, Table, over_seeds
+from relearn_jax.report.tables import Column, Table, averaged
 from relearn_jax.report.task_tables import ARM
 
 PRIMED, OLD, NEW, BLEND = (
@@ -95,15 +95,9 @@ def _matched(
 
 def takers(values: Mapping[tuple[int, str], Mapping[str, float]]) -> Table:
     """The page's table of `takers_by_seed`."""
-    return Table(
-        name="takers",
-        caption="Neurons that took the concept over, beside others of the same layers",
-        frame=over_seeds(values, ("arm",), [c.key for c in COLUMNS]),
-        keys=(ARM,),
-        columns=COLUMNS,
-        sources=("tables/taken_over.csv", "tables/concepts.parquet", "tables/neurons.parquet"),
-        by_seed=values,
-    )
+    caption = "Neurons that took the concept over, beside others of the same layers"
+    files = ("tables/taken_over.csv", "tables/concepts.parquet", "tables/neurons.parquet")
+    return averaged("takers", caption, values, (ARM,), COLUMNS, files)
 
 
 def null_neurons(run: Run, words: Mapping[Place, Tokens], found: Mapping[Place, Snapshot]) -> Table:
@@ -128,11 +122,6 @@ def null_neurons(run: Run, words: Mapping[Place, Tokens], found: Mapping[Place, 
         Column("last_kept", "unpruned", "percent", "last stage"),
         Column("last_cut", "pruned", "percent", "last stage"),
     )
-    return Table(
-        name="null_neurons",
-        caption="Neurons without any alphabetic top token",
-        frame=over_seeds(values, ("arm",), [c.key for c in columns]),
-        keys=(ARM,),
-        columns=columns,
-        sources=("tables/neurons.parquet",),
-    )
+    caption = "Neurons without any alphabetic top token"
+    files = ("tables/neurons.parquet",)
+    return averaged("null_neurons", caption, values, (ARM,), columns, files)

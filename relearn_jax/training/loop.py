@@ -6,12 +6,13 @@ C concept sets are trained side by side; State, Sums and places have one entry f
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
@@ -20,6 +21,9 @@ from relearn_jax.training.step import Round, State, Sums
 PyTree = Any
 Step = Callable[[State, TokenBatch, Round], tuple[State, Sums]]
 LOG_EVERY = 25
+IN_FLIGHT = 3
+"""Steps that the host may be ahead of the devices: enough to keep them busy, few enough that speeds
+are true and a stop is quick."""
 
 
 class Position(NamedTuple):
@@ -33,12 +37,12 @@ class Hooks(NamedTuple):
     """What a round tells its caller.
 
     log: takes lists of {"step", "epoch", "loss", "sentences_per_s"}, one entry for each set.
-    after_step: after every step, with the position and the state (checkpoints).
+    after_step: after every step, with the position, the state and the step's sums (checkpoints).
     after_epoch: with the epochs done and the parameters (evaluation).
     """
 
     log: Callable[[list[dict[str, Any]]], None]
-    after_step: Callable[[Position, State], None]
+    after_step: Callable[[Position, State, Sums], None]
     after_epoch: Callable[[int, PyTree], None]
 
 
@@ -74,18 +78,24 @@ def fit(
         done = begin.batch if epoch == begin.epoch else 0
         began, rows = time.perf_counter(), 0
         pending: tuple[Sums, float] | None = None
+        sums: Sums | None = None
+        ahead: deque[Sums] = deque()
         for number, batch in enumerate(batches(epoch, done), start=done + 1):
             state, sums = step(state, batch, round_)
             rows += int((batch.row >= 0).sum())
+            ahead.append(sums)
+            if len(ahead) > IN_FLIGHT:
+                jax.block_until_ready(ahead.popleft())
             if number % LOG_EVERY == 0:
-                # Read the numbers of one interval ago: the device is never waited for.
+                # The numbers of one interval ago are there already.
                 if pending is not None:
                     _report(*pending, epoch, hooks, places)
                 pending = (sums, rows / (time.perf_counter() - began))
-            hooks.after_step(Position(epoch, number), state)
+            hooks.after_step(Position(epoch, number), state, sums)
         if pending is not None:
             _report(*pending, epoch, hooks, places)
-        check_finite(state.bad_step, places)
+        if sums is not None:
+            check_finite(sums.bad_step, places)
         hooks.after_epoch(epoch + 1, state.params)
     return state
 
@@ -102,10 +112,9 @@ def _report(sums: Sums, speed: float, epoch: int, hooks: Hooks, places: Sequence
     )
 
 
-def check_finite(bad_step: Array, places: Sequence[str]) -> None:
-    """Raise UserError if a set had a loss that was not finite."""
-    steps = np.asarray(jax.device_get(bad_step))
-    for step, place in zip(steps, places, strict=False):
+def check_finite(bad_step: Int[Array, " C"], places: Sequence[str]) -> None:
+    """Raise UserError if a set had a loss that was not finite (`Sums.bad_step`)."""
+    for step, place in zip(np.asarray(bad_step), places, strict=False):
         if step >= 0:
             raise UserError(
                 f"the loss is not finite at step {step} of {place}. The stages finished before it "

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from relearn_jax.neurons import overlap, ranking
+
 TYPES = ("LOC", "PER", "ORG", "MISC")
 CONCEPTS = (*TYPES, "O")
 WORDS = (
@@ -18,6 +20,18 @@ WORDS = (
 )
 PLACES = frozenset(WORDS[:8])
 ALL_ARMS = ("concept", "random", "layer_matched", "bottom")
+
+
+class Group(NamedTuple):
+    """What was pruned: of which concept, how much, and whether it may grow back."""
+
+    target: str = "LOC"
+    fraction: float = 0.5
+    regrowth: str = "free"
+
+    @property
+    def name(self) -> str:
+        return f"{self.target}-{self.fraction:g}-{self.regrowth}"
 
 
 class Shape(NamedTuple):
@@ -29,6 +43,7 @@ class Shape(NamedTuple):
     channels: int = 48
     rounds: int = 4
     epochs: int = 2
+    groups: tuple[Group, ...] = (Group(),)
 
 
 SHAPE = Shape()
@@ -40,9 +55,17 @@ def write_run(folder: Path, shape: Shape = SHAPE, until: str | None = None) -> P
     done = stages if until is None else stages[: stages.index(until) + 1]
     (folder / "tables").mkdir(parents=True)
     _write_head(folder, shape, finished=until is None)
-    tables: dict[str, list[dict]] = {name: [] for name in _TABLES}
-    for seed in shape.seeds:
-        _one_seed(tables, seed, shape, done)
+    tables: dict[str, list[dict]] = {name: [] for name in (*_TABLES, "takeover", "overlap")}
+    for group in shape.groups:
+        own: dict[str, list[dict]] = {name: [] for name in (*_TABLES, "takeover")}
+        for seed in shape.seeds:
+            _one_seed(own, seed, shape, group, done)
+        for name, rows in own.items():
+            tables[name] += [{"group": group.name} | row for row in rows]
+    if len(shape.groups) == 1:
+        tables["takeover"] = []
+    else:
+        tables["overlap"] = list(_overlap_rows(shape))
     for name, rows in tables.items():
         if rows:
             pd.DataFrame(rows).to_parquet(folder / "tables" / f"{name}.parquet", index=False)
@@ -54,15 +77,37 @@ _TABLES = (
 )
 
 
+def _overlap_rows(shape: Shape):
+    allowed = _allowed(shape)
+    for seed in shape.seeds:
+        base = np.random.default_rng(seed).gamma(2.0, _scale(shape), (len(CONCEPTS), allowed.size))
+        ranks = ranking.ranks(base[: len(TYPES)].reshape(-1, *allowed.shape))
+        for top in sorted({_count(shape, group) for group in shape.groups}):
+            for row in overlap.pairs(ranks, TYPES, top, allowed):
+                yield {"seed": seed, "stage": "base"} | row
+
+
+def _allowed(shape: Shape) -> np.ndarray:
+    return np.repeat([False] + [True] * (shape.rows - 1), shape.channels).reshape(shape.rows, -1)
+
+
+def _scale(shape: Shape) -> np.ndarray:
+    return 0.3 + 0.1 * np.repeat(np.arange(shape.rows), shape.channels)[None]
+
+
+def _count(shape: Shape, group: Group) -> int:
+    return int(shape.rows * shape.channels * group.fraction)
+
+
 def _write_head(folder: Path, shape: Shape, finished: bool) -> None:
-    total = shape.rows * shape.channels
+    first = shape.groups[0]
     text = {"source": "world", "sentences": 900, "generated": True, "sha256": "ab" * 32, "note": ""}
     manifest = {
         "name": "fake",
         "description": "Made up, to test the report.",
         "seeds": list(shape.seeds),
         "arms": list(shape.arms),
-        "target": "LOC",
+        "target": first.target,
         "concepts": list(CONCEPTS),
         "neurons": {"rows": shape.rows, "channels": shape.channels, "site": "states"},
         "model": {
@@ -80,12 +125,12 @@ def _write_head(folder: Path, shape: Shape, finished: bool) -> None:
         },
         "versions": {"jax": "0.10.2", "python": "3.11.9"},
         "devices": ["cpu:0 (TFRT)"],
-        "prune": {
-            "requested": total // 2,
-            "pruned": total // 2,
-            "of": total,
-            "target": "ln_gain",
-            "regrowth": "free",
+        "prune": _prune(shape, first),
+        "groups": [_group(shape, group) for group in shape.groups],
+        "sets": {
+            "count": len(shape.groups) * len(shape.seeds) * len(shape.arms),
+            "chunk": len(shape.arms),
+            "devices": 1,
         },
         "wall_s": {"base": 61.2, "pruned": 0.4, "retraining": 151.0, "statistics": 12.5},
         "started": "2025-01-01T10:00:00",
@@ -96,7 +141,7 @@ def _write_head(folder: Path, shape: Shape, finished: bool) -> None:
         "name": "fake",
         "seeds": list(shape.seeds),
         "arms": list(shape.arms),
-        "concepts": {"target": "LOC", "site": "states"},
+        "concepts": {"target": first.target, "site": "states"},
         "training": {"epochs": 3, "learning_rate": 1e-4, "dropout": None},
         "prune": {"fraction": 0.5, "ranking": "probeless", "target": "ln_gain"},
         "retrain": {"rounds": shape.rounds, "epochs": shape.epochs, "data": "full"},
@@ -105,22 +150,42 @@ def _write_head(folder: Path, shape: Shape, finished: bool) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
 
 
-def _one_seed(tables: dict, seed: int, shape: Shape, done: tuple[str, ...]) -> None:
+def _prune(shape: Shape, group: Group) -> dict:
+    return {
+        "requested": _count(shape, group),
+        "pruned": _count(shape, group),
+        "of": shape.rows * shape.channels,
+        "target": "ln_gain",
+        "regrowth": group.regrowth,
+    }
+
+
+def _group(shape: Shape, group: Group) -> dict:
+    facts = group._asdict() | {"name": group.name, "count": None}
+    return facts | {"prune": _prune(shape, group)}
+
+
+def _one_seed(tables: dict, seed: int, shape: Shape, group: Group, done: tuple[str, ...]) -> None:
+    own = TYPES.index(group.target)
     rng = np.random.default_rng(seed)
     layer = np.repeat(np.arange(shape.rows), shape.channels)
-    base = rng.gamma(2.0, 0.3 + 0.1 * layer[None], (len(CONCEPTS), layer.size))
+    base = rng.gamma(2.0, _scale(shape), (len(CONCEPTS), layer.size))
     tokens = [_tokens(rng) for _ in layer]
     nothing = np.zeros(layer.size, bool)
     _score_rows(tables, seed, "base", "base", 0, 0, 0.72 + 0.01 * rng.normal())
     _neuron_rows(tables, seed, "base", "base", layer, base, nothing, tokens, None, shape)
     for index, arm in enumerate(shape.arms):
-        pruned = _mask(arm, layer, base[0], np.random.default_rng(10 * seed + index))
-        _layer_rows(tables, seed, arm, "base", layer, base[0], pruned, None, tokens, tokens)
+        pruned = _mask(
+            arm, layer, base[own], np.random.default_rng(10 * seed + index), _count(shape, group)
+        )
+        _layer_rows(tables, seed, arm, "base", layer, base, own, pruned, None, tokens, tokens)
         floor = {"concept": 0.01, "random": 0.02, "layer_matched": 0.012}.get(arm, 0.3)
-        speed = {"random": 0.7}.get(arm, 0.9)
+        floor += 0.5 * max(0.5 - group.fraction, 0.0)
+        speed = {"random": 0.7}.get(arm, 0.9) / (1 + own)
         for stage in done[1:]:
             _one_stage(
-                *(tables, seed, arm, stage, layer, base, pruned, tokens, floor, speed, shape, rng)
+                *(tables, seed, arm, stage, layer, base, own, pruned, tokens),
+                *(floor, speed, shape, rng),
             )
         if "pruned" in done:
             for kind in ("all", *TYPES):
@@ -128,7 +193,7 @@ def _one_seed(tables: dict, seed: int, shape: Shape, done: tuple[str, ...]) -> N
 
 
 def _one_stage(
-    tables, seed, arm, stage, layer, base, pruned, tokens, floor, speed, shape, rng
+    tables, seed, arm, stage, layer, base, own, pruned, tokens, floor, speed, shape, rng
 ) -> None:
     number = int(stage[5:]) if stage.startswith("round") else 0
     if number == 0:
@@ -145,7 +210,7 @@ def _one_stage(
     ]
     _neuron_rows(tables, seed, arm, stage, layer, score, pruned, changed, tokens, shape)
     similarity = rng.uniform(-0.1, 0.8, layer.size)
-    _layer_rows(tables, seed, arm, stage, layer, score[0], pruned, similarity, tokens, changed)
+    _layer_rows(tables, seed, arm, stage, layer, score, own, pruned, similarity, tokens, changed)
     for row in range(shape.rows):
         for group in ("all", "pruned", "unpruned"):
             mean = 0.2 + 0.01 * row
@@ -163,16 +228,18 @@ def _one_stage(
                 }
             )
     if number == shape.rounds:
-        _taken_rows(tables, seed, arm, layer, base[0], score[0], pruned, tokens, changed, shape)
+        _taken_rows(
+            *(tables, seed, arm, layer, base[own], score[own], pruned, tokens, changed, shape)
+        )
+        _takeover_rows(tables, seed, arm, stage, base, drift, own, pruned, shape)
 
 
 def _tokens(rng: np.random.Generator) -> list[str]:
     return [str(w) for w in rng.choice(WORDS, 5, replace=False)]
 
 
-def _mask(arm: str, layer: np.ndarray, score: np.ndarray, rng) -> np.ndarray:
+def _mask(arm: str, layer: np.ndarray, score: np.ndarray, rng, count: int) -> np.ndarray:
     able = np.flatnonzero(layer > 0)
-    count = layer.size // 2
     order = able[np.argsort(-score[able], kind="stable")]
     mask = np.zeros(layer.size, bool)
     if arm == "concept":
@@ -282,7 +349,10 @@ def _neuron_rows(
         )
 
 
-def _layer_rows(tables, seed, arm, stage, layer, score, pruned, similarity, before, tokens) -> None:
+def _layer_rows(
+    tables, seed, arm, stage, layer, scores, own, pruned, similarity, before, tokens
+) -> None:
+    score = scores[own]
     _, saliency = _saliency(score)
     jaccard = np.array(
         [len({*a} & {*b}) / len({*a, *b}) for a, b in zip(before, tokens, strict=True)]
@@ -310,7 +380,7 @@ def _layer_rows(tables, seed, arm, stage, layer, score, pruned, similarity, befo
                             "seed": seed,
                             "arm": arm,
                             "stage": stage,
-                            "concept": "LOC",
+                            "concept": TYPES[own],
                             "layer": row,
                             "pruned": group,
                             "neurons": int(some.size),
@@ -343,3 +413,17 @@ def _taken_rows(tables, seed, arm, layer, base, score, pruned, before, tokens, s
                 "similarity": 0.4,
             }
         )
+
+
+def _takeover_rows(tables, seed, arm, stage, base, drift, own, pruned, shape) -> None:
+    """Pruned neurons keep something of the concept that follows theirs, and lose their own."""
+    now = 0.5 * base + 0.5 * drift
+    now[own] *= np.where(pruned, 0.6, 1.0)
+    now[(own + 1) % len(TYPES)] *= np.where(pruned, 1.2, 1.0)
+    allowed = _allowed(shape)
+    before, after = (
+        ranking.ranks(some[: len(TYPES)].reshape(-1, *allowed.shape)) for some in (base, now)
+    )
+    mask = pruned.reshape(allowed.shape)
+    for row in overlap.takeover(before, after, TYPES, mask, int(pruned.sum()), allowed):
+        tables["takeover"].append({"seed": seed, "arm": arm, "stage": stage} | row)

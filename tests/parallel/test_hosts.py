@@ -1,0 +1,107 @@
+"""Two processes of four devices each, over the loopback interface, are one of eight."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from relearn_jax import runs
+
+ROOT = Path(__file__).resolve().parents[2]
+WORLD = {"kind": "world", "sentences": 40}
+CONFIG = {
+    "name": "hosts",
+    "seeds": [0],
+    "arms": ["concept", "random"],
+    "model": {"max_length": 48},
+    "data": {
+        "train": {**WORLD, "split": "train"},
+        "evaluation": {**WORLD, "split": "test", "sentences": 24},
+        "buckets": [48],
+    },
+    "concepts": {"data": {**WORLD, "split": "dev"}},
+    "training": {"epochs": 1, "learning_rate": 1.0e-3},
+    "retrain": {"rounds": 1, "epochs": 1},
+}
+PROGRAM = """
+import sys, jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+from relearn_jax import cli
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+def start(devices, *command, **environment):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(devices), *map(str, command)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finished(*processes):
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output[-3000:]
+    return outputs
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def config(tagger, tmp_path_factory):
+    path = tmp_path_factory.mktemp("hosts") / "hosts.yaml"
+    values = {**CONFIG, "model": {"source": str(tagger.folder), **CONFIG["model"]}}
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope="module")
+def one_process(config, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "one"
+    finished(start(8, "run", config, "--out", out))
+    return out
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        ["--parallel.sets=2", "--parallel.data=4"],
+        ["--parallel.sets=1", "--parallel.data=2", "--parallel.fsdp=4"],
+        ["--parallel.sets=1", "--parallel.data=8", "--parallel.driver=pmap"],
+    ],
+)
+def test_two_processes_are_one(config, one_process, tmp_path, axes):
+    address = f"127.0.0.1:{free_port()}"
+    processes = [
+        start(
+            4, "run", config, "--out", tmp_path / "two", "--distributed", *axes,
+            JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(i),
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    first, second = finished(*processes)
+    assert "Report:" in first
+    assert "Report:" not in second, "process 0 alone talks and writes"
+    names = sorted(p.parent.name for p in one_process.glob("stages/*/stage.json"))
+    assert names == sorted(p.parent.name for p in (tmp_path / "two").glob("stages/*/stage.json"))
+    for name in names:
+        if not runs.has_arrays(one_process, name, "params"):
+            continue
+        one, two = (runs.arrays_of(o, name, "params") for o in (one_process, tmp_path / "two"))
+        for path in one:
+            np.testing.assert_allclose(one[path], two[path], rtol=1e-5, atol=1e-5, err_msg=path)
+    scores = [pd.read_parquet(o / "tables/scores.parquet") for o in (one_process, tmp_path / "two")]
+    pd.testing.assert_frame_equal(*scores)
