@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +16,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 PyTree = Any
+EXCHANGED = 2**26
+"""Bytes that processes exchange at a time."""
 
 
 def initialize() -> None:
@@ -25,6 +28,8 @@ def initialize() -> None:
     """
     names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
     given = {name: int(os.environ[key]) for name, key in names.items() if key in os.environ}
+    # On CPUs two programs under way may meet their collectives in another order in each process.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     # JAX itself reads the address alone.
     told = {"cluster_detection_method": "deactivate"} if len(given) == 2 else {}
     jax.distributed.initialize(**given, **told)
@@ -62,8 +67,8 @@ def fetch(leaf: jax.Array) -> np.ndarray:
     """An array as NumPy, on every process, put together on the host.
 
     What the devices of this process hold is taken from them. Only where that is not all of it do
-    processes exchange it, row by row of axis 0 (layer by layer), so no device ever holds more than
-    one row of what it does not own.
+    processes exchange it, some rows of axis 0 (layers) at a time, so no device ever holds much of
+    what it does not own.
     """
     if leaf.is_fully_addressable or leaf.is_fully_replicated:
         return np.asarray(leaf)
@@ -72,8 +77,18 @@ def fetch(leaf: jax.Array) -> np.ndarray:
         whole[shard.index], found[shard.index] = shard.data, True
     if found.all():
         return whole
-    rows = (multihost_utils.process_allgather(row, tiled=True) for row in leaf)
-    return np.stack([np.asarray(row) for row in rows])
+    everywhere = NamedSharding(leaf.sharding.mesh, PartitionSpec())
+    step = max(1, EXCHANGED // max(leaf.nbytes // leaf.shape[0], 1))
+    for start in range(0, leaf.shape[0], step):
+        size = min(step, leaf.shape[0] - start)
+        whole[start : start + size] = np.asarray(_rows(everywhere, size, leaf, start))
+    return whole
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _rows(everywhere: NamedSharding, size: int, leaf: jax.Array, start: int) -> jax.Array:
+    rows = jax.lax.dynamic_slice_in_dim(leaf, start, size)
+    return jax.lax.with_sharding_constraint(rows, everywhere)
 
 
 def as_global(mesh: Mesh, tree: PyTree) -> PyTree:

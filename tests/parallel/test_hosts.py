@@ -48,7 +48,11 @@ def start(devices, *command, **environment):
 
 
 def finished(*processes):
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    try:
+        outputs = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output[-3000:]
     return outputs
@@ -79,7 +83,7 @@ def one_process(config, tmp_path_factory):
     "axes",
     [
         ["--parallel.sets=2", "--parallel.data=4"],
-        ["--parallel.sets=1", "--parallel.data=2", "--parallel.fsdp=4"],
+        ["--parallel.sets=1", "--parallel.data=1", "--parallel.fsdp=8"],
         ["--parallel.sets=1", "--parallel.data=8", "--parallel.driver=pmap"],
     ],
 )
