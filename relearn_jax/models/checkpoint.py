@@ -17,13 +17,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from relearn_jax.errors import UserError
-from relearn_jax.models import bert, distilbert, gpt2, transformer, weights
+from relearn_jax.models import bert, distilbert, gpt2, weights
 from relearn_jax.models.family import Family, Task
 from relearn_jax.models.settings import Settings
+from relearn_jax.models.streaming import Index, Place
 from relearn_jax.models.transformer import Model
 
 PyTree = Any
 FAMILIES: dict[str, Family] = {f.name: f for f in (bert.FAMILY, distilbert.FAMILY, gpt2.FAMILY)}
+RANDOM = "random"
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
     "vocab.json", "merges.txt", "added_tokens.json",
@@ -32,9 +34,10 @@ TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with a model in it."""
+    """A folder with a model in it, or the settings of a model whose parameters are drawn."""
 
-    folder: Path
+    folder: Path | None
+    """None: no weights, parameters are drawn at random."""
     settings: dict[str, Any]
     files: dict[str, Path]
     """Which file holds each tensor."""
@@ -70,8 +73,20 @@ def locate(source: str, revision: str = "main") -> Path:
         ) from error
 
 
-def open_checkpoint(source: str, revision: str = "main") -> Checkpoint:
-    """Read a checkpoint's settings and list its tensors; no tensor is loaded yet."""
+def open_checkpoint(
+    source: str, revision: str = "main", settings: Mapping[str, Any] | None = None
+) -> Checkpoint:
+    """Read a checkpoint's settings and list its tensors; no tensor is loaded yet.
+
+    Source `random` has no files: `settings` is then what its `config.json` would say.
+    """
+    if (source == RANDOM) != bool(settings):
+        raise UserError(
+            "model.source random goes with model.settings (a mapping like config.json, with "
+            "model_type), and other sources without"
+        )
+    if settings:
+        return Checkpoint(None, dict(settings), {}, RANDOM)
     folder = locate(source, revision)
     config = folder / "config.json"
     if not config.is_file():
@@ -121,6 +136,7 @@ def describe(
     dtype: str = "float32",
     dropout: float | None = None,
     ignore_settings: tuple[str, ...] = (),
+    remat: bool = False,
 ) -> Model:
     """The architecture of a checkpoint, its settings read strictly."""
     name = checkpoint.settings.get("model_type")
@@ -136,7 +152,7 @@ def describe(
     if dropout is not None:
         rates = [f.name for f in dataclasses.fields(config) if f.name.endswith("dropout")]
         config = dataclasses.replace(config, **dict.fromkeys(rates, dropout))
-    return Model(FAMILIES[name], config, task, labels, dtype)
+    return Model(FAMILIES[name], config, task, labels, dtype, remat)
 
 
 def check(checkpoint: Checkpoint, model: Model) -> tuple[str, ...]:
@@ -144,6 +160,8 @@ def check(checkpoint: Checkpoint, model: Model) -> tuple[str, ...]:
 
     Raises UserError with every tensor that is missing, unexpected or of another shape.
     """
+    if checkpoint.folder is None:
+        return tuple(sorted(weights.shapes(model)))
     opened = _opened(checkpoint)
     shapes = {
         name: tuple(opened[path].get_slice(name).get_shape())
@@ -152,24 +170,28 @@ def check(checkpoint: Checkpoint, model: Model) -> tuple[str, ...]:
     return weights.check(model, shapes, checkpoint.origin)
 
 
-def load(checkpoint: Checkpoint, model: Model, key: jax.Array) -> tuple[PyTree, tuple[str, ...]]:
-    """Parameters (NumPy, float32) and the paths of those drawn from `key` for want of a source.
+def load(
+    checkpoint: Checkpoint, model: Model, key: jax.Array, place: Place | None = None
+) -> tuple[PyTree, tuple[str, ...]]:
+    """Parameters (float32) and the paths of those drawn from `key` for want of a source.
 
-    A task head is taken over only if it was made for the same labels in the same order.
+    A task head is taken over only if it was made for the same labels in the same order. Parameters
+    are NumPy arrays or, with `place`, arrays that were read and drawn straight onto their shards.
     """
     fresh, opened = check(checkpoint, model), _opened(checkpoint)
     files = _usable(checkpoint, model)
 
-    def reader(name: str) -> np.ndarray:
-        return opened[files[name]].get_tensor(name)
+    def reader(name: str, index: Index) -> np.ndarray:
+        return opened[files[name]].get_slice(name)[index]
 
     try:
-        params = weights.load(model, list(files), reader, fresh)
+        params = weights.load(model, files, reader, fresh, place)
     except SafetensorError as error:
         raise UserError(f"{checkpoint.origin}: unreadable tensor ({error})") from error
     if fresh:
-        drawn = weights.flatten(transformer.init(model, key))
-        leaves = weights.flatten(params) | {p: np.asarray(drawn[p]) for p in fresh}
+        drawn = weights.draw(model, key, fresh, place)
+        drawn = drawn if place else jax.tree.map(np.asarray, drawn)
+        leaves = weights.flatten(params) | drawn
         params = weights.unflatten({p: leaves[p] for p in weights.shapes(model)})
     return params, fresh
 
@@ -202,6 +224,8 @@ def save(folder: Path, model: Model, params: PyTree, settings: Mapping[str, Any]
 def digest(checkpoint: Checkpoint) -> str:
     """SHA-256 over settings, weight files and tokenizer files."""
     h = hashlib.sha256(json.dumps(checkpoint.settings, sort_keys=True).encode())
+    if checkpoint.folder is None:
+        return h.hexdigest()
     tokenizer = [checkpoint.folder / name for name in TOKENIZER_FILES]
     for path in [*sorted(set(checkpoint.files.values())), *filter(Path.is_file, tokenizer)]:
         with path.open("rb") as f:

@@ -64,7 +64,7 @@ class Family:
     embed: Callable[[Any, jnp.dtype], nn.Module]
     block: Callable[[Any, jnp.dtype], nn.Module]
     final: Callable[[Any, jnp.dtype], nn.Module] | None
-    classifier: Callable[[Any, int, jnp.dtype], nn.Module]
+    classifier: Callable[[Any, int], nn.Module]
     language_head: Callable[[Any, jnp.dtype], nn.Module]
     table: tuple[Row, ...]
     prefix: str

@@ -11,13 +11,12 @@ from relearn_jax.models.inputs import RowKeys
 
 
 class TokenClassifier(nn.Module):
-    """Dropout and an affine map to the labels; logits in float32."""
+    """Dropout and an affine map to the labels, computed in float32 whatever the blocks use."""
 
     labels: int
     dropout: float
-    dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, h: Float[Array, "B T D"], keys: RowKeys | None) -> Float[Array, "B T Y"]:
         h = layers.dropout(h, self.dropout, keys)
-        return layers.dense(self.labels, self.dtype, "classifier")(h).astype(jnp.float32)
+        return layers.dense(self.labels, jnp.float32, "classifier")(h)

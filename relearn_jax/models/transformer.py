@@ -7,16 +7,30 @@ Parameters are a plain dict {"embed", "blocks" (every leaf [L, ...]), "final"?, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from relearn_jax.models.family import Family, Task
 from relearn_jax.models.inputs import Inputs, RowKeys
 from relearn_jax.models.layers import split
 from relearn_jax.models.sites import PyTree, Sites, Taps, read, touch
+
+
+class Layout(NamedTuple):
+    """Where the largest arrays of a pass lie on a mesh.
+
+    Left to itself, XLA may split the width of the states over devices that should split the rows of
+    the batch: each would compute all rows.
+    """
+
+    states: jax.sharding.Sharding
+    """[B, T, D], from block to block."""
+    words: jax.sharding.Sharding
+    """[V, D], where a language head multiplies with the word embedding."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +44,12 @@ class Model:
     dtype: str = "float32"
     remat: bool = False
     """Recompute blocks in the backward pass instead of storing them."""
+    layout: Layout | None = None
+    """Where arrays lie on a mesh; None: wherever suits XLA."""
 
     def __hash__(self) -> int:
-        return hash((self.family.name, self.config, self.task, self.labels, self.dtype, self.remat))
+        own = (self.family.name, self.config, self.task, self.labels, self.dtype, self.remat)
+        return hash((*own, self.layout))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Model) and hash(self) == hash(other)
@@ -44,17 +61,10 @@ def _modules(model: Model) -> dict[str, Any]:
     if family.final is not None:
         modules["final"] = family.final(config, dtype)
     if model.task == "token-classification":
-        modules["head"] = family.classifier(config, len(model.labels), dtype)
+        modules["head"] = family.classifier(config, len(model.labels))
     if model.task == "language-model":
         modules["head"] = family.language_head(config, dtype)
     return modules
-
-
-def _head(modules: dict, model: Model, params: PyTree, h: Array, keys: Array | None) -> Array:
-    variables = {"params": params.get("head", {})}
-    if model.task == "token-classification":
-        return modules["head"].apply(variables, h, keys)
-    return modules["head"].apply(variables, h, params["embed"]["word"]["embedding"])
 
 
 def init(model: Model, key: Array) -> PyTree:
@@ -77,14 +87,82 @@ def init(model: Model, key: Array) -> PyTree:
         params["head"] = modules["head"].init(key_head, h, None)["params"]
     if model.task == "language-model":
         words = params["embed"]["word"]["embedding"]
-        head = modules["head"].init(key_head, h, words).get("params")
-        if head:
-            params["head"] = head
+        own = modules["head"].init(key_head, h, words).get("params")
+        if own:
+            params["head"] = own
     return params
+
+
+def _placed(model: Model, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    return h if model.layout is None else lax.with_sharding_constraint(h, model.layout.states)
 
 
 def _rows(tree: PyTree, part: slice | int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[part], tree)
+
+
+def hidden(
+    model: Model,
+    params: PyTree,
+    inputs: Inputs,
+    sites: Sites = Sites(),  # noqa: B008 (immutable)
+    taps: Taps = Taps(),  # noqa: B008 (immutable)
+    keys: RowKeys | None = None,
+) -> tuple[Float[Array, "B T D"], Taps]:
+    """The last state, in the compute dtype, and the readings; arguments as in `apply`."""
+    modules = _modules(model)
+    layers = model.config.layers
+    for_embed, for_blocks, _ = split(keys, 3)
+    h = _placed(model, modules["embed"].apply({"params": params["embed"]}, inputs, for_embed))
+
+    # Each step owns the state that enters its block, so rows 0..L-1 are read inside the scan and
+    # row L after it; that order also suits families whose last state passes one more norm.
+    state_rows = None if taps.states is None else taps.states.rows
+    mlp_rows = None if taps.mlp is None else taps.mlp.rows
+
+    def step(h: Array, layer: tuple) -> tuple[Array, tuple]:
+        p, state_site, mlp_site, state_row, mlp_row, k = layer
+        h = touch(h, state_site)
+        state = read(taps.states, h, state_row)
+        h, neurons = modules["block"].apply({"params": p}, h, inputs, mlp_site, k)
+        return _placed(model, h), (state, read(taps.mlp, neurons, mlp_row))
+
+    scanned = (
+        params["blocks"],
+        _rows(sites.states, slice(0, layers)),
+        sites.mlp,
+        _rows(state_rows, slice(0, layers)),
+        mlp_rows,
+        None if keys is None else jnp.stack(split(for_blocks, layers)),
+    )
+    body = jax.checkpoint(step, prevent_cse=False) if model.remat else step
+    h, (states, neurons) = lax.scan(body, h, scanned)
+
+    if "final" in modules:
+        h = modules["final"].apply({"params": params["final"]}, h)
+    h = touch(h, _rows(sites.states, layers))
+    last = read(taps.states, h, _rows(state_rows, layers))
+    states = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), states, last)
+    return h, Taps(states=states, mlp=neurons)
+
+
+def head(
+    model: Model, params: PyTree, h: Float[Array, "B T D"], keys: RowKeys | None = None
+) -> Float[Array, "B T ..."]:
+    """Logits [B, T, Y] or [B, T, V] in float32 from the last state; a backbone gives it back.
+
+    `keys` are those that `hidden` was given; each takes its own part of them.
+    """
+    if model.task == "backbone":
+        return h
+    module = _modules(model)["head"]
+    variables = {"params": params.get("head", {})}
+    if model.task == "token-classification":
+        return module.apply(variables, h, split(keys, 3)[2])
+    words = params["embed"]["word"]["embedding"]
+    if model.layout is not None:
+        words = lax.with_sharding_constraint(words, model.layout.words)
+    return module.apply(variables, h, words)
 
 
 def apply(
@@ -109,39 +187,5 @@ def apply(
       Logits [B, T, Y] or [B, T, V] in float32, or for a backbone the last state [B, T, D]; and the
       readings, each leaf with a leading row axis [L+1, ...] (states) or [L, ...] (mlp).
     """
-    modules = _modules(model)
-    layers = model.config.layers
-    for_embed, for_blocks, for_head = split(keys, 3)
-    h = modules["embed"].apply({"params": params["embed"]}, inputs, for_embed)
-
-    # Each step owns the state that enters its block, so rows 0..L-1 are read inside the scan and
-    # row L after it; that order also suits families whose last state passes one more norm.
-    state_rows = None if taps.states is None else taps.states.rows
-    mlp_rows = None if taps.mlp is None else taps.mlp.rows
-
-    def step(h: Array, layer: tuple) -> tuple[Array, tuple]:
-        p, state_site, mlp_site, state_row, mlp_row, k = layer
-        h = touch(h, state_site)
-        state = read(taps.states, h, state_row)
-        h, neurons = modules["block"].apply({"params": p}, h, inputs, mlp_site, k)
-        return h, (state, read(taps.mlp, neurons, mlp_row))
-
-    scanned = (
-        params["blocks"],
-        _rows(sites.states, slice(0, layers)),
-        sites.mlp,
-        _rows(state_rows, slice(0, layers)),
-        mlp_rows,
-        None if keys is None else jnp.stack(split(for_blocks, layers)),
-    )
-    body = jax.checkpoint(step, prevent_cse=False) if model.remat else step
-    h, (states, neurons) = jax.lax.scan(body, h, scanned)
-
-    if "final" in modules:
-        h = modules["final"].apply({"params": params["final"]}, h)
-    h = touch(h, _rows(sites.states, layers))
-    last = read(taps.states, h, _rows(state_rows, layers))
-    states = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), states, last)
-
-    outputs = h if model.task == "backbone" else _head(modules, model, params, h, for_head)
-    return outputs, Taps(states=states, mlp=neurons)
+    h, readings = hidden(model, params, inputs, sites, taps, keys)
+    return head(model, params, h, keys), readings

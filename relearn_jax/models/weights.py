@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors import safe_open
 
 from relearn_jax.errors import UserError
-from relearn_jax.models import transformer
+from relearn_jax.models import streaming, transformer
 from relearn_jax.models.family import Family, Row
+from relearn_jax.models.streaming import Index, Place
 from relearn_jax.models.transformer import Model
 
 PyTree = Any
-Reader = Callable[[str], np.ndarray]
-"""Gives one tensor by its name in the file."""
+Reader = Callable[[str, Index], np.ndarray]
+"""Gives a part of one tensor by its name in the file."""
 
 
 def flatten(params: PyTree) -> dict[str, Any]:
@@ -114,16 +118,71 @@ def check(model: Model, found: Mapping[str, tuple[int, ...]], origin: str) -> tu
     return tuple(sorted(fresh))
 
 
-def load(model: Model, names: list[str], reader: Reader, fresh: tuple[str, ...]) -> PyTree:
-    """Parameters as float32 NumPy arrays, one stacked leaf after another, but those in `fresh`."""
+def load(
+    model: Model,
+    names: Iterable[str],
+    reader: Reader,
+    fresh: tuple[str, ...],
+    place: Place | None = None,
+) -> PyTree:
+    """Parameters in float32 but those in `fresh`, one stacked leaf after another.
+
+    They are NumPy arrays or, with `place`, arrays on their devices; what the host holds at any
+    moment is then one shard of one leaf.
+    """
     named = {canonical(model.family, name): name for name in names}
-    leaves: dict[str, np.ndarray] = {}
+    wanted, leaves = shapes(model), {}
     for path, row in rows(model).items():
         if path not in fresh:
-            tensors = (reader(named[name]) for name in _names(row, model.config.layers))
-            parts = [_change(row, tensor) for tensor in tensors]
-            leaf = np.stack(parts) if "{l}" in row.theirs else parts[0]
-            leaves[path] = np.ascontiguousarray(leaf, dtype=np.float32)
+            files = [named[name] for name in _names(row, model.config.layers)]
+            part, shape = partial(_part, row, files, reader), wanted[path]
+            leaves[path] = (
+                streaming.put(part, shape, place(path, shape))
+                if place
+                else part(streaming.whole(shape))
+            )
+    return unflatten(leaves)
+
+
+def _part(row: Row, names: list[str], reader: Reader, index: Index) -> np.ndarray:
+    """A part of a leaf; of a stacked one, a single tensor's part is held beside it."""
+
+    def one(name: str, index: Index) -> np.ndarray:
+        return _change(row, reader(name, index[::-1] if row.change == "transpose" else index))
+
+    if "{l}" not in row.theirs:
+        return np.ascontiguousarray(one(names[0], index), dtype=np.float32)
+    stack = np.empty([s.stop - s.start for s in index], np.float32)
+    for i, name in enumerate(names[index[0]]):
+        stack[i] = one(name, index[1:])
+    return stack
+
+
+def draw(
+    model: Model, key: jax.Array, paths: Iterable[str], place: Place | None = None
+) -> dict[str, jax.Array]:
+    """Random parameters of these paths alone, made where they are to lie; the same everywhere."""
+    wanted, paths = shapes(model), tuple(paths)
+
+    def drawn(key: jax.Array) -> dict[str, jax.Array]:
+        leaves = flatten(transformer.init(model, key))
+        return {path: leaves[path] for path in paths}
+
+    where = place and {path: place(path, wanted[path]) for path in paths}
+    return jax.jit(drawn, out_shardings=where)(key)
+
+
+def read_sharded(path: Path, place: Place) -> PyTree:
+    """Parameters from a safetensors file with our own paths as names, straight onto their shards.
+
+    The host never holds more than one shard of one leaf. Values and dtypes stay as they are.
+    """
+    with safe_open(path, framework="numpy") as file:
+        leaves = {}
+        for name in sorted(file.keys()):
+            stored = file.get_slice(name)
+            shape = tuple(stored.get_shape())
+            leaves[name] = streaming.put(stored.__getitem__, shape, place(name, shape))
     return unflatten(leaves)
 
 

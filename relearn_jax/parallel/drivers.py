@@ -50,7 +50,14 @@ def make(
     """
     drivers = {"jit": _jitted, "shard_map": _shard_mapped, "pmap": _pmapped}
     check(driver, mesh)
-    return drivers[driver](mesh, partial(train_step, model, optimizer, parts=parts))
+    return drivers[driver](mesh, body_of(mesh, model, optimizer, parts))
+
+
+def body_of(
+    mesh: Mesh, model: Model, optimizer: optax.GradientTransformation, parts: int = 1
+) -> Callable:
+    """The step of one set, which the drivers wrap."""
+    return partial(train_step, sharding.spread(model, mesh), optimizer, parts=parts)
 
 
 def check(driver: str, mesh: Mesh) -> None:
@@ -74,6 +81,13 @@ def put(mesh: Mesh, batch: TokenBatch) -> TokenBatch:
 
 
 def _jitted(mesh: Mesh, body: Callable) -> Step:
+    step = over_mesh(mesh, body)
+    return lambda state, batch, round_: step(state, put(mesh, batch), round_)
+
+
+def over_mesh(mesh: Mesh, body: Callable) -> Callable:
+    """The jitted step of the driver jit, which takes batches that are on the mesh already."""
+
     @partial(jax.jit, donate_argnums=0)
     def step(state: State, batch: TokenBatch, round_: Round) -> tuple[State, Sums]:
         axes = (0, _sets_axis(batch), OF_SETS)
@@ -81,7 +95,7 @@ def _jitted(mesh: Mesh, body: Callable) -> Step:
         everywhere = jax.lax.with_sharding_constraint(sums, meshes.replicated(mesh))
         return sharding.constrain(state, mesh, sets_axis=True), everywhere
 
-    return lambda state, batch, round_: step(state, put(mesh, batch), round_)
+    return step
 
 
 def _shard_mapped(mesh: Mesh, body: Callable) -> Step:

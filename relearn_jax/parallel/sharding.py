@@ -7,15 +7,18 @@ axis of `blocks` is never split: the scan over layers would fetch each layer fro
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from relearn_jax.models.transformer import Layout, Model
+from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel.mesh import FSDP, SETS, TENSOR
 
 PyTree = Any
@@ -44,23 +47,41 @@ def name(path: Iterable[Any]) -> str:
 def spec(path: str, shape: tuple[int, ...], mesh: Mesh, sets_axis: bool = False) -> P:
     """The partition of one leaf. Scalars are never split.
 
-    A mesh axis that does not divide the leaf's side is left out, so that side stays whole. With
-    `sets_axis` the leaf's first axis is C.
+    A mesh axis that does not divide its side (GPT-2 has 50,257 words) joins the rule's other axis
+    on the other side, or is left out if it does not fit there either. With `sets_axis` the leaf's
+    first axis is C.
 
     Raises:
       ValueError: no rule covers the path.
     """
     sides = shape[1:] if sets_axis else shape
-    found = next((s for rule, s in RULES if re.search(rf"(^|/){rule}$", path)), None)
-    if found is None and sides:
+    rule = next((s for rule, s in RULES if re.search(rf"(^|/){rule}$", path)), None)
+    if rule is None and sides:
         raise ValueError(f"no sharding rule covers parameter {path}; add one to RULES")
-    axes = list(zip(found or (), sides, strict=False))
+    split = _fitted(rule or P(), sides, mesh)
     if sets_axis:
-        axes.insert(0, (SETS, shape[0]))
-    split = [axis if axis and side % mesh.shape[axis] == 0 else None for axis, side in axes]
+        split.insert(0, SETS if shape[0] % mesh.shape[SETS] == 0 else None)
     while split and split[-1] is None:
         split.pop()
     return P(*split)
+
+
+def _fitted(rule: P, sides: tuple[int, ...], mesh: Mesh) -> list[str | tuple[str, ...] | None]:
+    """A rule's axes, each on its own side or, if that does not divide, on another that has one."""
+    named = [side for side, axis in enumerate(rule) if axis]
+    split: dict[int, tuple[str, ...]] = dict.fromkeys(named, ())
+
+    def put(axis: str, side: int) -> bool:
+        joined = (axis, *split[side])
+        if sides[side] % math.prod(mesh.shape[axis] for axis in joined):
+            return False
+        split[side] = joined
+        return True
+
+    for own in [side for side in named if not put(rule[side], side)]:
+        any(put(rule[own], side) for side in named)
+    parts = [split.get(side, ()) for side in range(len(rule))]
+    return [axes[0] if len(axes) == 1 else axes or None for axes in parts]
 
 
 def shardings(tree: PyTree, mesh: Mesh, sets_axis: bool = False) -> PyTree:
@@ -70,6 +91,22 @@ def shardings(tree: PyTree, mesh: Mesh, sets_axis: bool = False) -> PyTree:
         return NamedSharding(mesh, spec(name(path), tuple(leaf.shape), mesh, sets_axis))
 
     return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def placer(mesh: Mesh) -> Callable[[str, tuple[int, ...]], NamedSharding]:
+    """Where loading puts each parameter, by path and shape."""
+    return lambda path, shape: NamedSharding(mesh, spec(path, shape, mesh))
+
+
+def spread(model: Model, mesh: Mesh) -> Model:
+    """The model with its states split by rows and its word embedding gathered over fsdp alone."""
+    if mesh.shape[FSDP] * mesh.shape[TENSOR] == 1:
+        return model
+    shape = (model.config.vocabulary, model.config.width)
+    split = spec("embed/word/embedding", shape, mesh)
+    kept = P(*(TENSOR if axes and TENSOR in axes else None for axes in split))
+    layout = Layout(states=meshes.rows(mesh, False), words=NamedSharding(mesh, kept))
+    return dataclasses.replace(model, layout=layout)
 
 
 def constrain(tree: PyTree, mesh: Mesh, sets_axis: bool = False) -> PyTree:

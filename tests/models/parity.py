@@ -16,7 +16,8 @@ from relearn_jax.models import checkpoint, transformer, weights
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Tap, Taps, everything
 from relearn_jax.training import loop, optimizer
-from relearn_jax.training.step import Round, start, token_loss
+from relearn_jax.training.losses import token_loss
+from relearn_jax.training.step import Round, start
 
 GOLDEN = Path(__file__).parent / "golden"
 FAMILIES = ("bert", "distilbert", "gpt2")

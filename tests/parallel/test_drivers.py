@@ -51,6 +51,19 @@ def trained(tagger, driver="jit", sizes=(1, 1, 1, 1), sets=2, parts=1, per_set=F
     return jax.device_get(state.params), jax.device_get(sums), state
 
 
+def assert_agree(one, other):
+    """To 1e-5, but where the true gradient is 0 and Adam makes steps of its rounding noise.
+
+    A key's bias shifts all scores of a query alike, which softmax ignores.
+    """
+    paths, _ = jax.tree_util.tree_flatten_with_path(one)
+    for (path, a), b in zip(paths, jax.tree.leaves(other), strict=True):
+        noise = sharding.name(path).endswith("key/bias")
+        np.testing.assert_allclose(
+            a, b, rtol=1e-5, atol=1e-3 if noise else 1e-5, err_msg=sharding.name(path)
+        )
+
+
 @pytest.fixture(scope="module")
 def alone(tagger):
     return {per_set: trained(tagger, per_set=per_set) for per_set in (False, True)}
@@ -66,25 +79,18 @@ def alone(tagger):
 )  # fmt: skip
 def test_eight_devices_do_what_one_does(tagger, alone, driver, sizes, per_set):
     params, sums, _ = trained(tagger, driver, sizes, per_set=per_set)
-    for one, eight in zip(
-        jax.tree.leaves(alone[per_set][:2]), jax.tree.leaves((params, sums)), strict=True
-    ):
-        np.testing.assert_allclose(one, eight, rtol=1e-5, atol=1e-5)
+    assert_agree(alone[per_set][:2], (params, sums))
 
 
 def test_a_set_alone_is_the_set_among_others(tagger, alone):
     one, _, _ = trained(tagger, sets=1)
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(alone[False][0]), strict=True):
-        np.testing.assert_allclose(a[0], b[0], rtol=1e-5, atol=1e-5)
+    assert_agree(*(jax.tree.map(lambda x: x[0], tree) for tree in (one, alone[False][0])))
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (1, 4, 2, 1)])
 def test_a_batch_in_parts_is_the_batch(tagger, alone, sizes):
     params, sums, _ = trained(tagger, sizes=sizes, parts=2)
-    for one, parts in zip(
-        jax.tree.leaves(alone[False][:2]), jax.tree.leaves((params, sums)), strict=True
-    ):
-        np.testing.assert_allclose(one, parts, rtol=1e-5, atol=1e-5)
+    assert_agree(alone[False][:2], (params, sums))
 
 
 def test_the_state_stays_where_the_rules_put_it(tagger):

@@ -1,0 +1,98 @@
+"""Laws of the losses: chunks change neither value nor gradient, and spare memory."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from relearn_jax.data.batching import TokenBatch
+from relearn_jax.models import checkpoint, transformer
+from relearn_jax.models.inputs import Inputs
+from relearn_jax.training import losses
+
+VOCABULARY, WIDTH = 4096, 16
+
+
+@pytest.fixture(scope="module")
+def projection():
+    """Words [V, D], last states [B, T, D] and labels, some of them none."""
+    words, states, marks = jax.random.split(jax.random.key(0), 3)
+    labels = jax.random.randint(marks, (4, 50), -100, VOCABULARY)
+    return (
+        jax.random.normal(words, (VOCABULARY, WIDTH)),
+        jax.random.normal(states, (4, 50, WIDTH)),
+        jnp.where(labels < 0, -100, labels),
+    )
+
+
+def logits(words, h):
+    return jnp.einsum("BTD,VD->BTV", h, words)
+
+
+def plain(words, h, labels):
+    return losses.token_loss(logits(words, h), labels)
+
+
+def chunked(chunk, words, h, labels):
+    return losses.chunked_token_loss(partial(logits, words), h, labels, chunk)
+
+
+@pytest.mark.parametrize("chunk", [1, 16, 25, 50, 64])
+def test_chunks_change_neither_loss_nor_gradient(projection, chunk):
+    """Also where they do not divide the tokens, or are longer than all of them."""
+    a, b = (
+        jax.jit(jax.value_and_grad(f, argnums=(0, 1), has_aux=True))(*projection)
+        for f in (plain, partial(chunked, chunk))
+    )
+    chex.assert_trees_all_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_chunks_need_less_memory_forward_and_backward(projection):
+    def temporary(f):
+        step = jax.jit(jax.value_and_grad(f, argnums=(0, 1), has_aux=True))
+        return step.lower(*projection).compile().memory_analysis().temp_size_in_bytes
+
+    whole = 4 * 50 * VOCABULARY * 4
+    assert temporary(plain) >= whole
+    assert temporary(partial(chunked, 5)) < whole / 3
+
+
+def test_next_tokens_follow_real_ones_only():
+    inputs = Inputs(np.array([[5, 6, 7, 0], [8, 0, 0, 0]]), np.array([[1, 1, 1, 0], [1, 0, 0, 0]]))
+    inputs = inputs._replace(mask=inputs.mask.astype(bool))
+    wanted = [[6, 7, -100, -100], [-100] * 4]
+    np.testing.assert_array_equal(losses.next_tokens(inputs), wanted)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_a_language_models_loss_is_that_of_its_logits(family):
+    sizes = {
+        "bert": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+        "gpt2": {"n_embd": 16, "n_layer": 1, "n_head": 2},
+    }[family]
+    ck = checkpoint.open_checkpoint(
+        "random", settings={"model_type": family, "vocab_size": 300, **sizes}
+    )
+    model = checkpoint.describe(ck, "language-model")
+    params, _ = checkpoint.load(ck, model, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    inputs = Inputs(rng.integers(0, 300, (2, 40)), np.arange(40) < np.array([[40], [13]]))
+    batch = TokenBatch(inputs, losses.next_tokens(inputs), np.arange(2))
+
+    keys = jax.random.split(jax.random.key(1), 2)
+
+    def whole(params):
+        return losses.token_loss(
+            transformer.apply(model, params, inputs, keys=keys)[0], batch.labels
+        )
+
+    def of_model(params):
+        return losses.of_model(model, params, batch, keys=keys)
+
+    a, b = (jax.jit(jax.value_and_grad(f, has_aux=True))(params) for f in (whole, of_model))
+    chex.assert_trees_all_close(a, b, rtol=1e-6, atol=1e-5)
