@@ -57,23 +57,19 @@ def batch():
 
 
 def compiled_evaluation(tagger, grid, params):
-    inputs = meshes_put(grid, batch())
+    inputs = drivers.put(grid, batch())
     return measure.predict.lower(tagger.model, grid, params, inputs, Sites()).compile().as_text()
 
 
 def compiled_training(tagger, grid, params):
     direction = optimizer.direction(config.Training())
-    step = drivers.make("jit", grid, tagger.model, direction)
+    step = drivers.over_mesh(grid, drivers.body_of(grid, tagger.model, direction))
     state = jax.jit(jax.vmap(lambda p: start(p, direction)))(params)
     state = jax.device_put(state, sharding.shardings(state, grid, sets_axis=True))
     round_ = Round(
         optimizer.schedule(config.Training(), 10), jax.random.split(jax.random.key(0), 4)
     )
-    return step.lower(state, batch(), round_).compile().as_text()
-
-
-def meshes_put(grid, rows):
-    return mesh.put_rows(grid, rows, False)
+    return step.lower(state, drivers.put(grid, batch()), round_).compile().as_text()
 
 
 @pytest.mark.parametrize("compiled", [compiled_evaluation, compiled_training])
