@@ -6,13 +6,17 @@ VENV := .venv
 CHECK := .venv-check
 PIP := -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: quickstart test lint check clean
+.PHONY: quickstart test slow lint check clean
 
 quickstart: $(VENV)/ready
 	$(VENV)/bin/relearn run configs/quickstart.yaml
 
 test: $(VENV)/ready
 	$(VENV)/bin/python -m pytest
+
+# Killed runs, several processes: minutes of starting Python.
+slow: $(VENV)/ready
+	$(VENV)/bin/python -m pytest -m slow
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

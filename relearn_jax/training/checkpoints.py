@@ -28,10 +28,11 @@ from relearn_jax.training.fingerprint import fingerprint
 
 PyTree = Any
 LEFTOVERS = "*.orbax-checkpoint-tmp"
-PATIENT = ocp.Context(
-    async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False)
-)
-"""Folders are made before a save returns: where that fails in the background, threads hang."""
+ORBAX = ocp.Context()
+# Where making folders fails in the background, threads hang.
+ORBAX.asynchronous.create_directories_asynchronously = False
+# It takes cores from training, several times what writing takes, and saves a tenth.
+ORBAX.array.saving.use_compression = False
 
 
 class Checkpointer(NamedTuple):
@@ -48,12 +49,16 @@ def opened(folder: Path, keep: int) -> Iterator[Checkpointer]:
 
     What an interrupted save left is removed at the start, and a running save is finished at the
     end.
+
+    Raises:
+      UserError: the folder, or at the end the last checkpoint, could not be written.
     """
     folder = folder.resolve()
     if jax.process_index() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(LEFTOVERS):
-            shutil.rmtree(leftover)
+        with _reported(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for leftover in folder.glob(LEFTOVERS):
+                shutil.rmtree(leftover)
     checkpointer = Checkpointer(folder, keep, [])
     with _quiet("absl"):
         try:
@@ -85,7 +90,7 @@ def save(
     record = json.loads(json.dumps(record))
     # Orbax reads the arrays before it returns. On CPU it keeps views of them; JAX does not give
     # the memory of an array away while there is a view of it.
-    with _reported(checkpointer.folder):
+    with _reported(checkpointer.folder), ORBAX:
         response = ocp.save_checkpointables_async(
             checkpointer.folder / str(step),
             {"state": state},

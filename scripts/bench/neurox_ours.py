@@ -74,20 +74,23 @@ def measure(
         return result
 
     def scored() -> tuple[np.ndarray, np.ndarray]:
-        host = jax.tree.map(np.asarray, moments)
+        host = jax.tree.map(lambda x: np.asarray(x[0]), moments)
         return ranking.scores_all(host, "probeless"), saliency.standardized(host)
 
+    side = jax.tree.map(lambda x: x[None], params)
     encoded = timed("encode", lambda: alignment.encode(pieces, data.words, LONGEST))
     batches = partial(batching.word_batches, encoded, data, batch_size, BUCKETS)
     timed("forward", lambda: [forward(model, params, batch.inputs) for batch in batches()])
     moments = timed(
-        "moments", lambda: statistics.concept_moments(model, params, batches(), len(data.names))
+        "moments", lambda: statistics.concept_moments(model, side, batches(), len(data.names))
     )
     scores, _ = timed("scores", scored)
     types = timed(
-        "types", lambda: statistics.type_scores(model, params, batches(), moments, len(data.types))
+        "types", lambda: statistics.type_scores(model, side, batches(), moments, len(data.types))
     )
-    ids, _ = timed("top", lambda: tokens.top_tokens(types.score, types.count, config.Tracking()))
+    ids, _ = timed(
+        "top", lambda: tokens.top_tokens(types.score[0], types.count[0], config.Tracking())
+    )
     return seconds, scores, ids
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from relearn_jax import config
 from relearn_jax.data.alignment import Encoded, encode, tag_set, token_labels
-from relearn_jax.data.batching import batches_per_epoch, epoch, word_batches
+from relearn_jax.data.batching import Rows, batches_per_epoch, epoch, word_batches
 from relearn_jax.data.concepts import concept_data
 from relearn_jax.data.corpus import make_corpus
 from relearn_jax.data.readers.reading import read
@@ -43,10 +43,44 @@ def made(lengths, pad=7):
 def test_every_sentence_occurs_exactly_once(text, seed):
     encoded, labels, _ = text
     batches = list(epoch(encoded, labels, SIZE, BUCKETS, seed))
-    assert len(batches) == batches_per_epoch(len(labels), SIZE) == 126
+    number = 126 if seed is None else batches_per_epoch(encoded, SIZE, BUCKETS)
+    assert len(batches) == number <= 126 + len(BUCKETS) - 1
     rows = np.concatenate([batch.row for batch in batches])
     assert sorted(rows[rows >= 0]) == list(range(len(labels)))
-    assert (rows < 0).sum() == 126 * SIZE - len(labels)
+    assert (rows < 0).sum() == number * SIZE - len(labels)
+
+
+def test_all_seeds_have_the_same_lengths_at_the_same_steps(text):
+    encoded, labels, _ = text
+
+    def widths(seed, number):
+        batches = epoch(encoded, labels, SIZE, BUCKETS, seed, number)
+        return [batch.labels.shape[1] for batch in batches]
+
+    assert widths(0, 0) == widths(1, 0) == widths(99, 0)
+    assert widths(0, 0) != widths(0, 1)
+
+
+def test_an_epoch_is_taken_up_where_it_was_left(text):
+    encoded, labels, _ = text
+    whole = list(epoch(encoded, labels, SIZE, BUCKETS, 3, 1))
+    rest = list(epoch(encoded, labels, SIZE, BUCKETS, 3, 1, skip=100))
+    assert len(rest) == len(whole) - 100
+    for a, b in zip(whole[100:], rest, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_the_parts_of_processes_make_the_batch(text):
+    encoded, labels, _ = text
+    padded = Rows(24)
+    parts = [Rows(24, slice(0, 12)), Rows(24, slice(12, 24))]
+    batches = [list(epoch(encoded, labels, SIZE, BUCKETS, 0, 0, rows)) for rows in (padded, *parts)]
+    plain = list(epoch(encoded, labels, SIZE, BUCKETS, 0, 0))
+    for whole, first, second, small in zip(*batches, plain, strict=True):
+        joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
+        jax.tree.map(np.testing.assert_array_equal, whole, joined)
+        jax.tree.map(np.testing.assert_array_equal, small, jax.tree.map(lambda x: x[:16], whole))
+        assert (whole.row[16:] == -1).all()
 
 
 @pytest.mark.parametrize("seed", [None, 0])

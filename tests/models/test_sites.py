@@ -157,7 +157,11 @@ def test_dropout_needs_a_key_and_follows_it(tiny):
     rates = [f.name for f in dataclasses.fields(model.config) if f.name.endswith("dropout")]
     config = dataclasses.replace(model.config, **dict.fromkeys(rates, 0.5))
     model = dataclasses.replace(model, config=config)
-    f = jax.jit(lambda key: transformer.apply(model, params, inputs, key=key)[0])
-    np.testing.assert_array_equal(f(jax.random.key(0)), f(jax.random.key(0)))
-    assert np.abs(f(jax.random.key(0)) - f(jax.random.key(1))).max() > 1e-3
+    f = jax.jit(lambda keys: transformer.apply(model, params, inputs, keys=keys)[0])
+    rows = inputs.ids.shape[0]
+    a, b = (jax.random.split(jax.random.key(seed), rows) for seed in (0, 1))
+    np.testing.assert_array_equal(f(a), f(a))
+    assert np.abs(f(a) - f(b)).max() > 1e-3
+    mixed = f(jax.numpy.concatenate([a[:1], b[1:]]))
+    np.testing.assert_allclose(mixed[0], f(a)[0], atol=1e-6, err_msg="a row's key is its own")
     np.testing.assert_allclose(transformer.apply(model, params, inputs)[0], run(tiny)[0], atol=1e-6)

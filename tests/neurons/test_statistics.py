@@ -47,10 +47,25 @@ def direct(request, probe):
     return request.param, np.stack(vectors), member, np.concatenate(data.kind)
 
 
+def side_by_side(tree):
+    """One model as C = 2: itself, and itself doubled."""
+    return jax.tree.map(lambda x: np.stack([np.asarray(x), 2 * np.asarray(x)]), tree)
+
+
+def one(tree):
+    return jax.tree.map(lambda x: np.asarray(x)[None], tree)
+
+
+def first(tree):
+    return jax.tree.map(lambda x: x[0], tree)
+
+
 def moments_of(probe, site, batch_size):
     model, params, encoded, data = probe
     batches = word_batches(encoded, data, batch_size, (32, 64))
-    return statistics.concept_moments(model, params, batches, len(data.names), site)
+    return first(
+        statistics.concept_moments(model, side_by_side(params), batches, len(data.names), site)
+    )
 
 
 def test_moments_equal_the_direct_ones(probe, direct):
@@ -74,9 +89,11 @@ def test_type_scores_equal_the_direct_ones(probe, direct, signed):
     site, x, _, kind = direct
     model, params, encoded, data = probe
     moments = moments_of(probe, site, 8)
-    scores = statistics.type_scores(
-        model, params, word_batches(encoded, data, 8, (32, 64)), moments, len(data.types), site,
-        signed=signed,
+    scores = first(
+        statistics.type_scores(
+            model, one(params), word_batches(encoded, data, 8, (32, 64)), one(moments),
+            len(data.types), site, signed=signed,
+        )
     )  # fmt: skip
     z = (x - x.mean(0)) / x.std(0)
     z = z if signed else np.abs(z)
@@ -90,11 +107,12 @@ def test_a_constant_neuron_has_no_scores(probe):
     rows, width = statistics.neuron_shape(model, "states")
     mask = np.ones((rows, width), np.float32)
     mask[2, :5] = 0
-    sites = Sites(states=Site(mask=mask))
+    sites = one(Sites(states=Site(mask=mask)))
     batches = partial(word_batches, encoded, data, 8, (32, 64))
+    params = one(params)
     moments = statistics.concept_moments(model, params, batches(), len(data.names), sites=sites)
-    scores = statistics.type_scores(
-        model, params, batches(), moments, len(data.types), sites=sites
+    scores = first(
+        statistics.type_scores(model, params, batches(), moments, len(data.types), sites=sites)
     ).score
     assert np.all(np.asarray(scores)[:, 2, :5] == 0)
     assert np.all(np.asarray(scores)[:, 2, 5:].max(0) > 0)

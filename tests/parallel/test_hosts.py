@@ -15,6 +15,7 @@ import yaml
 
 from relearn_jax import runs
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 WORLD = {"kind": "world", "sentences": 40}
 CONFIG = {

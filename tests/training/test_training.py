@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch_free_schedule as reference
 
+from relearn_jax import config
 from relearn_jax.config import Training
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.weights import flatten
 from relearn_jax.neurons import masks
+from relearn_jax.parallel import drivers, mesh
 from relearn_jax.training import loop, optimizer
 from relearn_jax.training.step import Round, start, train_step
 
@@ -26,7 +28,7 @@ DIRECTION = optimizer.direction(SETTINGS)
 
 @pytest.fixture(scope="module")
 def step(tagger):
-    return loop.jitted(tagger.model, DIRECTION)
+    return jax.jit(partial(train_step, tagger.model, DIRECTION))
 
 
 def batch(rows=8, length=16, seed=0):
@@ -84,60 +86,75 @@ def test_the_schedule_is_the_usual_linear_one(warmup):
     np.testing.assert_allclose(ours, reference.linear(3e-4, 50, warmup), rtol=1e-5)
 
 
-def test_the_result_does_not_depend_on_how_a_batch_is_spread(tagger):
-    """Sums are added over devices and divided once: unequal token counts do no harm."""
-    still = batch(rows=8)
-    labels = still.labels.copy()
-    labels[:6] = -100
-    uneven = still._replace(labels=labels)
-    import dataclasses
+@pytest.fixture(scope="module")
+def driver(tagger):
+    """The step of C sets on one device, and a state of two: the tagger, and its double."""
+    grid = mesh.make(config.Parallel(), 2, jax.devices()[:1])
+    step = drivers.make("jit", grid, tagger.model, DIRECTION)
 
-    config = dataclasses.replace(
-        tagger.model.config, hidden_dropout=0.0, attention_dropout=0.0, head_dropout=0.0
-    )
-    model = dataclasses.replace(tagger.model, config=config)
-    state = start(tagger.params, DIRECTION)
-    alone, sums = jax.jit(partial(train_step, model, DIRECTION))(state, uneven, round_of())
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    spec = jax.sharding.PartitionSpec
-    spread = jax.jit(
-        jax.shard_map(
-            partial(train_step, model, DIRECTION, axis_name="data"),
-            mesh=mesh,
-            in_specs=(spec(), spec("data"), spec()),
-            out_specs=(spec(), spec()),
-            check_vma=False,
-        )
-    )
-    apart, other = spread(state, uneven, round_of())
-    np.testing.assert_allclose(sums.loss, other.loss, rtol=1e-5)
-    chex.assert_trees_all_close(alone.params, apart.params, atol=1e-5)
+    def state(scale=1.0):
+        pair = jax.tree.map(lambda x: jnp.stack([x, x * 2 * scale]), tagger.params)
+        return jax.vmap(lambda p: start(p, DIRECTION))(pair)
+
+    return step, state
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_step(tagger, step):
-    poisoned = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), tagger.params)
-    with pytest.raises(UserError, match=r"step 0 of seed 0, base"):
+def rounds_of(steps=100):
+    return round_of(steps)._replace(key=jax.random.split(jax.random.key(0), 2))
+
+
+def hooks(**given):
+    silent = {"log": lambda x: None, "after_step": lambda *x: None, "after_epoch": lambda *x: None}
+    return loop.Hooks(**(silent | given))
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_set_and_step(driver):
+    step, state = driver
+    places = ["seed 0, base", "seed 1, base"]
+    with pytest.raises(UserError, match=r"step 0 of seed 1, base"):
         loop.fit(
-            step, DIRECTION, poisoned, round_of(), 1, lambda e: iter([batch()] * 3), print,
-            lambda e, p: None, "seed 0, base",
+            step, state(jnp.nan), rounds_of(), 1, lambda e, skip: iter([batch()] * 3), hooks(),
+            places,
         )  # fmt: skip
 
 
-def test_the_loop_logs_without_touching_donated_state(tagger, step):
+def test_the_loop_logs_without_touching_donated_state(driver, tagger):
+    step, state = driver
     lines, epochs = [], []
-    params = loop.fit(
-        step, DIRECTION, tagger.params, round_of(200), 2, lambda e: iter([batch(seed=e)] * 60),
-        lines.append, lambda e, p: epochs.append(e), "here",
+    last = loop.fit(
+        step, state(), rounds_of(200), 2, lambda e, skip: iter([batch(seed=e)] * 60),
+        hooks(log=lines.extend, after_epoch=lambda e, p: epochs.append(e)), ["here", "there"],
     )  # fmt: skip
     assert epochs == [1, 2]
-    assert [line["step"] for line in lines] == [25, 50, 85, 110]
-    assert lines[-1]["loss"] < lines[0]["loss"]
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
+    assert [line["step"] for line in lines] == [25, 25, 50, 50, 85, 85, 110, 110]
+    assert lines[-2]["loss"] < lines[0]["loss"]
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(last.params))
     assert np.isfinite(np.asarray(tagger.params["embed"]["word"]["embedding"])).all()
 
 
+def test_a_round_taken_up_in_the_middle_ends_where_the_whole_one_does(driver):
+    step, state = driver
+    rows = [batch(seed=s) for s in range(6)]
+
+    def batches(epoch, skip):
+        return iter(rows[3 * epoch : 3 * epoch + 3][skip:])
+
+    def after_step(at, state, sums):
+        if at == loop.Position(1, 1):
+            kept.append(jax.tree.map(jnp.copy, state))
+
+    kept = []
+    whole = loop.fit(
+        step, state(), rounds_of(), 2, batches, hooks(after_step=after_step), ["a", "b"]
+    )
+    again = loop.fit(
+        step, kept[0], rounds_of(), 2, batches, hooks(), ["a", "b"], loop.Position(1, 1)
+    )
+    chex.assert_trees_all_equal(whole, again)
+
+
 def test_a_bucket_compiles_once(tagger):
-    fresh = loop.jitted(tagger.model, DIRECTION)
+    fresh = jax.jit(partial(train_step, tagger.model, DIRECTION))
     state = start(tagger.params, DIRECTION)
     for length in (16, 32, 16, 32, 16):
         state, _ = fresh(state, batch(length=length, seed=length), round_of())

@@ -1,0 +1,108 @@
+"""Kill a run at any moment and give the same command again: the result is the same to the bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from relearn_jax import cli
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import os, signal, sys, jax
+jax.config.update("jax_num_cpu_devices", 8)
+module, name, after, number = sys.argv[1:5]
+import importlib
+module, calls = importlib.import_module(module), []
+real = getattr(module, name)
+
+def dying(*arguments, **named):
+    calls.append(1)
+    if len(calls) == int(after):
+        os.kill(os.getpid(), int(number))
+    return real(*arguments, **named)
+
+setattr(module, name, dying)
+from relearn_jax import cli
+sys.exit(cli.main(sys.argv[5:]))
+"""
+MOMENTS = {
+    "during a step of the base model": ("relearn_jax.training.loop.Position", 7),
+    "during a step of a round": ("relearn_jax.training.loop.Position", 22),
+    "while a checkpoint is written": ("relearn_jax.training.checkpoints._tidy", 3),
+    "between the sets of a round": ("relearn_jax.runs.save_stage", 13),
+    "while a file of a stage is written": ("relearn_jax.runs.write_json", 5),
+    "during the report": ("relearn_jax.report.page.page", 1),
+}
+
+
+def interrupted(config, out, where, after, number):
+    module, name = where.rsplit(".", 1)
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, module, name, str(after), str(int(number)),
+         "run", str(config), "--out", str(out), "--checkpoint.every=3"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def same(whole, out):
+    for path in sorted(whole.glob("stages/*/*.safetensors")):
+        other = out / path.relative_to(whole)
+        assert path.read_bytes() == other.read_bytes(), path.parent.name
+    for path in sorted(whole.glob("tables/*.parquet")):
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(path), pd.read_parquet(out / "tables" / path.name)
+        )
+
+
+def lines(out):
+    keep = ("stage", "step", "epoch", "loss", "event", "f1")
+    table = pd.read_json(out / "metrics.jsonl", lines=True)
+    return table[[k for k in keep if k in table]]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_continues_to_the_same_bits(finished, tmp_path, moment):
+    config, whole = finished
+    out = tmp_path / "run"
+    done = interrupted(config, out, *MOMENTS[moment], signal.SIGKILL)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    assert cli.main(["run", str(config), "--out", str(out), "--checkpoint.every=3"]) == 0
+    same(whole, out)
+    pd.testing.assert_frame_equal(lines(whole), lines(out))
+    assert not list((out / "checkpoints").glob("*")), "no longer of use"
+
+
+def test_a_terminated_run_saves_at_once_and_continues(finished, tmp_path):
+    config, whole = finished
+    out = tmp_path / "run"
+    done = interrupted(config, out, "relearn_jax.training.loop.Position", 6, signal.SIGTERM)
+    assert done.returncode == 143, done.stderr[-2000:]
+    assert "the same command continues" in done.stderr
+    (folder,) = (out / "checkpoints").iterdir()
+    newest = max(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+    assert newest % 3, "not one of those that are due anyway"
+    assert cli.main(["run", str(config), "--out", str(out)]) == 0
+    same(whole, out)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(finished, tmp_path, capsys):
+    config, whole = finished
+    out = tmp_path / "run"
+    interrupted(config, out, "relearn_jax.training.loop.Position", 8, signal.SIGKILL)
+    (folder,) = (out / "checkpoints").iterdir()
+    newest = max((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    assert cli.main(["run", str(config), "--out", str(out)]) == 0
+    assert f"checkpoint {newest} cannot be used" in capsys.readouterr().err
+    same(whole, out)

@@ -1,0 +1,86 @@
+"""Models side by side: taken out as they went in, and never whole on one device."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from relearn_jax import config
+from relearn_jax.data.batching import TokenBatch
+from relearn_jax.experiments import measure, rounds
+from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.sites import Sites
+from relearn_jax.parallel import drivers, hosts, mesh, sharding, stacking
+from relearn_jax.training import optimizer
+from relearn_jax.training.step import Round, start
+
+SHARDED = config.Parallel(sets=2, data=1, fsdp=2, tensor=2)
+
+
+@pytest.fixture(scope="module")
+def models(tagger):
+    """Three models of different parameters, as NumPy."""
+    return [jax.tree.map(lambda x, s=s: np.asarray(x) * s, tagger.params) for s in (1, 2, 3)]
+
+
+def stacked(models, parallel):
+    grid = mesh.make(parallel, len(models))
+    return grid, stacking.stack(grid, [rounds.on_mesh(grid, m) for m in models])
+
+
+@pytest.mark.parametrize("parallel", [SHARDED, config.Parallel(sets=8), config.Parallel(data=8)])
+def test_what_is_taken_out_is_what_went_in(models, parallel):
+    grid, together = stacked(models, parallel)
+    again = stacking.filled(grid, stacking.trimmed(grid, together, len(models)))
+    for tree in (together, again):
+        for c, model in enumerate(models):
+            one = jax.tree.map(hosts.fetch, stacking.one_model(grid, tree, c))
+            jax.tree.map(np.testing.assert_array_equal, one, model)
+
+
+def test_no_device_holds_what_the_rules_split(models):
+    grid, together = stacked(models, SHARDED)
+    one = stacking.one_model(grid, together, 1)
+    for tree, sets_axis in ((together, True), (one, False)):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            place = sharding.spec(sharding.name(path), leaf.shape, grid, sets_axis)
+            split = int(np.prod([grid.shape[a] for a in jax.tree.leaves(tuple(place))] or [1]))
+            assert leaf.addressable_shards[0].data.size * split == leaf.size, path
+    assert together["blocks"]["up"]["kernel"].addressable_shards[0].data.shape == (2, 2, 8, 12)
+
+
+def batch():
+    ids = np.ones((8, 12), np.int32)
+    return TokenBatch(Inputs(ids, ids > 0), ids, np.arange(8, dtype=np.int32))
+
+
+def compiled_evaluation(tagger, grid, params):
+    inputs = meshes_put(grid, batch())
+    return measure.predict.lower(tagger.model, grid, params, inputs, Sites()).compile().as_text()
+
+
+def compiled_training(tagger, grid, params):
+    direction = optimizer.direction(config.Training())
+    step = drivers.make("jit", grid, tagger.model, direction)
+    state = jax.jit(jax.vmap(lambda p: start(p, direction)))(params)
+    state = jax.device_put(state, sharding.shardings(state, grid, sets_axis=True))
+    round_ = Round(
+        optimizer.schedule(config.Training(), 10), jax.random.split(jax.random.key(0), 4)
+    )
+    return step.lower(state, batch(), round_).compile().as_text()
+
+
+def meshes_put(grid, rows):
+    return mesh.put_rows(grid, rows, False)
+
+
+@pytest.mark.parametrize("compiled", [compiled_evaluation, compiled_training])
+def test_no_program_gathers_all_layers_of_a_matrix(tagger, models, compiled):
+    grid, together = stacked(models, SHARDED)
+    text = compiled(tagger, grid, together)
+    layers, width, hidden = tagger.params["blocks"]["up"]["kernel"].shape
+    for shape in (f"{layers},{width},{hidden}]", f"{layers},{hidden},{width}]"):
+        assert shape not in text, "a stacked matrix is whole on one device"
+    assert jnp.dtype("float32") == together["blocks"]["up"]["kernel"].dtype
