@@ -177,20 +177,25 @@ def _save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         raise OSError(int(code[1]), str(error)) from error
 
 
+def array_file(out: Path, name: str, file: str) -> Path:
+    """Where a stage keeps that file of arrays."""
+    return stage_folder(out, name) / f"{file}.safetensors"
+
+
 def arrays_of(out: Path, name: str, file: str) -> dict[str, np.ndarray]:
     """One safetensors file of a stage."""
-    return load_file(stage_folder(out, name) / f"{file}.safetensors")
+    return load_file(array_file(out, name, file))
 
 
 def has_arrays(out: Path, name: str, file: str) -> bool:
     """Whether a stage still holds that file."""
-    return (stage_folder(out, name) / f"{file}.safetensors").is_file()
+    return array_file(out, name, file).is_file()
 
 
 def drop_arrays(out: Path, names: Iterable[str], file: str) -> None:
     """Free the disk of a file of stages that later stages have made superfluous."""
     for name in names:
-        (stage_folder(out, name) / f"{file}.safetensors").unlink(missing_ok=True)
+        array_file(out, name, file).unlink(missing_ok=True)
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:

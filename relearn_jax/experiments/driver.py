@@ -43,7 +43,9 @@ def run(
     began, started = time.perf_counter(), _now()
     config = loading.load(path, overrides)
     out = out or Path(config.out or f"runs/{config.name}")
-    if not dry:
+    if dry:
+        meshes.simulate(config.parallel)
+    else:
         runs.check_run(out, config, reuse)
     prepared = preparation.prepare(config, path.resolve().parent)
     _check_devices(prepared)

@@ -2,62 +2,123 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
+from relearn_jax.config import Training
 from relearn_jax.data.batching import TokenBatch
-from relearn_jax.experiments.preparation import Prepared, train_batches
+from relearn_jax.experiments import chunk, sets
+from relearn_jax.experiments.preparation import Prepared
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
-from relearn_jax.training import loop, optimizer
-from relearn_jax.training.step import Round, start
+from relearn_jax.models.transformer import Model
+from relearn_jax.parallel import drivers, sharding
+from relearn_jax.parallel import mesh as meshes
+from relearn_jax.training import optimizer
+from relearn_jax.training.step import Round, State, start
 
 GIB = 2**30
 
 
+class Bytes(NamedTuple):
+    """Memory of a training step on each device."""
+
+    params: int
+    moments: int
+    temporary: int
+    """Gradients, activations, and what is gathered or copied on the way: XLA's plan."""
+
+
 def summary(prepared: Prepared) -> str:
-    """Lines on the training step's and the statistics' memory."""
-    config = prepared.config
-    settings = config.training
-    length = max(
-        batch.inputs.ids.shape[1]
-        for batch in train_batches(prepared.train, config, settings, config.seeds[0], 0)
-    )
-    state, temporary = step_bytes(prepared, settings.batch_size, length)
+    """Lines on the memory of the training step and the statistics, and on the disk."""
+    config, members = prepared.config, sets.product(prepared.config)
+    count = min(chunk.size(prepared), len(members))
+    mesh = meshes.make(config.parallel, count)
+    length = min(b for b in config.data.buckets if b >= max(map(len, prepared.train.encoded.ids)))
+    found = step_bytes(prepared.model, config.training, length, mesh, count)
+    here = meshes.padded(count, mesh) // mesh.shape[meshes.SETS]
     rows, channels = prepared.shape
-    types = len(prepared.concepts.types) * rows * channels * 4
-    per_stage = prepared.parameters * 4
-    kept = len(config.seeds) * (1 + len(config.arms)) * per_stage
+    types = here * len(prepared.concepts.types) * rows * channels * 4
+    rounds = config.retrain.rounds if config.keep == "all" else 1
+    kept = (len(config.seeds) + len(members) * rounds) * prepared.parameters * 4
+    params, moments, temporary, total = (f"{n / GIB:.2f}" for n in (*found, sum(found)))
     return "\n".join(
         [
-            f"  memory       training step {(state + temporary) / GIB:.2f} GiB (parameters and "
-            f"moments {state / GIB:.2f}, batch {settings.batch_size} x {length} "
-            f"{temporary / GIB:.2f})",
-            f"               statistics {types / GIB:.2f} GiB for the word types",
+            f"  memory       {total} GiB for a training step on {_named(mesh)}, sets there: {here}",
+            f"               parameters {params}, moments {moments}, gradients and batch "
+            f"{config.training.batch_size} x {length} {temporary}",
+            f"               {types / GIB:.2f} GiB for the statistics of the word types",
             f"  disk         {kept / GIB:.2f} GiB of kept weights",
         ]
     )
 
 
-def step_bytes(prepared: Prepared, batch_size: int, length: int) -> tuple[int, int]:
-    """Bytes of the donated state, and XLA's temporaries of one step on the default device."""
-    direction = optimizer.direction(prepared.config.training)
-    key = jax.random.key(0)
-    state = jax.eval_shape(lambda k: start(transformer.init(prepared.model, k), direction), key)
+def _named(mesh: Mesh) -> str:
+    axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1)
+    return f"each of {mesh.size} devices ({axes})" if axes else "one device"
 
-    def array(shape: tuple[int, ...], dtype: type) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype)
 
-    tokens = (batch_size, length)
-    batch = TokenBatch(
-        Inputs(array(tokens, np.int32), array(tokens, np.bool_)),
-        array(tokens, np.int32),
-        array((batch_size,), np.int32),
+def step_bytes(model: Model, settings: Training, length: int, mesh: Mesh, count: int) -> Bytes:
+    """Memory of a step of `count` sets on batches of `length` tokens, on each device of a mesh.
+
+    By the driver jit; the program is compiled for the devices of the mesh and not run. Parameters
+    and moments are updated in place.
+    """
+    analysis = compiled(model, settings, length, mesh, count).memory_analysis()
+    return Bytes(*state_bytes(model, settings, mesh, count), int(analysis.temp_size_in_bytes))
+
+
+def state_bytes(model: Model, settings: Training, mesh: Mesh, count: int) -> tuple[int, int]:
+    """Parameters and moments of `count` sets on each device."""
+    state = _state(model, settings, mesh, count)
+    params, moments = (
+        sharding.bytes_per_device(tree, mesh, True) for tree in (state.params, state.moments)
     )
-    schedule = optimizer.Schedule(*(array((), jnp.float32) for _ in range(3)))
-    round_ = Round(schedule, jax.eval_shape(lambda: key))
-    step = loop.jitted(prepared.model, direction)
-    analysis = step.lower(state, batch, round_).compile().memory_analysis()
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    return size, int(analysis.temp_size_in_bytes)
+    return params, moments
+
+
+def compiled(
+    model: Model, settings: Training, length: int, mesh: Mesh, count: int
+) -> jax.stages.Compiled:
+    """The step, compiled from shapes alone."""
+    state = _state(model, settings, mesh, count)
+    rows = meshes.rows_of(mesh, settings.batch_size, settings.accumulate).total
+    ids = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+    mask = jax.ShapeDtypeStruct((rows, length), jnp.bool_)
+    batch = TokenBatch(Inputs(ids, mask), ids, jax.ShapeDtypeStruct((rows,), jnp.int32))
+    round_ = Round(
+        jax.eval_shape(lambda: optimizer.schedule(settings, 1)),
+        jax.eval_shape(lambda: _keys(mesh, count)),
+    )
+    by_set = NamedSharding(mesh, P(meshes.SETS))
+    places = (
+        sharding.shardings(state, mesh, sets_axis=True),
+        jax.tree.map(lambda _: meshes.rows(mesh, False), batch),
+        jax.tree.map(lambda leaf: by_set if leaf.shape else meshes.replicated(mesh), round_),
+    )
+    direction = optimizer.direction(settings)
+    step = drivers.over_mesh(mesh, drivers.body_of(mesh, model, direction, settings.accumulate))
+    placed = jax.tree.map(
+        lambda x, to: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=to),
+        (state, batch, round_),
+        places,
+    )
+    return step.lower(*placed).compile()
+
+
+def _keys(mesh: Mesh, count: int) -> jax.Array:
+    return jax.vmap(jax.random.key)(jnp.arange(meshes.padded(count, mesh)))
+
+
+def _state(model: Model, settings: Training, mesh: Mesh, count: int) -> State:
+    """Shapes of what a step of `count` sets changes."""
+    direction = optimizer.direction(settings)
+
+    def begin(key: jax.Array) -> State:
+        return start(transformer.init(model, key), direction)
+
+    return jax.eval_shape(lambda: jax.vmap(begin)(_keys(mesh, count)))

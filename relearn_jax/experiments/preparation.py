@@ -71,8 +71,9 @@ class Prepared:
 
 def prepare(config: Config, base: Path) -> Prepared:
     """Read and check everything a config names; relative paths start at `base`."""
-    opened = checkpoint.open_checkpoint(_source(config.model.source, base), config.model.revision)
-    tok = tokenizer.load_tokenizer(str(opened.folder))
+    named, source = config.model, _source(config.model.source, base)
+    opened = checkpoint.open_checkpoint(source, named.revision, named.settings)
+    tok = tokenizer.load_tokenizer(_tokenizer_folder(config, base) or opened.folder)
     train_corpus = reading.read(config.data.train, base)
     evaluation_corpus = reading.read(config.data.evaluation, base)
     _disjoint(train_corpus, evaluation_corpus)
@@ -82,7 +83,7 @@ def prepare(config: Config, base: Path) -> Prepared:
     dropout = config.training.dropout
     model = checkpoint.describe(
         opened, "token-classification", tag_set, config.model.dtype, dropout,
-        config.model.ignore_settings,
+        config.model.ignore_settings, config.model.remat,
     )  # fmt: skip
     checkpoint.check(opened, model)
     if config.model.max_length > model.config.positions:
@@ -136,6 +137,11 @@ def _source(source: str, base: Path) -> str:
     """A relative folder beside the config is a local checkpoint; other names go to the hub."""
     beside = base / source
     return str(beside) if source and beside.is_dir() else source
+
+
+def _tokenizer_folder(config: Config, base: Path) -> Path | None:
+    name = config.model.tokenizer
+    return checkpoint.locate(_source(name, base), config.model.revision) if name else None
 
 
 def _vectors(config: Config, base: Path, types: tuple[str, ...]) -> np.ndarray | None:

@@ -26,7 +26,7 @@ from relearn_jax.models import checkpoint, weights
 from relearn_jax.models.sites import Site, Sites
 from relearn_jax.neurons import masks
 from relearn_jax.neurons.masks import NeuronMask
-from relearn_jax.parallel import hosts, stacking
+from relearn_jax.parallel import hosts, sharding, stacking
 from relearn_jax.parallel import mesh as meshes
 
 PyTree = Any
@@ -137,8 +137,9 @@ def _base(context: Context, some: tuple[ConceptSet, ...]) -> Models:
     )  # fmt: skip
 
     def start() -> PyTree:
-        drawn = [checkpoint.load(p.checkpoint, p.model, _key(one.seed, 0))[0] for one in some]
-        return stacking.stack(mesh, [rounds.on_mesh(mesh, params) for params in drawn])
+        place = sharding.placer(mesh)
+        loaded = [checkpoint.load(p.checkpoint, p.model, _key(one.seed, 0), place) for one in some]
+        return stacking.stack(mesh, [params for params, _ in loaded])
 
     models = Models(some, "base", keys, mesh, start)
     return _trained(context, models, p.train, config.training, 0)

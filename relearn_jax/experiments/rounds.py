@@ -200,20 +200,12 @@ def save_stage(
 
 def from_disk(context: Context, mesh: Mesh, names: Sequence[str]) -> PyTree:
     """Parameters of saved stages side by side, [C, ...]."""
+    place = sharding.placer(mesh)
     trees = {
-        name: on_mesh(mesh, weights.unflatten(runs.arrays_of(context.out, name, "params")))
+        name: weights.read_sharded(runs.array_file(context.out, name, "params"), place)
         for name in dict.fromkeys(names)
     }
     return stacking.stack(mesh, [trees[name] for name in names])
-
-
-def on_mesh(mesh: Mesh, params: PyTree) -> PyTree:
-    """NumPy parameters of one model, each leaf onto its shards."""
-    return jax.tree.map(
-        lambda leaf, to: jax.make_array_from_callback(leaf.shape, to, lambda at: leaf[at]),
-        params,
-        sharding.shardings(params, mesh),
-    )
 
 
 def _stepper(context: Context, plan: Plan) -> tuple[loop.Step, Callable[[PyTree], State]]:

@@ -8,6 +8,7 @@ Parameters of C sets have a leading axis C over `sets`; a batch's rows lie over 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -45,6 +46,16 @@ def make(settings: config.Parallel, sets: int, devices: Sequence[jax.Device] | N
         )
     grid = np.array(devices[:used]).reshape(sizes)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def simulate(settings: config.Parallel) -> None:
+    """Let the CPU stand for as many devices as the settings name, for plans.
+
+    To be called before anything touches a device; afterwards, and on accelerators, it does nothing.
+    """
+    named = (settings.sets, settings.data, settings.fsdp, settings.tensor)
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", math.prod(n or 1 for n in named))
 
 
 def axis_sizes(settings: config.Parallel, sets: int, devices: int) -> tuple[int, ...]:

@@ -45,6 +45,8 @@ def test_a_set_alone_is_the_set_among_others(alone, write_config, tmp_path, besi
     for name, file in ((f"{SET}-round1", "params"), (f"{SET}-round1-neurons", "neurons")):
         one, many = (runs.arrays_of(o, name, file) for o in (alone, out))
         for key in ("score",) if file == "neurons" else one:
+            if key.endswith("key/bias"):
+                continue  # softmax ignores it: its gradient, and so Adam's step, is rounding noise
             np.testing.assert_allclose(one[key], many[key], rtol=1e-5, atol=1e-5, err_msg=key)
     # A difference over a spread that is all but 0 where a gain is: rounding shows more.
     np.testing.assert_allclose(one["standardized"], many["standardized"], rtol=0.01, atol=1e-3)
