@@ -9,7 +9,7 @@ import pytest
 
 from relearn_jax import config
 from relearn_jax.data.batching import TokenBatch
-from relearn_jax.experiments import measure, rounds
+from relearn_jax.experiments import measure
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Sites
 from relearn_jax.parallel import drivers, hosts, mesh, sharding, stacking
@@ -27,7 +27,8 @@ def models(tagger):
 
 def stacked(models, parallel):
     grid = mesh.make(parallel, len(models))
-    return grid, stacking.stack(grid, [rounds.on_mesh(grid, m) for m in models])
+    placed = [jax.device_put(m, sharding.shardings(m, grid)) for m in models]
+    return grid, stacking.stack(grid, placed)
 
 
 @pytest.mark.parametrize("parallel", [SHARDED, config.Parallel(sets=8), config.Parallel(data=8)])
