@@ -250,9 +250,14 @@ def test_a_save_that_fails_is_reported_and_leaves_those_before(tmp_path, capfd):
             place.write_text("in the way")
             checkpoints.save(checkpointer, 2, {"w": jnp.ones(3)}, {"n": 2})
 
+    with checkpoints.opened(tmp_path / "first", 2) as checkpointer:
+        checkpoints.save(checkpointer, 1, {"w": jnp.ones(3)}, {}, wait=True)
     threads = threading.active_count()
     with pytest.raises(UserError, match="cannot write a checkpoint"):
         save_two()
+    for _ in range(50):
+        if threading.active_count() > threads:
+            time.sleep(0.1)
     assert threading.active_count() <= threads, "parts of the save wait for others that failed"
     assert restored(moved, {"w": jnp.zeros(3)})[1:] == ({"n": 1}, [])
     assert capfd.readouterr().err == ""
