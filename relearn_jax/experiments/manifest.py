@@ -59,7 +59,7 @@ def build(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, Any
         "prune": groups[0]["prune"],
         "groups": groups,
         "sets": {
-            "number": len(sets.product(config)),
+            "count": len(sets.product(config)),
             "chunk": runs.read_json(out / "model.json")["chunk"],
             "devices": jax.device_count(),
         },

@@ -51,7 +51,7 @@ def setting(args: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     names = tuple(f"L{i}" for i in range(LABELS))
     model = checkpoint.describe(opened, "token-classification", names)
     settings = config.Training(learning_rate=RATE, weight_decay=DECAY)
-    ids, mask, labels = drawn_batch(16, 32, 0)
+    ids, mask, labels = drawn_batch(16, 32)
     batch = TokenBatch(Inputs(ids, mask), labels, labels[:, 0] * 0)
     params = jax.jit(partial(transformer.init, model))(jax.random.key(0))
     return (
