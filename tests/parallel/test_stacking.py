@@ -9,7 +9,7 @@ import pytest
 
 from relearn_jax import config
 from relearn_jax.data.batching import TokenBatch
-from relearn_jax.experiments import measure, rounds
+from relearn_jax.experiments import measure
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Sites
 from relearn_jax.parallel import drivers, hosts, mesh, sharding, stacking
@@ -27,7 +27,8 @@ def models(tagger):
 
 def stacked(models, parallel):
     grid = mesh.make(parallel, len(models))
-    return grid, stacking.stack(grid, [rounds.on_mesh(grid, m) for m in models])
+    placed = [jax.device_put(m, sharding.shardings(m, grid)) for m in models]
+    return grid, stacking.stack(grid, placed)
 
 
 @pytest.mark.parametrize("parallel", [SHARDED, config.Parallel(sets=8), config.Parallel(data=8)])
@@ -57,23 +58,19 @@ def batch():
 
 
 def compiled_evaluation(tagger, grid, params):
-    inputs = meshes_put(grid, batch())
+    inputs = drivers.put(grid, batch())
     return measure.predict.lower(tagger.model, grid, params, inputs, Sites()).compile().as_text()
 
 
 def compiled_training(tagger, grid, params):
     direction = optimizer.direction(config.Training())
-    step = drivers.make("jit", grid, tagger.model, direction)
+    step = drivers.over_mesh(grid, drivers.body_of(grid, tagger.model, direction))
     state = jax.jit(jax.vmap(lambda p: start(p, direction)))(params)
     state = jax.device_put(state, sharding.shardings(state, grid, sets_axis=True))
     round_ = Round(
         optimizer.schedule(config.Training(), 10), jax.random.split(jax.random.key(0), 4)
     )
-    return step.lower(state, batch(), round_).compile().as_text()
-
-
-def meshes_put(grid, rows):
-    return mesh.put_rows(grid, rows, False)
+    return step.lower(state, drivers.put(grid, batch()), round_).compile().as_text()
 
 
 @pytest.mark.parametrize("compiled", [compiled_evaluation, compiled_training])
