@@ -101,11 +101,13 @@ def shape(tagger, tmp_path_factory):
     return path
 
 
-def test_a_dry_run_says_what_a_random_model_takes(shape, capsys):
+def test_a_dry_run_says_what_a_random_model_takes(shape, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "step_bytes", lambda *_: memory.Bytes(2**30, 2**31, 2**29))
     assert cli.main(["run", str(shape), "--dry-run", "--sets.chunk=1"]) == 0
     said = capsys.readouterr().err
     assert "random (gpt2, 4 layers, 64 wide)" in said
-    assert "each of 8 devices (fsdp 4 x tensor 2), sets there: 1" in said
+    assert "3.50 GiB for a training step on each of 8 devices (fsdp 4 x tensor 2)" in said
+    assert "sets there: 1" in said
 
 
 def test_sets_that_share_devices_share_their_memory(shape, monkeypatch):

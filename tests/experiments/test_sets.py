@@ -33,7 +33,7 @@ def alone(write_config, tmp_path_factory):
     [
         ["--sets.chunk=3"],
         ["--sets.chunk=8", "--parallel.sets=8"],
-        ["--sets.chunk=3", "--parallel.sets=2", "--parallel.data=4"],
+        ["--sets.chunk=3", "--parallel.sets=2", "--parallel.fsdp=2", "--parallel.tensor=2"],
         ["--sets.chunk=8", "--parallel.driver=pmap", "--parallel.sets=1", "--parallel.data=8"],
     ],
 )
