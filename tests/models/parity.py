@@ -15,9 +15,9 @@ from relearn_jax.data.batching import TokenBatch
 from relearn_jax.models import checkpoint, transformer, weights
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Tap, Taps, everything
-from relearn_jax.training import loop, optimizer
+from relearn_jax.training import optimizer
 from relearn_jax.training.losses import token_loss
-from relearn_jax.training.step import Round, start
+from relearn_jax.training.step import Round, start, train_step
 
 GOLDEN = Path(__file__).parent / "golden"
 FAMILIES = ("bert", "distilbert", "gpt2")
@@ -101,7 +101,7 @@ def check_steps(folder: Path, config: dict, arrays: dict[str, np.ndarray], atol:
     _, model, params = tagger(folder, config, arrays)
     settings = Training(learning_rate=1e-3, weight_decay=0.5, clip_norm=0.5)
     direction = optimizer.direction(settings)
-    step = loop.jitted(model, direction)
+    step = jax.jit(partial(train_step, model, direction))
     round_ = Round(optimizer.schedule(settings, 10_000_000), jax.random.key(0))
     state, gold = start(params, direction), arrays["labels"]
     for number in range(3):
