@@ -72,12 +72,12 @@ def test_activations_are_near_what_xla_plans(size, family, config, batch, dropou
     params = jax.eval_shape(lambda k: transformer.init(model, k), jax.random.key(0))
     shape = jax.ShapeDtypeStruct(batch, jnp.int32)
 
-    def loss(params, ids, key):
+    def loss(params, ids, keys):
         inputs = Inputs(ids, jnp.ones(batch, bool))
-        return jnp.sum(transformer.apply(model, params, inputs, key=key)[0] ** 2)
+        return jnp.sum(transformer.apply(model, params, inputs, keys=keys)[0] ** 2)
 
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    compiled = jax.jit(jax.value_and_grad(loss)).lower(params, shape, key).compile()
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch[0]))
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(params, shape, keys).compile()
     planned = compiled.memory_analysis().temp_size_in_bytes
     size = size._replace(layers=config.layers, dropout=dropout > 0)
     ours = scaling.activations(size, *batch, width=4) + scaling.working(size, scaling.Mesh(), 4)

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,9 @@ def our_side(args: argparse.Namespace) -> Any:
     from relearn_jax.data.batching import TokenBatch
     from relearn_jax.models import checkpoint, transformer
     from relearn_jax.models.inputs import Inputs
-    from relearn_jax.training import loop, optimizer
-    from relearn_jax.training.step import Round, start, token_loss
+    from relearn_jax.training import optimizer
+    from relearn_jax.training.losses import token_loss
+    from relearn_jax.training.step import Round, start, train_step
 
     settings = config.Training(learning_rate=RATE, weight_decay=DECAY, clip_norm=CLIP)
     names = tuple(f"L{i}" for i in range(LABELS))
@@ -103,7 +105,8 @@ def our_side(args: argparse.Namespace) -> Any:
             total, tokens = token_loss(logits, jnp.asarray(labels))
             return float(total / tokens)
         if dropout not in running:
-            running[dropout] = [loop.jitted(model, direction), start(params, direction)]
+            step = jax.jit(partial(train_step, model, direction), donate_argnums=0)
+            running[dropout] = [step, start(jax.tree.map(jnp.copy, params), direction)]
         step, state = running[dropout]
         began = time.perf_counter()
         for _ in range(steps):
