@@ -30,8 +30,8 @@ def size(prepared: Prepared, out: Path | None = None) -> int:
     parallel = config.parallel
     shared = parallel.fsdp * parallel.tensor
     along = parallel.sets or max(jax.device_count() // (shared * (parallel.data or 1)), 1)
-    per_device = max(memory() // bytes_of_set(prepared), 1) * shared
-    return max(1, min(MOST * along, per_device * along, len(sets.product(config))))
+    fitting = max(shared * memory() // bytes_of_set(prepared), 1)
+    return max(1, min(MOST * along, fitting * along, len(sets.product(config))))
 
 
 def summary(prepared: Prepared, out: Path | None = None) -> str:

@@ -25,7 +25,7 @@ from relearn_jax.models.transformer import Model
 from relearn_jax.neurons import probe, ranking, saliency, similarity, statistics, tokens
 from relearn_jax.neurons.statistics import Moments, TypeScores
 from relearn_jax.parallel import mesh as meshes
-from relearn_jax.parallel import stacking
+from relearn_jax.parallel import sharding, stacking
 
 PyTree = Any
 Records = list[dict[str, Any]]
@@ -53,8 +53,9 @@ def task_scores(
     `word`: a word's label is that of its first sub-word, O where truncation cut it off. `subword`:
     every labelled sub-word counts as a position of its own.
     """
+    model = sharding.spread(prepared.model, mesh)
     pending = [
-        predict(prepared.model, mesh, params, meshes.put_rows(mesh, batch, False), sites)
+        predict(model, mesh, params, meshes.put_rows(mesh, batch, False), sites)
         for batch in evaluation_batches(prepared, mesh)
     ]
     found: list[dict[int, np.ndarray]] = [{} for _ in range(sets)]
@@ -95,7 +96,8 @@ def neuron_statistics(
       For each of the first `sets` of C models: score, standardized: float32 [Y, S, D]; top_ids
       int32 and top_scores float32 [N, k].
     """
-    config, model, data = prepared.config, prepared.model, prepared.concepts
+    config, data = prepared.config, prepared.concepts
+    model = sharding.spread(prepared.model, mesh)
     site, labels = config.concepts.site, len(data.names)
 
     def batches() -> Iterator[WordBatch]:

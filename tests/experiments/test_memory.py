@@ -9,9 +9,9 @@ import jax
 import pytest
 import yaml
 
-from relearn_jax import cli
+from relearn_jax import cli, loading
 from relearn_jax.config import Parallel, Training
-from relearn_jax.experiments import memory
+from relearn_jax.experiments import chunk, memory, preparation
 from relearn_jax.models import checkpoint, weights
 from relearn_jax.parallel import mesh as meshes
 
@@ -78,10 +78,12 @@ def test_no_device_computes_the_rows_of_all(model):
     assert f"[1,{ROWS},{LENGTH},{NEURONS}]" not in text
 
 
-def test_a_dry_run_says_what_a_random_model_takes(tagger, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def shape(tagger, tmp_path_factory):
+    """A config of a random model over eight devices."""
     world = {"kind": "world", "sentences": 30}
     values = {
-        "seeds": [0],
+        "seeds": [0, 1, 2],
         "arms": ["concept"],
         "model": {
             "source": "random", "settings": SIZES | {"vocab_size": 30522, "n_positions": 64},
@@ -94,8 +96,24 @@ def test_a_dry_run_says_what_a_random_model_takes(tagger, tmp_path, capsys):
         "concepts": {"data": world | {"split": "dev"}},
         "parallel": {"data": 1, "fsdp": 4, "tensor": 2},
     }  # fmt: skip
-    (tmp_path / "shape.yaml").write_text(yaml.safe_dump(values))
-    assert cli.main(["run", str(tmp_path / "shape.yaml"), "--dry-run"]) == 0
+    path = tmp_path_factory.mktemp("config") / "shape.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_a_dry_run_says_what_a_random_model_takes(shape, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "step_bytes", lambda *_: memory.Bytes(2**30, 2**31, 2**29))
+    assert cli.main(["run", str(shape), "--dry-run", "--sets.chunk=1"]) == 0
     said = capsys.readouterr().err
     assert "random (gpt2, 4 layers, 64 wide)" in said
-    assert "each of 8 devices (fsdp 4 x tensor 2), sets there: 1" in said
+    assert "3.50 GiB for a training step on each of 8 devices (fsdp 4 x tensor 2)" in said
+    assert "sets there: 1" in said
+
+
+def test_sets_that_share_devices_share_their_memory(shape, monkeypatch):
+    prepared = preparation.prepare(loading.load(shape), shape.parent)
+    assert prepared.model.remat
+    each = chunk.bytes_of_set(prepared)
+    for memory_of_one, fitting in ((each // 10, 1), (each * 2 // 7, 2), (each, 3)):
+        monkeypatch.setattr(chunk, "memory", lambda size=memory_of_one: size)
+        assert chunk.size(prepared) == fitting, "of three, on eight devices together"

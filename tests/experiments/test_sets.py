@@ -33,7 +33,7 @@ def alone(write_config, tmp_path_factory):
     [
         ["--sets.chunk=3"],
         ["--sets.chunk=8", "--parallel.sets=8"],
-        ["--sets.chunk=3", "--parallel.sets=2", "--parallel.data=4"],
+        ["--sets.chunk=3", "--parallel.sets=2", "--parallel.fsdp=2", "--parallel.tensor=2"],
         ["--sets.chunk=8", "--parallel.driver=pmap", "--parallel.sets=1", "--parallel.data=8"],
     ],
 )
@@ -42,12 +42,14 @@ def test_a_set_alone_is_the_set_among_others(alone, write_config, tmp_path, besi
     for stage in ("pruned", "round1"):
         one, many = (runs.read_json(o / f"stages/{SET}-{stage}/stage.json") for o in (alone, out))
         assert one["scores"] == many["scores"], "entity scores are counts: equal, not just near"
-    for name, file in ((f"{SET}-round1", "params"), (f"{SET}-round1-neurons", "neurons")):
-        one, many = (runs.arrays_of(o, name, file) for o in (alone, out))
-        for key in ("score",) if file == "neurons" else one:
-            if key.endswith("key/bias"):
-                continue  # softmax ignores it: its gradient, and so Adam's step, is rounding noise
-            np.testing.assert_allclose(one[key], many[key], rtol=1e-5, atol=1e-5, err_msg=key)
+    one, many = (runs.arrays_of(o, f"{SET}-round1", "params") for o in (alone, out))
+    for path in one:
+        # Adam makes steps of rounding noise where there is no other gradient: softmax ignores a
+        # key's bias, and a rare word is in few batches.
+        atol = 1e-3 if path.endswith("key/bias") else 1e-4
+        np.testing.assert_allclose(one[path], many[path], rtol=1e-4, atol=atol, err_msg=path)
+    one, many = (runs.arrays_of(o, f"{SET}-round1-neurons", "neurons") for o in (alone, out))
+    np.testing.assert_allclose(one["score"], many["score"], rtol=1e-5, atol=1e-5)
     # A difference over a spread that is all but 0 where a gain is: rounding shows more.
     np.testing.assert_allclose(one["standardized"], many["standardized"], rtol=0.01, atol=1e-3)
     for name in ("concepts", "neurons", "layers", "recovery"):
