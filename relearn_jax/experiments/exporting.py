@@ -53,6 +53,8 @@ def export(
             "directory with --keep=all keeps every round's"
         )
     about = runs.read_json(run / "model.json")
+    if about["folder"] is None:
+        raise UserError("a model of random weights has no folder whose settings could be exported")
     opened = checkpoint.open_checkpoint(about["folder"])
     model = checkpoint.describe(
         opened, "token-classification", tuple(about["labels"]), config.model.dtype,

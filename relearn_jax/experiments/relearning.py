@@ -49,8 +49,9 @@ def run(prepared: Prepared, out: Path, watch: Watcher) -> None:
     """Run every concept set of a config into a run directory."""
     config = prepared.config
     size = chunk.size(prepared, out)
+    folder = prepared.checkpoint.folder
     about = {
-        "folder": str(prepared.checkpoint.folder.resolve()),
+        "folder": folder and str(folder.resolve()),
         "labels": prepared.model.labels,
         "chunk": size,
     }
@@ -128,10 +129,10 @@ def _base(context: Context, some: tuple[ConceptSet, ...]) -> Models:
     mesh = meshes.make(config.parallel, len(some))
     keys = tuple(
         runs.key_of(
-            "base", one.seed, p.weights_sha256, p.model.labels, p.model.dtype,
-            config.model.max_length, config.data.continuation, config.data.buckets,
-            loading.plain(config.training), p.train.corpus.digest, p.evaluation.corpus.digest,
-            config.tracking.batch_size,
+            "base", one.seed, p.weights_sha256, config.model.tokenizer, p.model.labels,
+            p.model.dtype, config.model.max_length, config.data.continuation,
+            config.data.buckets, loading.plain(config.training), p.train.corpus.digest,
+            p.evaluation.corpus.digest, config.tracking.batch_size,
         )
         for one in some
     )  # fmt: skip

