@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from relearn_jax.neurons import probe, ranking, saliency, similarity, statistics
 from relearn_jax.neurons.statistics import Moments, TypeScores
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding, stacking
+from relearn_jax.stopping import until
 
 PyTree = Any
 Records = list[dict[str, Any]]
@@ -46,20 +47,28 @@ def predict(
 
 
 def task_scores(
-    prepared: Prepared, mesh: Mesh, params: PyTree, sites: Sites, sets: int
+    prepared: Prepared,
+    mesh: Mesh,
+    params: PyTree,
+    sites: Sites,
+    sets: int,
+    stop: Callable[[], bool],
 ) -> list[Records]:
     """Entity scores of the first `sets` of C models, in both variants (specs: relearning 7).
 
     `word`: a word's label is that of its first sub-word, O where truncation cut it off. `subword`:
     every labelled sub-word counts as a position of its own.
+
+    Raises:
+      Stopped: `stop` said so between two batches.
     """
     model = sharding.spread(prepared.model, mesh)
     pending = [
         predict(model, mesh, params, meshes.put_rows(mesh, batch, False), sites)
-        for batch in evaluation_batches(prepared, mesh)
+        for batch in until(stop, evaluation_batches(prepared, mesh), "an evaluation")
     ]
     found: list[dict[int, np.ndarray]] = [{} for _ in range(sets)]
-    for rows, labels in pending:
+    for rows, labels in until(stop, pending, "an evaluation"):
         rows, labels = np.asarray(rows), np.asarray(labels)
         for c in range(sets):
             found[c] |= {int(r): x for r, x in zip(rows, labels[c], strict=True) if r >= 0}
@@ -88,20 +97,29 @@ def _scores(prepared: Prepared, predicted: dict[int, np.ndarray]) -> Records:
 
 
 def neuron_statistics(
-    prepared: Prepared, mesh: Mesh, params: PyTree, sites: Sites, sets: int
+    prepared: Prepared,
+    mesh: Mesh,
+    params: PyTree,
+    sites: Sites,
+    sets: int,
+    stop: Callable[[], bool],
 ) -> list[dict[str, np.ndarray]]:
     """Scores of every neuron for every concept label, and its top tokens.
 
     Returns:
       For each of the first `sets` of C models: score, standardized: float32 [Y, S, D]; top_ids
       int32 and top_scores float32 [N, k].
+
+    Raises:
+      Stopped: `stop` said so between two batches.
     """
     config, data = prepared.config, prepared.concepts
     model = sharding.spread(prepared.model, mesh)
     site, labels = config.concepts.site, len(data.names)
 
     def batches() -> Iterator[WordBatch]:
-        return (meshes.put_rows(mesh, b, False) for b in concept_batches(prepared, mesh))
+        some = until(stop, concept_batches(prepared, mesh), "the tracking of neurons")
+        return (meshes.put_rows(mesh, batch, False) for batch in some)
 
     moments = statistics.concept_moments(model, params, batches(), labels, site, sites)
     types = statistics.type_scores(
@@ -112,7 +130,7 @@ def neuron_statistics(
         weights = probe.train(model, params, batches, labels, site, sites)
     return [
         _of_one(prepared, *stacking.one_result(mesh, (moments, types, weights), c))
-        for c in range(sets)
+        for c in until(stop, range(sets), "the tracking of neurons")
     ]
 
 

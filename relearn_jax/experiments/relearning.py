@@ -197,9 +197,8 @@ def _pruned_stage(context: Context, models: Models) -> None:
         return
     params = models.params()
     began = time.perf_counter()
-    scores = measure.task_scores(
-        p, models.mesh, params, prune(p, models, params)[1], _count(models)
-    )
+    sites = prune(p, models, params)[1]
+    scores = measure.task_scores(p, models.mesh, params, sites, _count(models), context.watch.stop)
     wall = round((time.perf_counter() - began) / _count(models), 2)
     for name, key, records, keep in zip(
         _names(models), models.keys, scores, models.keep, strict=True
@@ -266,7 +265,9 @@ def _track(
     began = time.perf_counter()
     params = models.params()
     sites = prune(p, models, params)[1]
-    found = measure.neuron_statistics(p, models.mesh, params, sites, _count(models))
+    found = measure.neuron_statistics(
+        p, models.mesh, params, sites, _count(models), context.watch.stop
+    )
     for c, (one, arrays) in enumerate(zip(models.sets, found, strict=True)):
         if base_keys is None:
             arrays["vectors"] = measure.word_vectors(p, models.mesh, params, c)

@@ -26,14 +26,15 @@ from relearn_jax.models.sites import Sites
 from relearn_jax.parallel import drivers, hosts, sharding, stacking
 from relearn_jax.training import checkpoints, loop, optimizer
 from relearn_jax.training.loop import Hooks, Position
-from relearn_jax.training.step import Round, State, Sums, start
+from relearn_jax.training.step import Round, State, start
 
 PyTree = Any
 
 
 class Watcher(NamedTuple):
     """Where progress goes: `tick(done, text)` after every step, `log(line)` for metrics.jsonl,
-    `say(text)` for what the user should read. `stop()`: whether the process is to end."""
+    `say(text)` for what the user should read. `stop()`: whether the process is to end; all
+    processes ask it equally often (`stopping.on_termination`)."""
 
     tick: Callable[[int, str], None]
     log: Callable[[dict[str, Any]], None]
@@ -108,27 +109,30 @@ def train(
 
     with checkpoints.opened(folder, config.checkpoint.keep) as checkpointer:
 
-        def save(at: Position, state: State, sums: Sums, wait: bool) -> None:
-            loop.check_finite(sums.bad_step, _places(plan))
+        def save(at: Position, state: State, wait: bool) -> None:
+            loop.check_finite(state.bad_step, _places(plan))
             now = progress | {"epoch": at.epoch, "batch": at.batch}
             now["wall_s"] = before + time.perf_counter() - began
             number = at.epoch * per_epoch + at.batch
             trimmed = stacking.trimmed(plan.mesh, hosts.as_global(plan.mesh, state), sets)
             checkpoints.save(checkpointer, number, trimmed, now, wait)
 
-        def after_step(at: Position, state: State, sums: Sums) -> None:
-            number = at.epoch * per_epoch + at.batch
-            stop = hosts.stop_requested(watch.stop(), number)
+        def after_step(at: Position, state: State) -> None:
+            number, stop = at.epoch * per_epoch + at.batch, watch.stop()
             if stop or (number % config.checkpoint.every == 0 and at.batch < per_epoch):
-                save(at, state, sums, wait=stop)
+                save(at, state, wait=stop)
             if stop:
                 raise Stopped(f"stopped in {place(plan)}, after step {number} of the round")
 
-        def after_epoch(epoch: int, params: PyTree) -> None:
+        def after_epoch(epoch: int, state: State) -> None:
             nonlocal latest
             asked = time.perf_counter()
-            params = hosts.as_global(plan.mesh, params)
-            scores = measure.task_scores(p, plan.mesh, params, sites, sets)
+            params = hosts.as_global(plan.mesh, state.params)
+            try:
+                scores = measure.task_scores(p, plan.mesh, params, sites, sets, watch.stop)
+            except Stopped:
+                save(Position(epoch - 1, per_epoch), state, wait=True)
+                raise
             progress["evaluation_s"] += time.perf_counter() - asked
             done_before = (plan.number - 1) * plan.settings.epochs if plan.number else 0
             for name, records, past in zip(plan.names, scores, progress["records"], strict=True):

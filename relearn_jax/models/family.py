@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from relearn_jax.models.settings import Settings
 
@@ -53,10 +54,12 @@ def norm(theirs: str, ours: str, prefixed: bool = True) -> tuple[Row, Row]:
 class Family:
     """Modules, weight names and neurons of one architecture.
 
-    `embed(config, dtype)(inputs, keys)` gives hidden state 0; `block(config, dtype)(h, inputs, mlp,
-    keys)` gives the next state and its feed-forward activations; `final`, if any, makes the last
-    state from the last block's output. `neurons[target][path]` is the axis of the neuron in that
-    stacked leaf, for each pruning target.
+    `embed(config, dtype)(inputs, keys)` gives hidden state 0; `block(config, dtype)(h, inputs, row,
+    keys)` gives the next state and what was `Inside`, `row` being the interventions on that block;
+    `final`, if any, makes the last state from the last block's output. `neurons[target][path]` is
+    the axis of the neuron in that stacked leaf, for each pruning target. Where layers see different
+    spans, `windows(config)` [L] says how many positions back each sees, and blocks take a `window`.
+    Blocks of a `causal` family take a `past`.
     """
 
     name: str
@@ -71,3 +74,5 @@ class Family:
     ignored: tuple[str, ...]
     neurons: Mapping[str, Mapping[str, int]]
     architectures: Mapping[Task, str]
+    causal: bool = False
+    windows: Callable[[Any], np.ndarray] | None = None

@@ -15,9 +15,9 @@ from jaxtyping import Array, Float
 from relearn_jax.models import layers
 from relearn_jax.models.family import Family, Row, conv1d, linear, norm
 from relearn_jax.models.heads import TokenClassifier
-from relearn_jax.models.inputs import Inputs, RowKeys
+from relearn_jax.models.inputs import Inputs, Past, RowKeys
 from relearn_jax.models.settings import Settings
-from relearn_jax.models.sites import Site, touch
+from relearn_jax.models.sites import Inside, Sites, touch
 
 
 @dataclass(frozen=True)
@@ -85,26 +85,38 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, h: Float[Array, "B T D"], inputs: Inputs, mlp: Site | None, keys: RowKeys | None
-    ) -> tuple[Float[Array, "B T D"], Float[Array, "B T F"]]:
+        self,
+        h: Float[Array, "B T D"],
+        inputs: Inputs,
+        row: Sites,
+        keys: RowKeys | None,
+        past: Past | None = None,
+    ) -> tuple[Float[Array, "B T D"], Inside]:
         c = self.config
-        length = h.shape[1]
         for_weights, for_attention, for_mlp = layers.split(keys, 3)
 
         x = layers.layer_norm(h, c.epsilon, "attention_norm")
         qkv = layers.dense(3 * c.width, self.dtype, "qkv")(x)
-        q, k, v = (layers.heads(part, c.heads) for part in jnp.split(qkv, 3, axis=-1))
-        causal = jnp.tril(jnp.ones((length, length), bool))[None, None]
-        allowed = causal & inputs.mask[:, None, None, :]
-        x = layers.attend(q, k, v, allowed, c.attention_dropout, for_weights).reshape(h.shape)
-        x = layers.dense(c.width, self.dtype, "attention_out")(x)
-        h = h + layers.dropout(x, c.hidden_dropout, for_attention)
+        q, k, v = (
+            touch(layers.heads(part, c.heads), site)
+            for part, site in zip(
+                jnp.split(qkv, 3, axis=-1), (row.queries, row.keys, row.values), strict=True
+            )
+        )
+        all_k, all_v = layers.after(past, k, v)
+        allowed = layers.causal(q, all_k) & inputs.mask[:, None, None, :]
+        z = layers.attend(q, all_k, all_v, allowed, c.attention_dropout, for_weights)
+        z = touch(z, row.heads)
+        x = layers.dense(c.width, self.dtype, "attention_out")(layers.joined(z))
+        attention = touch(layers.dropout(x, c.hidden_dropout, for_attention), row.attention)
+        h = h + attention
 
-        x = layers.layer_norm(h, c.epsilon, "mlp_norm")
-        neurons = layers.ACTIVATIONS[c.activation](layers.dense(c.mlp_width, self.dtype, "up")(x))
-        neurons = touch(neurons, mlp)
+        read = touch(layers.layer_norm(h, c.epsilon, "mlp_norm"), row.mlp_in)
+        x = layers.dense(c.mlp_width, self.dtype, "up")(read)
+        neurons = touch(layers.ACTIVATIONS[c.activation](x), row.mlp)
         x = layers.dense(c.width, self.dtype, "down")(neurons)
-        return h + layers.dropout(x, c.hidden_dropout, for_mlp), neurons
+        out = touch(layers.dropout(x, c.hidden_dropout, for_mlp), row.mlp_out)
+        return h + out, Inside(q, k, v, z, attention, read, neurons, out)
 
 
 class Final(nn.Module):
@@ -162,4 +174,5 @@ FAMILY = Family(
         "language-model": "GPT2LMHeadModel",
         "backbone": "GPT2Model",
     },
+    causal=True,
 )

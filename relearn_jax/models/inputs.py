@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 
 class Inputs(NamedTuple):
@@ -12,6 +12,16 @@ class Inputs(NamedTuple):
 
     ids: Int[Array, "B T"]
     mask: Bool[Array, "B T"]
+
+
+class Past(NamedTuple):
+    """Keys and values of one block at the P positions before those that are computed.
+
+    The mask of `Inputs` then covers all P + T positions.
+    """
+
+    keys: Float[Array, "B P G K"]
+    values: Float[Array, "B P G K"]
 
 
 RowKeys = Key[Array, " B"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from relearn_jax.models.inputs import RowKeys
+from relearn_jax.models.inputs import Past, RowKeys
 
 INIT = nn.initializers.normal(0.02)
 
@@ -75,6 +75,26 @@ def attend(
 def heads(x: Float[Array, "B T D"], count: int) -> Float[Array, "B T H K"]:
     """Split the width into heads."""
     return x.reshape(*x.shape[:-1], count, -1)
+
+
+def joined(x: Float[Array, "B T H K"]) -> Float[Array, "B T HK"]:
+    """The heads side by side."""
+    return x.reshape(*x.shape[:-2], -1)
+
+
+def after(
+    past: Past | None, k: Float[Array, "B T G K"], v: Float[Array, "B T G K"]
+) -> tuple[Float[Array, "B S G K"], Float[Array, "B S G K"]]:
+    """Keys and values of all positions, those computed earlier first."""
+    if past is None:
+        return k, v
+    return jnp.concatenate([past.keys, k], axis=1), jnp.concatenate([past.values, v], axis=1)
+
+
+def causal(q: Float[Array, "B T H K"], k: Float[Array, "B S G K"]) -> Bool[Array, "1 1 T S"]:
+    """Which keys a query may see: its own position's and earlier ones; queries are the last T."""
+    length, all_ = q.shape[1], k.shape[1]
+    return jnp.tril(jnp.ones((length, all_), bool), all_ - length)[None, None]
 
 
 def split(keys: RowKeys | None, count: int) -> list[RowKeys | None]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from relearn_jax.models import layers
 from relearn_jax.models.inputs import Inputs, RowKeys
-from relearn_jax.models.sites import Site, touch
+from relearn_jax.models.sites import Inside, Sites, touch
 
 
 @dataclass(frozen=True)
@@ -64,26 +64,28 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, h: Float[Array, "B T D"], inputs: Inputs, mlp: Site | None, keys: RowKeys | None
-    ) -> tuple[Float[Array, "B T D"], Float[Array, "B T F"]]:
+        self, h: Float[Array, "B T D"], inputs: Inputs, row: Sites, keys: RowKeys | None
+    ) -> tuple[Float[Array, "B T D"], Inside]:
         c = self.config
         for_weights, for_attention, for_mlp = layers.split(keys, 3)
 
         q, k, v = (
-            layers.heads(layers.dense(c.width, self.dtype, name)(h), c.heads)
-            for name in ("query", "key", "value")
+            touch(layers.heads(layers.dense(c.width, self.dtype, name)(h), c.heads), site)
+            for name, site in (("query", row.queries), ("key", row.keys), ("value", row.values))
         )
         allowed = inputs.mask[:, None, None, :]
-        x = layers.attend(q, k, v, allowed, c.attention_dropout, for_weights).reshape(h.shape)
-        x = layers.dense(c.width, self.dtype, "attention_out")(x)
-        x = layers.dropout(x, c.hidden_dropout, for_attention)
-        h = layers.layer_norm(h + x, c.epsilon, "attention_norm")
+        z = touch(layers.attend(q, k, v, allowed, c.attention_dropout, for_weights), row.heads)
+        x = layers.dense(c.width, self.dtype, "attention_out")(layers.joined(z))
+        attention = touch(layers.dropout(x, c.hidden_dropout, for_attention), row.attention)
+        h = layers.layer_norm(h + attention, c.epsilon, "attention_norm")
 
-        neurons = layers.ACTIVATIONS[c.activation](layers.dense(c.mlp_width, self.dtype, "up")(h))
-        neurons = touch(neurons, mlp)
+        read = touch(h, row.mlp_in)
+        x = layers.dense(c.mlp_width, self.dtype, "up")(read)
+        neurons = touch(layers.ACTIVATIONS[c.activation](x), row.mlp)
         x = layers.dense(c.width, self.dtype, "down")(neurons)
-        x = layers.dropout(x, c.hidden_dropout, for_mlp)
-        return layers.layer_norm(h + x, c.epsilon, "output_norm"), neurons
+        out = touch(layers.dropout(x, c.hidden_dropout, for_mlp), row.mlp_out)
+        h = layers.layer_norm(h + out, c.epsilon, "output_norm")
+        return h, Inside(q, k, v, z, attention, read, neurons, out)
 
 
 class MaskedLanguageHead(nn.Module):

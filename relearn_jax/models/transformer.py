@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from relearn_jax.models.family import Family, Task
-from relearn_jax.models.inputs import Inputs, RowKeys
+from relearn_jax.models.inputs import Inputs, Past, RowKeys
 from relearn_jax.models.layers import split
 from relearn_jax.models.sites import PyTree, Sites, Taps, read, touch
 
@@ -74,12 +74,15 @@ def init(model: Model, key: Array) -> PyTree:
     inputs = Inputs(jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool))
     h = jnp.zeros((1, 2, model.config.width), model.dtype)
 
-    def block(k: Array) -> PyTree:
-        return modules["block"].init(k, h, inputs, None, None)["params"]
+    def block(k: Array, window: Array | None) -> PyTree:
+        more = _more(window, None)
+        return modules["block"].init(k, h, inputs, Sites(), None, **more)["params"]
 
     params = {
         "embed": modules["embed"].init(key_embed, inputs, None)["params"],
-        "blocks": jax.vmap(block)(jax.random.split(key_blocks, model.config.layers)),
+        "blocks": jax.vmap(block)(
+            jax.random.split(key_blocks, model.config.layers), _windows(model)
+        ),
     }
     if "final" in modules:
         params["final"] = modules["final"].init(key_final, h)["params"]
@@ -93,11 +96,22 @@ def init(model: Model, key: Array) -> PyTree:
     return params
 
 
+def _windows(model: Model) -> Int[Array, " L"] | None:
+    windows = model.family.windows
+    return None if windows is None else jnp.asarray(windows(model.config))
+
+
+def _more(window: Array | None, past: Past | None) -> dict[str, Any]:
+    """What only some families' blocks take."""
+    given = {"window": window, "past": past}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def _placed(model: Model, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     return h if model.layout is None else lax.with_sharding_constraint(h, model.layout.states)
 
 
-def _rows(tree: PyTree, part: slice | int) -> PyTree:
+def _rows(tree: PyTree, part: slice | int | Array) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[part], tree)
 
 
@@ -117,33 +131,66 @@ def hidden(
 
     # Each step owns the state that enters its block, so rows 0..L-1 are read inside the scan and
     # row L after it; that order also suits families whose last state passes one more norm.
-    state_rows = None if taps.states is None else taps.states.rows
-    mlp_rows = None if taps.mlp is None else taps.mlp.rows
+    rows = Taps(*(None if tap is None else tap.rows for tap in taps))
 
-    def step(h: Array, layer: tuple) -> tuple[Array, tuple]:
-        p, state_site, mlp_site, state_row, mlp_row, k = layer
-        h = touch(h, state_site)
-        state = read(taps.states, h, state_row)
-        h, neurons = modules["block"].apply({"params": p}, h, inputs, mlp_site, k)
-        return _placed(model, h), (state, read(taps.mlp, neurons, mlp_row))
+    def step(h: Array, layer: tuple) -> tuple[Array, Taps]:
+        p, row, tap_rows, window, k = layer
+        h = touch(h, row.states)
+        state = read(taps.states, h, tap_rows.states)
+        more = _more(window, None)
+        h, inside = modules["block"].apply({"params": p}, h, inputs, row, k, **more)
+        readings = map(read, taps[1:], inside, tap_rows[1:])
+        return _placed(model, h), Taps(state, *readings)
 
     scanned = (
         params["blocks"],
-        _rows(sites.states, slice(0, layers)),
-        sites.mlp,
-        _rows(state_rows, slice(0, layers)),
-        mlp_rows,
+        sites._replace(states=_rows(sites.states, slice(0, layers))),
+        rows._replace(states=_rows(rows.states, slice(0, layers))),
+        _windows(model),
         None if keys is None else jnp.stack(split(for_blocks, layers)),
     )
     body = jax.checkpoint(step, prevent_cse=False) if model.remat else step
-    h, (states, neurons) = lax.scan(body, h, scanned)
+    h, readings = lax.scan(body, h, scanned)
 
     if "final" in modules:
         h = modules["final"].apply({"params": params["final"]}, h)
     h = touch(h, _rows(sites.states, layers))
-    last = read(taps.states, h, _rows(state_rows, layers))
-    states = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), states, last)
-    return h, Taps(states=states, mlp=neurons)
+    last = read(taps.states, h, _rows(rows.states, layers))
+    states = jax.tree.map(
+        lambda rows, row: jnp.concatenate([rows, row[None]]), readings.states, last
+    )
+    return h, readings._replace(states=states)
+
+
+def suffix(
+    model: Model,
+    params: PyTree,
+    inputs: Inputs,
+    h: Float[Array, "B T D"],
+    first: Int[Array, ""],
+    row: Sites = Sites(),  # noqa: B008 (immutable)
+    past: Past | None = None,
+) -> Float[Array, "B T D"]:
+    """The last state, computed from the state that enters block `first`; no gradients.
+
+    Args:
+      model, params: as in `apply`.
+      inputs: the mask of all positions; ids are not read.
+      h: the state, at the last T positions.
+      first: a block, as data: one compilation serves all.
+      row: interventions on that block, without a leading axis; `states` is not looked at.
+      past: keys and values [L, B, P, ...] at the P positions before, if any.
+    """
+    modules, windows = _modules(model), _windows(model)
+
+    def block(layer: Array, h: Array, row: Sites) -> Array:
+        p, more = _rows((params["blocks"], _more(windows, past)), layer)
+        h, _ = modules["block"].apply({"params": p}, h, inputs, row, None, **more)
+        return _placed(model, h)
+
+    h = block(first, h, row)
+    h = lax.fori_loop(first + 1, model.config.layers, lambda i, h: block(i, h, Sites()), h)
+    return modules["final"].apply({"params": params["final"]}, h) if "final" in modules else h
 
 
 def head(
@@ -179,13 +226,13 @@ def apply(
       model: the architecture.
       params: its parameters.
       inputs: token ids and mask, [B, T].
-      sites: interventions. States have L+1 rows, feed-forward activations L.
+      sites: interventions. States have L+1 rows, all other places L.
       taps: readings to take, after the interventions.
       keys: dropout keys, one for each row; None for evaluation.
 
     Returns:
       Logits [B, T, Y] or [B, T, V] in float32, or for a backbone the last state [B, T, D]; and the
-      readings, each leaf with a leading row axis [L+1, ...] (states) or [L, ...] (mlp).
+      readings, each leaf with a leading row axis [L+1, ...] (states) or [L, ...] (all others).
     """
     h, readings = hidden(model, params, inputs, sites, taps, keys)
     return head(model, params, h, keys), readings

@@ -53,16 +53,6 @@ def wait(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def stop_requested(here: bool, step: int) -> bool:
-    """Whether to end now, before it is asked again; all processes get the same answer.
-
-    Of several processes JAX's own service hears the signal and names a step that all will reach.
-    """
-    if jax.process_count() == 1:
-        return here
-    return multihost_utils.reached_preemption_sync_point(step)
-
-
 def fetch(leaf: jax.Array) -> np.ndarray:
     """An array as NumPy, on every process, put together on the host.
 

@@ -18,7 +18,6 @@ from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
 from relearn_jax.training.step import Round, State, Sums
 
-PyTree = Any
 Step = Callable[[State, TokenBatch, Round], tuple[State, Sums]]
 LOG_EVERY = 25
 IN_FLIGHT = 3
@@ -37,13 +36,13 @@ class Hooks(NamedTuple):
     """What a round tells its caller.
 
     log: takes lists of {"step", "epoch", "loss", "sentences_per_s"}, one entry for each set.
-    after_step: after every step, with the position, the state and the step's sums (checkpoints).
-    after_epoch: with the epochs done and the parameters (evaluation).
+    after_step: after every step, with the position and the state (checkpoints).
+    after_epoch: with the epochs done and the state (evaluation).
     """
 
     log: Callable[[list[dict[str, Any]]], None]
-    after_step: Callable[[Position, State, Sums], None]
-    after_epoch: Callable[[int, PyTree], None]
+    after_step: Callable[[Position, State], None]
+    after_epoch: Callable[[int, State], None]
 
 
 def fit(
@@ -91,12 +90,12 @@ def fit(
                 if pending is not None:
                     _report(*pending, epoch, hooks, places)
                 pending = (sums, rows / (time.perf_counter() - began))
-            hooks.after_step(Position(epoch, number), state, sums)
+            hooks.after_step(Position(epoch, number), state)
         if pending is not None:
             _report(*pending, epoch, hooks, places)
         if sums is not None:
             check_finite(sums.bad_step, places)
-        hooks.after_epoch(epoch + 1, state.params)
+        hooks.after_epoch(epoch + 1, state)
     return state
 
 
@@ -113,7 +112,7 @@ def _report(sums: Sums, speed: float, epoch: int, hooks: Hooks, places: Sequence
 
 
 def check_finite(bad_step: Int[Array, " C"], places: Sequence[str]) -> None:
-    """Raise UserError if a set had a loss that was not finite (`Sums.bad_step`)."""
+    """Raise UserError if a set had a loss that was not finite (`State.bad_step`)."""
     for step, place in zip(np.asarray(bad_step), places, strict=False):
         if step >= 0:
             raise UserError(

@@ -41,6 +41,12 @@ MOMENTS = {
     "while a file of a stage is written": ("relearn_jax.runs.write_json", 5),
     "during the report": ("relearn_jax.report.page.page", 1),
 }
+# Where SIGTERM comes, and the checkpoint it leaves; 5 and ... are not among those due every 3.
+ENDS = {
+    "during a step": ("relearn_jax.training.loop.Position", 6, 5),
+    "during an evaluation": ("relearn_jax.experiments.measure.predict", 1, 5),
+    "during the tracking": ("relearn_jax.neurons.statistics.concept_moments", 1, None),
+}
 
 
 def interrupted(config, out, where, after, number):
@@ -80,15 +86,16 @@ def test_a_killed_run_continues_to_the_same_bits(finished, tmp_path, moment):
     assert not list((out / "checkpoints").glob("*")), "no longer of use"
 
 
-def test_a_terminated_run_saves_at_once_and_continues(finished, tmp_path):
+@pytest.mark.parametrize("moment", ENDS)
+def test_a_terminated_run_saves_at_once_and_continues(finished, tmp_path, moment):
     config, whole = finished
     out = tmp_path / "run"
-    done = interrupted(config, out, "relearn_jax.training.loop.Position", 6, signal.SIGTERM)
+    where, call, left = ENDS[moment]
+    done = interrupted(config, out, where, call, signal.SIGTERM)
     assert done.returncode == 143, done.stderr[-2000:]
     assert "the same command continues" in done.stderr
-    (folder,) = (out / "checkpoints").iterdir()
-    newest = max(int(p.name) for p in folder.iterdir() if p.name.isdigit())
-    assert newest % 3, "not one of those that are due anyway"
+    steps = (int(path.name) for path in out.glob("checkpoints/*/*") if path.name.isdigit())
+    assert max(steps, default=None) == left, "the last step done"
     assert cli.main(["run", str(config), "--out", str(out)]) == 0
     same(whole, out)
 

@@ -8,12 +8,14 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from relearn_jax.models import transformer
-from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.inputs import Inputs, Past
 from relearn_jax.models.sites import Site, Sites, Tap, Taps, everything
 
-ALL = Taps(states=Tap(everything), mlp=Tap(everything))
+ALL = Taps(*(Tap(everything) for _ in Taps._fields))
+INSIDE = Taps._fields[1:]
 
 
 def run(tiny, sites=Sites(), taps=Taps()):  # noqa: B008
@@ -22,31 +24,73 @@ def run(tiny, sites=Sites(), taps=Taps()):  # noqa: B008
 
 
 def test_a_mask_of_ones_changes_nothing(tiny):
-    model = tiny[0]
-    c = model.config
-    ones = Sites(
-        states=Site(mask=jnp.ones((c.layers + 1, c.width))),
-        mlp=Site(mask=jnp.ones((c.layers, c.mlp_width))),
-    )
+    _, taps = run(tiny, taps=ALL)
+    ones = Sites(*(Site(mask=jnp.ones_like(x)) for x in taps))
     # Not to the last bit: XLA may fuse, and so round, the two programs differently.
     np.testing.assert_allclose(run(tiny)[0], run(tiny, ones)[0], atol=1e-6)
 
 
 def test_a_patch_with_itself_changes_nothing(tiny):
     logits, taps = run(tiny, taps=ALL)
-    rows = len(taps.states)
-    every = jnp.ones((rows, 1, 1, 1), bool)
-    itself = Sites(states=Site(patch=taps.states, where=every))
+    itself = Sites(*(Site(patch=x) for x in taps))
     np.testing.assert_allclose(logits, run(tiny, itself)[0], atol=1e-6)
-    itself = Sites(mlp=Site(patch=taps.mlp, where=every[:-1]))
+    itself = Sites(*(Site(patch=x, where=jnp.ones(x.shape, bool)) for x in taps))
     np.testing.assert_allclose(logits, run(tiny, itself)[0], atol=1e-6)
 
 
-def test_a_patch_from_elsewhere_changes_the_outputs(tiny):
+@pytest.mark.parametrize("place", Taps._fields)
+def test_a_patch_from_elsewhere_changes_that_place_and_the_outputs(tiny, place):
+    logits, taps = run(tiny, taps=ALL)
+    mine = getattr(taps, place)
+    where = (jnp.arange(len(mine)) == 1).reshape(-1, *[1] * (mine.ndim - 1))
+    patched, found = run(tiny, Sites(**{place: Site(patch=mine[:, ::-1], where=where)}), ALL)
+    np.testing.assert_allclose(getattr(found, place)[1], mine[1, ::-1], atol=1e-6)
+    np.testing.assert_allclose(getattr(found, place)[0], mine[0], atol=1e-6)
+    assert np.abs(logits - patched).max() > 1e-4
+
+
+def test_the_places_add_up(tiny):
+    """Each state is the one before, plus attention, plus feed-forward; norms where they stand."""
+    model, params, _ = tiny
+    _, x = run(tiny, taps=ALL)
+    joined = x.heads.reshape(*x.heads.shape[:-2], -1)
+    out = params["blocks"]["attention_out"]
+    attention = jnp.einsum("LBTD,LDE->LBTE", joined, out["kernel"]) + out["bias"][:, None, None]
+    np.testing.assert_allclose(x.attention, attention, atol=1e-5)
+    down = params["blocks"]["down"]
+    mlp = jnp.einsum("LBTF,LFD->LBTD", x.mlp, down["kernel"]) + down["bias"][:, None, None]
+    np.testing.assert_allclose(x.mlp_out, mlp, atol=1e-5)
+    if model.family.causal:
+        stream = x.states[:-2] + x.attention[:-1] + x.mlp_out[:-1]
+        np.testing.assert_allclose(x.states[1:-1], stream, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", ["nothing", *INSIDE])
+def test_a_suffix_of_layers_is_the_rest_of_the_pass(tiny, place):
+    model, params, inputs = tiny
     _, taps = run(tiny, taps=ALL)
-    where = jnp.arange(len(taps.states)) == 2
-    other = Sites(states=Site(patch=taps.states[:, ::-1], where=where[:, None, None, None]))
-    assert np.abs(run(tiny)[0] - run(tiny, other)[0]).max() > 1e-3
+    rest = jax.jit(partial(transformer.suffix, model, params, inputs))
+    for layer in range(model.config.layers):
+        row, sites = Sites(), Sites()
+        if place != "nothing":
+            mine = getattr(taps, place)
+            where = (jnp.arange(len(mine)) == layer).reshape(-1, *[1] * (mine.ndim - 1))
+            sites = Sites(**{place: Site(patch=mine[:, ::-1], where=where)})
+            row = Sites(**{place: Site(patch=mine[layer, ::-1])})
+        whole = run(tiny, sites, ALL)[1].states
+        np.testing.assert_allclose(rest(taps.states[layer], layer, row), whole[-1], atol=1e-5)
+
+
+def test_a_suffix_of_positions_is_the_rest_of_the_pass(tiny):
+    model, params, inputs = tiny
+    if not model.family.causal:
+        return
+    _, taps = run(tiny, taps=ALL)
+    rest = jax.jit(partial(transformer.suffix, model, params, inputs))
+    for start in (1, 2):
+        past = Past(taps.keys[:, :, :start], taps.values[:, :, :start])
+        found = rest(taps.states[1][:, start:], 1, past=past)
+        np.testing.assert_allclose(found, taps.states[-1][:, start:], atol=1e-5)
 
 
 def test_patching_the_last_state_decides_the_logits(tiny):
@@ -132,7 +176,7 @@ def test_who_sees_whom(tiny):
 
     seen = np.abs(np.asarray(jax.jacrev(first_row)(zero))[:, 0, 0]).max(-1) > 0
     length = inputs.ids.shape[1]
-    wanted = np.tri(length, dtype=bool) if model.family.name == "gpt2" else np.ones_like(seen)
+    wanted = np.tri(length, dtype=bool) if model.family.causal else np.ones_like(seen)
     np.testing.assert_array_equal(seen, wanted)
 
 

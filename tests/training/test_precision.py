@@ -62,7 +62,7 @@ def test_a_step_keeps_everything_in_float32(case):
 
 def test_blocks_do_compute_in_bfloat16_and_heads_do_not(case):
     model, params, batch = case
-    run = partial(transformer.apply, model, taps=Taps(Tap(everything), Tap(everything)))
+    run = partial(transformer.apply, model, taps=Taps(states=Tap(everything), mlp=Tap(everything)))
     logits, taps = jax.eval_shape(run, params, batch.inputs)
     assert float_types(taps) == {"bfloat16"}
     assert logits.dtype == jnp.float32
