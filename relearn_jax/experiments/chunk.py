@@ -7,10 +7,11 @@ from pathlib import Path
 
 import jax
 
-from relearn_jax import runs
+from relearn_jax import loading, runs
 from relearn_jax.experiments import sets
 from relearn_jax.experiments.preparation import Prepared
 from relearn_jax.models.transformer import Model
+from relearn_jax.parallel import hosts
 
 MOST = 16
 """More sets side by side have brought no more speed."""
@@ -24,6 +25,11 @@ def size(prepared: Prepared, out: Path | None = None) -> int:
     config = prepared.config
     if config.sets.chunk is not None:
         return config.sets.chunk
+    return hosts.first(_fitting(prepared, out))
+
+
+def _fitting(prepared: Prepared, out: Path | None) -> int:
+    config = prepared.config
     before = None if out is None else out / "model.json"
     if before is not None and before.is_file():
         return int(runs.read_json(before)["chunk"])
@@ -63,10 +69,10 @@ def bytes_of_set(prepared: Prepared) -> int:
     config = prepared.config
     rows, channels = prepared.shape
     types = 2 * 4 * len(prepared.concepts.types) * rows * channels
+    batch = max(config.training.batch_size, loading.retraining(config).batch_size)
     training = 20 * prepared.parameters + activation_bytes(
-        prepared.model, config.training.batch_size // config.training.accumulate or 1,
-        max(config.data.buckets),
-    )  # fmt: skip
+        prepared.model, batch // config.training.accumulate or 1, max(config.data.buckets)
+    )
     return max(training, 4 * prepared.parameters + types)
 
 

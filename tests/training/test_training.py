@@ -104,7 +104,10 @@ def rounds_of(steps=100):
 
 
 def hooks(**given):
-    silent = {"log": lambda x: None, "after_step": lambda *x: None, "after_epoch": lambda *x: None}
+    silent = {
+        "log": lambda x: None, "due": lambda at: False, "save": lambda *x: None,
+        "after_epoch": lambda *x: None,
+    }  # fmt: skip
     return loop.Hooks(**(silent | given))
 
 
@@ -132,6 +135,20 @@ def test_the_loop_logs_without_touching_donated_state(driver, tagger):
     assert np.isfinite(np.asarray(tagger.params["embed"]["word"]["embedding"])).all()
 
 
+def test_lines_reach_the_log_before_a_save(driver, monkeypatch):
+    """What a killed process had logged is what its checkpoint has behind it."""
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
+    step, state = driver
+    lines, seen = [], []
+    saving = hooks(
+        log=lines.extend, due=lambda at: at.batch in (2, 5),
+        save=lambda at, state: seen.append((at.batch, [line["step"] for line in lines[::2]])),
+    )  # fmt: skip
+    loop.fit(step, state(), rounds_of(), 1, lambda e, skip: iter([batch()] * 6), saving, ["a", "b"])
+    assert seen == [(2, [2]), (5, [2, 4])]
+    assert [line["step"] for line in lines[::2]] == [2, 4, 6]
+
+
 def test_a_round_taken_up_in_the_middle_ends_where_the_whole_one_does(driver):
     step, state = driver
     rows = [batch(seed=s) for s in range(6)]
@@ -139,14 +156,12 @@ def test_a_round_taken_up_in_the_middle_ends_where_the_whole_one_does(driver):
     def batches(epoch, skip):
         return iter(rows[3 * epoch : 3 * epoch + 3][skip:])
 
-    def after_step(at, state, sums):
-        if at == loop.Position(1, 1):
-            kept.append(jax.tree.map(jnp.copy, state))
+    def save(at, state):
+        kept.append(jax.tree.map(jnp.copy, state))
 
     kept = []
-    whole = loop.fit(
-        step, state(), rounds_of(), 2, batches, hooks(after_step=after_step), ["a", "b"]
-    )
+    saving = hooks(due=loop.Position(1, 1).__eq__, save=save)
+    whole = loop.fit(step, state(), rounds_of(), 2, batches, saving, ["a", "b"])
     again = loop.fit(
         step, kept[0], rounds_of(), 2, batches, hooks(), ["a", "b"], loop.Position(1, 1)
     )
