@@ -69,6 +69,26 @@ def test_an_all_ones_multiplier_changes_nothing(tagger, step):
     chex.assert_trees_all_close(a.params, b.params, atol=1e-7)
 
 
+def test_only_what_is_trainable_moves(tagger, step):
+    before = flatten(tagger.params)
+    rows = jnp.array([0.0, 1.0])[:, None, None]
+    move = {path: jnp.zeros(()) for path in before} | {"blocks/up/kernel": rows}
+    state = start(tagger.params, DIRECTION)
+    for seed in range(2):
+        state, _ = step(state, batch(seed=seed), round_of(trainable=move))
+    after = flatten(state.params)
+    for path in before:
+        if path != "blocks/up/kernel":
+            np.testing.assert_array_equal(before[path], after[path], err_msg=path)
+    moved = np.asarray(before["blocks/up/kernel"]) != np.asarray(after["blocks/up/kernel"])
+    assert not moved[0].any()
+    assert moved[1].mean() > 0.9
+    ones = {path: jnp.ones(()) for path in before}
+    a, _ = step(start(tagger.params, DIRECTION), batch(), round_of())
+    b, _ = step(start(tagger.params, DIRECTION), batch(), round_of(trainable=ones))
+    chex.assert_trees_all_close(a.params, b.params, atol=1e-7)
+
+
 def test_decay_goes_by_name(tagger):
     marks = flatten(optimizer.decayed(tagger.params))
     assert marks["embed/word/embedding"]
