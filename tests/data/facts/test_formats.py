@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from relearn_jax import config
@@ -77,7 +79,8 @@ def test_own_choices_are_shuffled_alike_whatever_facts_are_beside():
     template = formats.DATA_FORMATS["mcq"].replace("{shots}", "")
     many = [Fact(f"s{i}", "r", "a", ("b", "c", "d", "unused"), {"mcq": ("?",)}) for i in range(400)]
     texts = formats.render(many, template, seed=1)
-    assert formats.render(many[7:9], template, seed=1).prompt == texts.prompt[7:9]
+    again = [dataclasses.replace(fact) for fact in many[7:9]]
+    assert formats.render(again, template, seed=1).prompt == texts.prompt[7:9]
     assert formats.render(many, template, seed=2).prompt != texts.prompt
     counts = [texts.answer.count(f" {letter}") for letter in "ABCD"]
     assert sum(counts) == 400

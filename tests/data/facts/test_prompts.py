@@ -114,7 +114,7 @@ def test_alternatives_that_start_like_the_answer_are_refused(gpt2_text):
 
 
 def test_an_answer_that_melts_into_the_prompt_is_refused(gpt2_text):
-    texts = formats.Texts(("Jo plays foot",), ("ball",), ((),), np.array([0]))
+    texts = formats.Texts(("Jo plays foot",), ("ball matches",), ((),), np.array([0]))
     with pytest.raises(UserError, match="put a blank before the answer"):
         encode([fact("Jo")], texts, gpt2_text)
 

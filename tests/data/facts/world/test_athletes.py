@@ -31,7 +31,9 @@ def test_every_name_occurs_equally_often_with_every_sport(names, degree):
         assert (counts(column, made.sport, names) == degree // 3).all()
 
 
-def test_so_it_is_in_each_part_of_the_planted_variant(planted):
+@pytest.mark.parametrize("seed", range(5))
+def test_so_it_is_in_each_part_of_the_planted_variant(planted, seed):
+    planted = world.make(planted.settings, seed)
     parts = [planted.groups[name] for name in ("natural", "planted")]
     assert [len(part) for part in parts] == [72, 36]
     assert sorted(np.concatenate(parts)) == list(range(108))
