@@ -15,7 +15,7 @@ import yaml
 from relearn_jax.config import Config, Training
 from relearn_jax.errors import UserError
 
-PATHS = ("path", "labels_path", "word_list", "vectors", "source")
+PATHS = ("path", "labels_path", "word_list", "vectors", "source", "questions")
 """Keys that may hold a path."""
 KIND_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
