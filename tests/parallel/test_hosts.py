@@ -110,3 +110,11 @@ def test_two_processes_are_one(config, one_process, tmp_path, axes):
             np.testing.assert_allclose(one[path], two[path], rtol=1e-5, atol=1e-5, err_msg=path)
     scores = [pd.read_parquet(o / "tables/scores.parquet") for o in (one_process, tmp_path / "two")]
     pd.testing.assert_frame_equal(*scores)
+
+
+def test_a_process_without_a_cluster_is_told_what_is_missing(config, tmp_path):
+    process = start(1, "run", config, "--out", tmp_path / "out", "--distributed")
+    said = process.communicate(timeout=240)[0]
+    assert process.returncode == 2, said[-3000:]
+    assert "Traceback" not in said
+    assert "JAX_COORDINATOR_ADDRESS" in said
