@@ -8,12 +8,12 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from relearn_jax import runs
+from relearn_jax import loading, runs
 from relearn_jax.experiments import sets
 from relearn_jax.experiments.preparation import Prepared
 from relearn_jax.experiments.sets import ConceptSet
 from relearn_jax.models.transformer import Model
-from relearn_jax.parallel import drivers
+from relearn_jax.parallel import drivers, hosts
 from relearn_jax.parallel import mesh as meshes
 
 MOST = 16
@@ -28,6 +28,11 @@ def size(prepared: Prepared, out: Path | None = None) -> int:
     config = prepared.config
     if config.sets.chunk is not None:
         return config.sets.chunk
+    return hosts.first(_fitting(prepared, out))
+
+
+def _fitting(prepared: Prepared, out: Path | None) -> int:
+    config = prepared.config
     before = None if out is None else out / "model.json"
     if before is not None and before.is_file():
         return int(runs.read_json(before)["chunk"])
@@ -54,13 +59,17 @@ def members(prepared: Prepared, largest: int) -> tuple[tuple[ConceptSet, ...], .
     return sets.chunks(sets.product(prepared.config), largest, text)
 
 
-def grids(prepared: Prepared, out: Path | None = None) -> dict[int, Mesh]:
-    """The mesh of every number of sets that a run trains side by side, the largest first.
+def grids(prepared: Prepared, largest: int) -> dict[int, Mesh]:
+    """The mesh of every number of sets that is trained side by side, the largest number first.
+
+    Args:
+      prepared: what is run.
+      largest: from `size`.
 
     Raises:
       UserError: a mesh cannot be made, or the driver cannot use it.
     """
-    parallel, largest = prepared.config.parallel, size(prepared, out)
+    parallel = prepared.config.parallel
     chunks = (*bases(prepared, largest), *members(prepared, largest))
     numbers = sorted({len(some) for some in chunks}, reverse=True)
     found = {number: meshes.make(parallel, number) for number in numbers}
@@ -111,10 +120,10 @@ def bytes_of_set(prepared: Prepared) -> int:
     config = prepared.config
     rows, channels = prepared.shape
     types = 2 * 4 * len(prepared.concepts.types) * rows * channels
+    batch = max(config.training.batch_size, loading.retraining(config).batch_size)
     training = 20 * prepared.parameters + activation_bytes(
-        prepared.model, config.training.batch_size // config.training.accumulate or 1,
-        max(config.data.buckets),
-    )  # fmt: skip
+        prepared.model, batch // config.training.accumulate or 1, max(config.data.buckets)
+    )
     return max(training, 4 * prepared.parameters + types)
 
 

@@ -49,7 +49,7 @@ def run(
     else:
         runs.check_run(out, config, reuse)
     prepared = preparation.prepare(config, path.resolve().parent)
-    grids = chunk.grids(prepared, None if dry else out)
+    grids = chunk.grids(prepared, chunk.size(prepared, None if dry else out))
     preparing = round(time.perf_counter() - began, 1)
     _say(preparation.summary(prepared))
     if idle := chunk.idle(grids):

@@ -34,6 +34,7 @@ def build(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, Any
         "words": int(sum(map(len, data.kind))),
         "types": len(data.types),
     }
+    largest = runs.read_json(out / "model.json")["chunk"]
     records = {path.parent.name: runs.read_json(path) for path in _records(prepared, out)}
     return facts | {
         "name": config.name,
@@ -61,9 +62,9 @@ def build(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, Any
         "groups": groups,
         "sets": {
             "count": len(sets.product(config)),
-            "chunk": runs.read_json(out / "model.json")["chunk"],
+            "chunk": largest,
             "devices": jax.device_count(),
-            "mesh": meshes(prepared, out),
+            "mesh": meshes(prepared, largest),
         },
         "rounds": config.retrain.rounds,
         "epochs_per_round": loading.retraining(config).epochs,
@@ -73,9 +74,10 @@ def build(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, Any
     }  # fmt: skip
 
 
-def meshes(prepared: Prepared, out: Path) -> dict[str, dict[str, int]]:
+def meshes(prepared: Prepared, largest: int) -> dict[str, dict[str, int]]:
     """The sizes of the mesh axes, by the number of sets that are side by side on it."""
-    return {str(number): dict(grid.shape) for number, grid in chunk.grids(prepared, out).items()}
+    grids = chunk.grids(prepared, largest)
+    return {str(number): dict(grid.shape) for number, grid in grids.items()}
 
 
 def _group(prepared: Prepared, out: Path, group: Group) -> dict[str, Any]:

@@ -121,13 +121,15 @@ def neuron_statistics(
         some = until(stop, concept_batches(prepared, mesh), "the tracking of neurons")
         return (meshes.put_rows(mesh, batch, False) for batch in some)
 
-    moments = statistics.concept_moments(model, params, batches(), labels, site, sites)
+    zeros = partial(stacking.zeros, mesh)
+    moments = statistics.concept_moments(model, params, batches(), labels, site, sites, zeros)
     types = statistics.type_scores(
-        model, params, batches(), moments, len(data.types), site, sites, config.tracking.signed
-    )
+        model, params, batches(), moments, len(data.types), site, sites, config.tracking.signed,
+        zeros,
+    )  # fmt: skip
     weights = None
     if config.prune.ranking == "linear_probe":
-        weights = probe.train(model, params, batches, labels, site, sites)
+        weights = probe.train(model, params, batches, labels, site, sites, zeros=zeros)
     return [
         _of_one(prepared, *stacking.one_result(mesh, (moments, types, weights), c))
         for c in until(stop, range(sets), "the tracking of neurons")
@@ -141,7 +143,10 @@ def _of_one(
     ids, scores = tokens.top_tokens(types.score, types.count, config.tracking)
     host = jax.tree.map(np.asarray, moments)
     if weights is not None:
-        fitted = [ranking.probe_scores(weights, y) for y in range(len(prepared.concepts.names))]
+        host_weights = np.asarray(weights)
+        fitted = [
+            ranking.probe_scores(host_weights, y) for y in range(len(prepared.concepts.names))
+        ]
         ranked = np.stack(fitted).reshape(-1, *shape)
     else:
         ranked = ranking.scores_all(host, config.prune.ranking, config.prune.contrast)

@@ -39,7 +39,7 @@ class Bytes(NamedTuple):
 def summary(prepared: Prepared) -> str:
     """Lines on the memory of the training step and the statistics, and on the disk."""
     config, members = prepared.config, sets.product(prepared.config)
-    count, mesh = next(iter(chunk.grids(prepared).items()))
+    count, mesh = next(iter(chunk.grids(prepared, chunk.size(prepared)).items()))
     length = min(b for b in config.data.buckets if b >= max(map(len, prepared.train.encoded.ids)))
     found = step_bytes(prepared.model, config.training, length, mesh, count)
     here = meshes.padded(count, mesh) // mesh.shape[meshes.SETS]

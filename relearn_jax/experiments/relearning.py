@@ -8,11 +8,13 @@ whole before the next begins and reused when the same command is given again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -95,31 +97,62 @@ def choose(prepared: Prepared, one: ConceptSet, scores: np.ndarray) -> NeuronMas
             return masks.bottom(concept, target, settings.scope)
 
 
-def prune(
-    prepared: Prepared, models: Models, params: PyTree
-) -> tuple[PyTree, Sites, dict[str, jax.Array]]:
-    """Pruned parameters of C sets, the sites to run them with, and what holds frozen ones at 0."""
-    if models.keep is None:
-        return params, Sites(), {}
-    keep = stacking.per_set(models.mesh, [np.asarray(k, np.float32) for k in models.keep])
-    target, site = prepared.config.prune.target, prepared.config.concepts.site
-    if target == "state_mask":
-        return params, Sites(states=Site(mask=keep)), {}
-    leaves = prepared.model.family.neurons[target]
+def sites(prepared: Prepared, models: Models) -> Sites:
+    """What the forward passes of C sets are run with."""
+    if models.keep is None or prepared.config.prune.target != "state_mask":
+        return Sites()
+    return Sites(states=Site(mask=_kept(models)))
 
-    def multipliers(params: PyTree, keep: jax.Array) -> PyTree:
-        return masks.expand(NeuronMask(keep, site), params, leaves)
 
-    times = jax.jit(jax.vmap(multipliers))(params, keep)
-    pruned = jax.jit(jax.vmap(masks.apply))(params, times)
+def pruned(prepared: Prepared, models: Models, params: PyTree) -> PyTree:
+    """Parameters of C sets without those of their neurons; they are donated."""
+    leaves = _leaves(prepared)
+    if not leaves:
+        return params
+    site = prepared.config.concepts.site
+    return _without(models.mesh, site, leaves, params, _kept(models))
+
+
+def held(prepared: Prepared, models: Models) -> dict[str, jax.Array]:
+    """Multipliers by path that hold the pruned entries of frozen sets at 0; none where no set is.
+
+    A set that regrows freely shares the program of the frozen ones, with multipliers of 1.
+    """
     frozen = np.array([one.group.regrowth == "frozen" for one in models.sets], np.float32)
-    if not frozen.any():
-        return pruned, Sites(), {}
-    # A set that regrows freely shares the program of the frozen ones, with multipliers of 1.
-    held = stacking.per_set(models.mesh, list(frozen))
-    flat = {p: m for p, m in weights.flatten(times).items() if p in leaves}
-    one = jax.jit(jax.vmap(lambda m, f: 1.0 - f * (1.0 - m)))
-    return pruned, Sites(), {p: one(m, held) for p, m in flat.items()}
+    leaves = _leaves(prepared)
+    if models.keep is None or not frozen.any() or not leaves:
+        return {}
+    shapes = {
+        path: jax.ShapeDtypeStruct(weights.shapes(prepared.model)[path], jnp.float32)
+        for path, _ in leaves
+    }
+
+    def one(keep: jax.Array, frozen: jax.Array) -> dict[str, jax.Array]:
+        mask = NeuronMask(keep, prepared.config.concepts.site)
+        times = weights.flatten(masks.expand(mask, weights.unflatten(shapes), dict(leaves)))
+        return {path: 1.0 - frozen * (1.0 - m) for path, m in times.items()}
+
+    return jax.jit(jax.vmap(one))(_kept(models), stacking.per_set(models.mesh, list(frozen)))
+
+
+def _kept(models: Models) -> jax.Array:
+    return stacking.per_set(models.mesh, [np.asarray(k, np.float32) for k in models.keep])
+
+
+def _leaves(prepared: Prepared) -> tuple[tuple[str, int], ...]:
+    """Where pruned neurons live in the parameters, and on which axis."""
+    target = prepared.config.prune.target
+    return () if target == "state_mask" else tuple(prepared.model.family.neurons[target].items())
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def _without(
+    mesh: Mesh, site: str, leaves: tuple[tuple[str, int], ...], params: PyTree, keep: jax.Array
+) -> PyTree:
+    def one(params: PyTree, keep: jax.Array) -> PyTree:
+        return masks.apply(params, masks.expand(NeuronMask(keep, site), params, dict(leaves)))
+
+    return sharding.constrain(jax.vmap(one)(params, keep), mesh, sets_axis=True)
 
 
 def _base(context: Context, some: tuple[ConceptSet, ...]) -> Models:
@@ -138,9 +171,10 @@ def _base(context: Context, some: tuple[ConceptSet, ...]) -> Models:
     )  # fmt: skip
 
     def start() -> PyTree:
-        place = sharding.placer(mesh)
-        loaded = [checkpoint.load(p.checkpoint, p.model, _key(one.seed, 0), place) for one in some]
-        return stacking.stack(mesh, [params for params, _ in loaded])
+        seeds = [np.uint32(one.seed) for one in stacking.filled(mesh, some)]
+        keys = jax.vmap(lambda seed: _key(seed, 0))(np.stack(seeds))
+        place, stacked = sharding.placer(mesh), sharding.placer(mesh, sets_axis=True)
+        return checkpoint.load_stacked(p.checkpoint, p.model, keys, place, stacked)
 
     models = Models(some, "base", keys, mesh, start)
     return _trained(context, models, p.train, config.training, 0)
@@ -162,10 +196,10 @@ def _relearn(
     )  # fmt: skip
     models = Models(some, "pruned", keys, mesh, lambda: None, keep)
 
-    def pruned() -> PyTree:
-        return prune(p, models, rounds.from_disk(context, mesh, bases))[0]
+    def start() -> PyTree:
+        return pruned(p, models, rounds.from_disk(context, mesh, bases))
 
-    models = models._replace(params=pruned)
+    models = models._replace(params=start)
     _pruned_stage(context, models)
     _track(context, models, base_keys)
 
@@ -197,8 +231,9 @@ def _pruned_stage(context: Context, models: Models) -> None:
         return
     params = models.params()
     began = time.perf_counter()
-    sites = prune(p, models, params)[1]
-    scores = measure.task_scores(p, models.mesh, params, sites, _count(models), context.watch.stop)
+    scores = measure.task_scores(
+        p, models.mesh, params, sites(p, models), _count(models), context.watch.stop
+    )
     wall = round((time.perf_counter() - began) / _count(models), 2)
     for name, key, records, keep in zip(
         _names(models), models.keys, scores, models.keep, strict=True
@@ -226,14 +261,13 @@ def _trained(
     live: list[PyTree] = []
 
     def train() -> PyTree:
-        start = models.params()
-        _, sites, held = prune(p, models, start)
-        return rounds.train(context, plan, start, sites, held)
+        return rounds.train(context, plan, models.params, sites(p, models), held(p, models))
 
     def params() -> PyTree:
         if live and not jax.tree.leaves(live[0])[0].is_deleted():
             return live[0]
-        if not all(runs.has_arrays(context.out, name, "params") for name in plan.names):
+        here = all(runs.has_arrays(context.out, name, "params") for name in plan.names)
+        if not hosts.first(here):
             return train()
         return rounds.from_disk(context, plan.mesh, plan.names)
 
@@ -264,9 +298,8 @@ def _track(
     context.watch.tick(0, f"{models.stage}, neurons")
     began = time.perf_counter()
     params = models.params()
-    sites = prune(p, models, params)[1]
     found = measure.neuron_statistics(
-        p, models.mesh, params, sites, _count(models), context.watch.stop
+        p, models.mesh, params, sites(p, models), _count(models), context.watch.stop
     )
     for c, (one, arrays) in enumerate(zip(models.sets, found, strict=True)):
         if base_keys is None:

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from relearn_jax import runs
+from relearn_jax import loading, runs
 from relearn_jax.config import Config, Training
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import Stopped
@@ -69,14 +69,18 @@ class Plan(NamedTuple):
 
 
 def train(
-    context: Context, plan: Plan, params: PyTree, sites: Sites, held: Mapping[str, jax.Array]
+    context: Context,
+    plan: Plan,
+    params: Callable[[], PyTree],
+    sites: Sites,
+    held: Mapping[str, jax.Array],
 ) -> PyTree:
     """Train for one round, or for the rest of one; save its stages; give the parameters.
 
     Args:
       context: the run.
       plan: the round.
-      params: where to start, [C, ...]; they are donated.
+      params: gives where to start, [C, ...], to be donated; not asked where a checkpoint goes on.
       sites: what the forward pass is run with.
       held: multipliers of frozen entries by path, or none.
     """
@@ -84,18 +88,24 @@ def train(
     step, begin_state = _stepper(context, plan)
     per_epoch, sets = steps(plan.text, plan.settings, config), len(plan.names)
     folder = context.out / "checkpoints" / runs.key_of(*plan.keys)[:16]
-    state = begin_state(params)
-    found = checkpoints.restore(folder, _abstract(plan.mesh, state, sets), watch.say)
-    progress: dict[str, Any] = {"records": [[] for _ in plan.names], "wall_s": 0, "evaluation_s": 0}
-    begin = Position()
-    if found is not None:
-        state, progress = stacking.filled(plan.mesh, found[0]), found[1]
+    keys = _keys(plan)
+    found = checkpoints.restore(folder, partial(_abstract, context, plan, begin_state), watch.say)
+    if found is None:
+        state, begin = begin_state(params()), Position()
+        progress = {
+            "records": [[] for _ in plan.names], "wall_s": 0, "evaluation_s": 0,
+            "round": plan.number, "stages": dict(zip(plan.names, plan.keys, strict=True)),
+            "dropout_keys": hosts.fetch(jax.random.key_data(keys)).tolist(),
+            "config": loading.plain(config),
+        }  # fmt: skip
+    else:
+        state, progress = stacking.fitted(plan.mesh, found[0], sets), found[1]
         begin = Position(progress["epoch"], progress["batch"])
     behind = begin.epoch * per_epoch + begin.batch
     _forget_lines(context.out, plan, behind, begin.epoch)
     watch.tick(behind * sets, place(plan))
     began, before = time.perf_counter(), progress["wall_s"]
-    latest = ""
+    latest, stop = "", False
 
     def batches(epoch: int, skip: int) -> Iterator[TokenBatch]:
         some = train_batches(plan.text, config, plan.settings, plan.mesh, plan.seeds, epoch, skip)
@@ -110,18 +120,22 @@ def train(
     with checkpoints.opened(folder, config.checkpoint.keep) as checkpointer:
 
         def save(at: Position, state: State, wait: bool) -> None:
-            loop.check_finite(state.bad_step, _places(plan))
-            now = progress | {"epoch": at.epoch, "batch": at.batch}
+            state = hosts.as_global(plan.mesh, state)
+            loop.check_finite(hosts.fetch(state.bad_step), _places(plan))
+            now = progress | {"epoch": at.epoch, "batch": at.batch, "rows": len(state.step)}
             now["wall_s"] = before + time.perf_counter() - began
-            number = at.epoch * per_epoch + at.batch
-            trimmed = stacking.trimmed(plan.mesh, hosts.as_global(plan.mesh, state), sets)
-            checkpoints.save(checkpointer, number, trimmed, now, wait)
+            checkpoints.save(checkpointer, at.epoch * per_epoch + at.batch, state, now, wait)
 
-        def after_step(at: Position, state: State) -> None:
-            number, stop = at.epoch * per_epoch + at.batch, watch.stop()
-            if stop or (number % config.checkpoint.every == 0 and at.batch < per_epoch):
-                save(at, state, wait=stop)
+        def due(at: Position) -> bool:
+            nonlocal stop
+            stop = watch.stop()
+            number = at.epoch * per_epoch + at.batch
+            return stop or (number % config.checkpoint.every == 0 and at.batch < per_epoch)
+
+        def save_there(at: Position, state: State) -> None:
+            save(at, state, wait=stop)
             if stop:
+                number = at.epoch * per_epoch + at.batch
                 raise Stopped(f"stopped in {place(plan)}, after step {number} of the round")
 
         def after_epoch(epoch: int, state: State) -> None:
@@ -146,13 +160,13 @@ def train(
             state,
             Round(
                 optimizer.schedule(plan.settings, per_epoch * plan.settings.epochs),
-                _keys(plan),
+                keys,
                 sites,
                 held or None,
             ),
             plan.settings.epochs,
             batches,
-            Hooks(log, after_step, after_epoch),
+            Hooks(log, due, save_there, after_epoch),
             _places(plan),
             begin,
         )
@@ -163,7 +177,11 @@ def train(
     }
     for c, (name, key) in enumerate(zip(plan.names, plan.keys, strict=True)):
         one = weights.flatten(stacking.one_model(plan.mesh, params, c))
-        host = {path: hosts.fetch(leaf) for path, leaf in one.items()}
+        host = {}
+        for path, leaf in one.items():
+            fetched = hosts.fetch(leaf)
+            if hosts.is_writer():
+                host[path] = fetched
         record = {"scores": progress["records"][c], **times}
         save_stage(context.out, name, key, record, {"params": host})
     hosts.once(lambda: shutil.rmtree(folder, ignore_errors=True), "checkpoints removed")
@@ -188,7 +206,8 @@ def _places(plan: Plan) -> list[str]:
 def all_finished(out: Path, names: Sequence[str], keys: Sequence[str]) -> bool:
     """Whether every set has that stage. If one has not, all are done again, side by side as before,
     so that a run that was killed between two of them ends with the same bits."""
-    return all(runs.finished(out, n, k) is not None for n, k in zip(names, keys, strict=True))
+    here = all(runs.finished(out, n, k) is not None for n, k in zip(names, keys, strict=True))
+    return bool(hosts.first(here))
 
 
 def save_stage(
@@ -204,12 +223,9 @@ def save_stage(
 
 def from_disk(context: Context, mesh: Mesh, names: Sequence[str]) -> PyTree:
     """Parameters of saved stages side by side, [C, ...]."""
-    place = sharding.placer(mesh)
-    trees = {
-        name: weights.read_sharded(runs.array_file(context.out, name, "params"), place)
-        for name in dict.fromkeys(names)
-    }
-    return stacking.stack(mesh, [trees[name] for name in names])
+    files = [runs.array_file(context.out, name, "params") for name in names]
+    place = sharding.placer(mesh, sets_axis=True)
+    return weights.read_stacked(stacking.filled(mesh, files), place)
 
 
 def _stepper(context: Context, plan: Plan) -> tuple[loop.Step, Callable[[PyTree], State]]:
@@ -231,13 +247,21 @@ def _started(mesh: Mesh, direction: optax.GradientTransformation, params: PyTree
     return sharding.constrain(state, mesh, sets_axis=True)
 
 
-def _abstract(mesh: Mesh, state: State, sets: int) -> State:
-    """Shapes and places of the state that a checkpoint holds."""
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((sets, *x.shape[1:]), x.dtype), state)
+def _abstract(
+    context: Context, plan: Plan, begin: Callable[[PyTree], State], progress: Mapping[str, Any]
+) -> State:
+    """Shapes and places of the state that a checkpoint holds; of as many sets as it was filled up
+    to where it was written."""
+    rows = progress["rows"]
+    params = {
+        path: jax.ShapeDtypeStruct((rows, *shape), jnp.float32)
+        for path, shape in weights.shapes(context.prepared.model).items()
+    }
+    state = jax.eval_shape(begin, weights.unflatten(params))
     return jax.tree.map(
         lambda x, to: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=to),
-        shapes,
-        sharding.shardings(shapes, mesh, sets_axis=True),
+        state,
+        sharding.shardings(state, plan.mesh, sets_axis=True),
     )
 
 

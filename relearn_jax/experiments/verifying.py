@@ -57,7 +57,7 @@ def verify(run: Path, stage: str | None = None) -> int:
     for package, version in driver.versions().items():
         if recorded["versions"].get(package) != version:
             print(f"note: {package} {version} here, {recorded['versions'].get(package)} there")
-    prepared, alike = _placed(prepared, run, recorded)
+    prepared, alike = _placed(prepared, recorded)
     print(f"doing {stage} again ...", flush=True)
     with tempfile.TemporaryDirectory(prefix="relearn-verify-") as folder:
         again = Path(folder) / "run"
@@ -115,15 +115,15 @@ def _sources(prepared: Prepared, recorded: Mapping[str, Any]) -> list[str]:
     return [f"{what} is not that of the run" for what, old, new in pairs if old not in (None, new)]
 
 
-def _placed(prepared: Prepared, run: Path, recorded: Mapping[str, Any]) -> tuple[Prepared, bool]:
+def _placed(prepared: Prepared, recorded: Mapping[str, Any]) -> tuple[Prepared, bool]:
     """The experiment on the devices that are here, and whether they are those of the run."""
-    here, there = driver.devices(), recorded["devices"]
+    here, there, chunk = driver.devices(), recorded["devices"], recorded["sets"]["chunk"]
     try:
-        grids = manifest.meshes(prepared, run)
+        grids = manifest.meshes(prepared, chunk)
     except UserError:  # a mesh of more devices
         config = dataclasses.replace(prepared.config, parallel=Parallel())
         prepared = dataclasses.replace(prepared, config=config)
-        grids = manifest.meshes(prepared, run)
+        grids = manifest.meshes(prepared, chunk)
     alike = here == there and grids == recorded["sets"].get("mesh", grids)
     if not alike:
         print(

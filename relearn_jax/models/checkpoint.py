@@ -8,10 +8,12 @@ import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -178,6 +180,41 @@ def load(
     A task head is taken over only if it was made for the same labels in the same order. Parameters
     are NumPy arrays or, with `place`, arrays that were read and drawn straight onto their shards.
     """
+    params, fresh = _read(checkpoint, model, place)
+    if fresh:
+        drawn = weights.draw(model, key, fresh, place)
+        drawn = drawn if place else jax.tree.map(np.asarray, drawn)
+        params = _joined(model, weights.flatten(params) | drawn)
+    return params, fresh
+
+
+def load_stacked(
+    checkpoint: Checkpoint, model: Model, keys: jax.Array, place: Place, stacked: Place
+) -> PyTree:
+    """Parameters of C models that differ in what was drawn from their keys, [C, ...].
+
+    What comes from files is read once (onto `place`) and repeated on the devices (onto `stacked`).
+    """
+    params, fresh = _read(checkpoint, model, place)
+    many = len(keys)
+
+    def repeated(path: str, leaf: jax.Array) -> jax.Array:
+        shape = (many, *leaf.shape)
+        where = stacked(path, shape)
+        return jax.jit(partial(jnp.broadcast_to, shape=shape), out_shardings=where)(leaf)
+
+    leaves = {path: repeated(path, leaf) for path, leaf in weights.flatten(params).items()}
+    return _joined(model, leaves | weights.draw(model, keys, fresh, stacked))
+
+
+def _joined(model: Model, leaves: Mapping[str, Any]) -> PyTree:
+    return weights.unflatten({path: leaves[path] for path in weights.shapes(model)})
+
+
+def _read(
+    checkpoint: Checkpoint, model: Model, place: Place | None
+) -> tuple[PyTree, tuple[str, ...]]:
+    """What the files hold, and the paths that they lack."""
     fresh, opened = check(checkpoint, model), _opened(checkpoint)
     files = _usable(checkpoint, model)
 
@@ -185,15 +222,9 @@ def load(
         return opened[files[name]].get_slice(name)[index]
 
     try:
-        params = weights.load(model, files, reader, fresh, place)
+        return weights.load(model, files, reader, fresh, place), fresh
     except SafetensorError as error:
         raise UserError(f"{checkpoint.origin}: unreadable tensor ({error})") from error
-    if fresh:
-        drawn = weights.draw(model, key, fresh, place)
-        drawn = drawn if place else jax.tree.map(np.asarray, drawn)
-        leaves = weights.flatten(params) | drawn
-        params = weights.unflatten({p: leaves[p] for p in weights.shapes(model)})
-    return params, fresh
 
 
 def _opened(checkpoint: Checkpoint) -> dict[Path, Any]:

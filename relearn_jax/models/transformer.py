@@ -122,12 +122,18 @@ def hidden(
     sites: Sites = Sites(),  # noqa: B008 (immutable)
     taps: Taps = Taps(),  # noqa: B008 (immutable)
     keys: RowKeys | None = None,
+    embedded: Float[Array, "B T D"] | None = None,
 ) -> tuple[Float[Array, "B T D"], Taps]:
-    """The last state, in the compute dtype, and the readings; arguments as in `apply`."""
+    """The last state, in the compute dtype, and the readings; arguments as in `apply`.
+
+    `embedded` is hidden state 0, where it is not to come from the token ids.
+    """
     modules = _modules(model)
     layers = model.config.layers
     for_embed, for_blocks, _ = split(keys, 3)
-    h = _placed(model, modules["embed"].apply({"params": params["embed"]}, inputs, for_embed))
+    if embedded is None:
+        embedded = modules["embed"].apply({"params": params["embed"]}, inputs, for_embed)
+    h = _placed(model, embedded)
 
     # Each step owns the state that enters its block, so rows 0..L-1 are read inside the scan and
     # row L after it; that order also suits families whose last state passes one more norm.
@@ -169,6 +175,7 @@ def suffix(
     h: Float[Array, "B T D"],
     first: Int[Array, ""],
     row: Sites = Sites(),  # noqa: B008 (immutable)
+    later: Sites = Sites(),  # noqa: B008 (immutable)
     past: Past | None = None,
 ) -> Float[Array, "B T D"]:
     """The last state, computed from the state that enters block `first`; no gradients.
@@ -178,7 +185,9 @@ def suffix(
       inputs: the mask of all positions; ids are not read.
       h: the state, at the last T positions.
       first: a block, as data: one compilation serves all.
-      row: interventions on that block, without a leading axis; `states` is not looked at.
+      row: interventions on that block, without a leading axis.
+      later: interventions on the blocks after it, with rows for all L. In neither are `states`
+        looked at.
       past: keys and values [L, B, P, ...] at the P positions before, if any.
     """
     modules, windows = _modules(model), _windows(model)
@@ -189,12 +198,16 @@ def suffix(
         return _placed(model, h)
 
     h = block(first, h, row)
-    h = lax.fori_loop(first + 1, model.config.layers, lambda i, h: block(i, h, Sites()), h)
+    h = lax.fori_loop(first + 1, model.config.layers, lambda i, h: block(i, h, _rows(later, i)), h)
     return modules["final"].apply({"params": params["final"]}, h) if "final" in modules else h
 
 
 def head(
-    model: Model, params: PyTree, h: Float[Array, "B T D"], keys: RowKeys | None = None
+    model: Model,
+    params: PyTree,
+    h: Float[Array, "B T D"],
+    keys: RowKeys | None = None,
+    words: Int[Array, "B W"] | None = None,
 ) -> Float[Array, "B T ..."]:
     """Logits [B, T, Y] or [B, T, V] in float32 from the last state; a backbone gives it back.
 
@@ -206,10 +219,11 @@ def head(
     variables = {"params": params.get("head", {})}
     if model.task == "token-classification":
         return module.apply(variables, h, split(keys, 3)[2])
-    words = params["embed"]["word"]["embedding"]
+    matrix = params["embed"]["word"]["embedding"]
     if model.layout is not None:
-        words = lax.with_sharding_constraint(words, model.layout.words)
-    return module.apply(variables, h, words)
+        matrix = lax.with_sharding_constraint(matrix, model.layout.words)
+    logits = module.apply(variables, h, matrix)
+    return logits if words is None else jnp.take_along_axis(logits, words[:, None], axis=-1)
 
 
 def apply(

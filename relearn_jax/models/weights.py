@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -161,28 +161,35 @@ def _part(row: Row, names: list[str], reader: Reader, index: Index) -> np.ndarra
 def draw(
     model: Model, key: jax.Array, paths: Iterable[str], place: Place | None = None
 ) -> dict[str, jax.Array]:
-    """Random parameters of these paths alone, made where they are to lie; the same everywhere."""
-    wanted, paths = shapes(model), tuple(paths)
+    """Random parameters of these paths alone, made where they are to lie; the same everywhere.
+
+    Of several keys [C] those of C models, [C, ...]."""
+    many = key.shape
+    wanted, paths = {path: (*many, *shape) for path, shape in shapes(model).items()}, tuple(paths)
 
     def drawn(key: jax.Array) -> dict[str, jax.Array]:
         leaves = flatten(transformer.init(model, key))
         return {path: leaves[path] for path in paths}
 
     where = place and {path: place(path, wanted[path]) for path in paths}
-    return jax.jit(drawn, out_shardings=where)(key)
+    return jax.jit(jax.vmap(drawn) if many else drawn, out_shardings=where)(key)
 
 
-def read_sharded(path: Path, place: Place) -> PyTree:
-    """Parameters from a safetensors file with our own paths as names, straight onto their shards.
+def read_stacked(paths: Sequence[Path], place: Place) -> PyTree:
+    """Parameters of C models from their safetensors files (our own paths as names), [C, ...].
 
-    The host never holds more than one shard of one leaf. Values and dtypes stay as they are.
+    They go straight onto their shards: the host never holds more than one shard of one leaf. Values
+    and dtypes stay as they are.
     """
-    with safe_open(path, framework="numpy") as file:
-        leaves = {}
-        for name in sorted(file.keys()):
-            stored = file.get_slice(name)
-            shape = tuple(stored.get_shape())
-            leaves[name] = streaming.put(stored.__getitem__, shape, place(name, shape))
+    files = [safe_open(path, framework="numpy") for path in paths]
+
+    def part(name: str, index: Index) -> np.ndarray:
+        return np.stack([file.get_slice(name)[index[1:]] for file in files[index[0]]])
+
+    leaves = {}
+    for name in sorted(files[0].keys()):
+        shape = (len(files), *files[0].get_slice(name).get_shape())
+        leaves[name] = streaming.put(partial(part, name), shape, place(name, shape))
     return unflatten(leaves)
 
 

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -23,7 +22,7 @@ from relearn_jax.data.batching import WordBatch
 from relearn_jax.models import transformer
 from relearn_jax.models.sites import Sites, Tap, Taps
 from relearn_jax.models.transformer import Model
-from relearn_jax.neurons.statistics import neuron_shape, word_vectors
+from relearn_jax.neurons.statistics import Zeros, neuron_shape, word_vectors
 
 PyTree = Any
 L1 = L2 = 5e-5
@@ -76,13 +75,17 @@ def train(
     site: str = "states",
     sites: Sites = Sites(),  # noqa: B008 (immutable)
     epochs: int = 10,
-) -> Float[np.ndarray, "C N Y"]:
-    """Weights of the probes of C models; `batches` starts a new sweep over the text each epoch."""
+    zeros: Zeros = jnp.zeros,
+) -> Float[Array, "C N Y"]:
+    """Weights of the probes of C models; `batches` starts a new sweep over the text each epoch.
+
+    `zeros` makes the arrays that are trained, where the models lie.
+    """
     rows, channels = neuron_shape(model, site)
     models = jax.tree.leaves(params)[0].shape[0]
-    fit = (jnp.zeros((models, rows * channels, labels)), jnp.zeros((models, labels)))
+    fit = (zeros((models, rows * channels, labels)), zeros((models, labels)))
     probe = Probe(*fit, jax.vmap(OPTIMIZER.init)(fit))
     for _ in range(epochs):
         for batch in batches():
             probe = _step(model, site, params, probe, batch, sites)
-    return np.asarray(probe.weights)
+    return probe.weights

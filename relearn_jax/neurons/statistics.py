@@ -12,7 +12,7 @@ means, adds |z| of every word to its type (6.1).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from relearn_jax.models.sites import Sites, Tap, Taps
 from relearn_jax.models.transformer import Model
 
 PyTree = Any
+Zeros = Callable[[tuple[int, ...]], Array]
 RESOLUTION = 1e-6
 """Moments are float32. A spread below this share of the mean is rounding, as in a pruned neuron
 whose value is its bias for every word."""
@@ -138,11 +139,15 @@ def concept_moments(
     labels: int,
     site: str = "states",
     sites: Sites = Sites(),  # noqa: B008 (immutable)
+    zeros: Zeros = jnp.zeros,
 ) -> Moments:
-    """First sweep: moments of all neurons for all Y labels and for all words together."""
+    """First sweep: moments of all neurons for all Y labels and for all words together.
+
+    `zeros`, here and below, makes the arrays that are added to, where the models lie.
+    """
     size = (_models(params), labels + 1)
     shape = (*size, *neuron_shape(model, site))
-    carry = Moments(jnp.zeros(size), jnp.zeros(shape), jnp.zeros(shape))
+    carry = Moments(zeros(size), zeros(shape), zeros(shape))
     for batch in batches:
         carry = _add_moments(model, site, params, carry, batch, sites)
     return carry
@@ -157,13 +162,14 @@ def type_scores(
     site: str = "states",
     sites: Sites = Sites(),  # noqa: B008 (immutable)
     signed: bool = False,
+    zeros: Zeros = jnp.zeros,
 ) -> TypeScores:
     """Second sweep: mean |z| (signed: z) per word type and neuron; 0 for neurons that never vary.
 
     The result takes C * V * N * 4 bytes, the only thing here that grows with the text.
     """
     size = (_models(params), types)
-    carry = TypeScores(jnp.zeros((*size, *neuron_shape(model, site))), jnp.zeros(size))
+    carry = TypeScores(zeros((*size, *neuron_shape(model, site))), zeros(size))
     centre, spread = moments.mean[:, -1], jax.vmap(deviation)(moments)
     for batch in batches:
         carry = _add_scores(model, site, signed, params, carry, batch, sites, centre, spread)

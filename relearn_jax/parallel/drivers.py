@@ -31,7 +31,7 @@ from relearn_jax.training.step import Round, State, Sums, train_step
 
 Step = Callable[[State, TokenBatch, Round], tuple[State, Sums]]
 """Takes a batch of NumPy arrays, this process's rows; donates the state."""
-OF_SETS = Round(schedule=None, key=0, sites=0, keep=0)
+OF_SETS = Round(schedule=None, key=0, sites=0, keep=0, trainable=0)
 
 
 def make(
@@ -99,7 +99,7 @@ def over_mesh(mesh: Mesh, body: Callable) -> Callable:
 
 
 def _shard_mapped(mesh: Mesh, body: Callable) -> Step:
-    specs = Round(Schedule(P(), P(), P()), P(SETS), P(SETS), P(SETS))
+    specs = Round(Schedule(P(), P(), P()), P(SETS), P(SETS), P(SETS), P(SETS))
 
     @partial(jax.jit, donate_argnums=0)
     def step(state: State, batch: TokenBatch, round_: Round) -> tuple[State, Sums]:

@@ -93,9 +93,9 @@ def shardings(tree: PyTree, mesh: Mesh, sets_axis: bool = False) -> PyTree:
     return jax.tree_util.tree_map_with_path(one, tree)
 
 
-def placer(mesh: Mesh) -> Callable[[str, tuple[int, ...]], NamedSharding]:
+def placer(mesh: Mesh, sets_axis: bool = False) -> Callable[[str, tuple[int, ...]], NamedSharding]:
     """Where loading puts each parameter, by path and shape."""
-    return lambda path, shape: NamedSharding(mesh, spec(path, shape, mesh))
+    return lambda path, shape: NamedSharding(mesh, spec(path, shape, mesh, sets_axis))
 
 
 def spread(model: Model, mesh: Mesh) -> Model:

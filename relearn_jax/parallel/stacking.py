@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,12 @@ from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding
 
 PyTree = Any
+T = TypeVar("T")
 
 
 def stack(mesh: Mesh, trees: Sequence[PyTree]) -> PyTree:
     """Parameters of several models as one tree [C, ...], each leaf where the rules want it."""
-    size = meshes.padded(len(trees), mesh)
-    return _stack(mesh, (*trees, *[trees[0]] * (size - len(trees))))
+    return _stack(mesh, tuple(filled(mesh, trees)))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -44,24 +44,31 @@ def one_result(mesh: Mesh, stacked: PyTree, index: int) -> PyTree:
 
 def per_set(mesh: Mesh, rows: Sequence[np.ndarray]) -> jax.Array:
     """Host arrays, one for each set, as one array [C, ...] along the sets axis."""
-    size = meshes.padded(len(rows), mesh)
-    host = np.stack([*rows, *[rows[0]] * (size - len(rows))])
+    host = np.stack(filled(mesh, rows))
     place = jax.NamedSharding(mesh, jax.P(meshes.SETS))
     return jax.make_array_from_callback(host.shape, place, lambda index: host[index])
 
 
-@partial(jax.jit, static_argnums=(0, 2))
-def trimmed(mesh: Mesh, stacked: PyTree, sets: int) -> PyTree:
-    """The first `sets` of C models."""
-    return sharding.constrain(jax.tree.map(lambda leaf: leaf[:sets], stacked), mesh, sets_axis=True)
+def filled(mesh: Mesh, some: Sequence[T]) -> list[T]:
+    """One thing for each set, filled up with the first to a number that divides evenly."""
+    return [*some, *[some[0]] * (meshes.padded(len(some), mesh) - len(some))]
 
 
-@partial(jax.jit, static_argnums=0)
-def filled(mesh: Mesh, stacked: PyTree) -> PyTree:
-    """Models filled up, by repeating the first, to a number that divides evenly."""
+def fitted(mesh: Mesh, stacked: PyTree, sets: int) -> PyTree:
+    """The first `sets` of models that were filled up for another mesh, filled up for this one.
 
-    def fill(leaf: jax.Array) -> jax.Array:
-        missing = meshes.padded(leaf.shape[0], mesh) - leaf.shape[0]
-        return jnp.concatenate([leaf, jnp.repeat(leaf[:1], missing, axis=0)])
+    Given back as they are where the number is right; else they are donated.
+    """
+    there, here = jax.tree.leaves(stacked)[0].shape[0], meshes.padded(sets, mesh)
+    return stacked if there == here else _fitted(mesh, sets, stacked)
 
-    return sharding.constrain(jax.tree.map(fill, stacked), mesh, sets_axis=True)
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def _fitted(mesh: Mesh, sets: int, stacked: PyTree) -> PyTree:
+    rows = np.array(filled(mesh, range(sets)))
+    return sharding.constrain(jax.tree.map(lambda x: x[rows], stacked), mesh, sets_axis=True)
+
+
+def zeros(mesh: Mesh, shape: tuple[int, ...]) -> jax.Array:
+    """Zeros of C models, [C, ...], each where its model lies."""
+    return jnp.zeros(shape, device=jax.NamedSharding(mesh, jax.P(meshes.SETS)))

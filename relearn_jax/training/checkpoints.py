@@ -24,10 +24,12 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from relearn_jax.errors import UserError
+from relearn_jax.parallel import hosts
 from relearn_jax.training.fingerprint import fingerprint
 
 PyTree = Any
 LEFTOVERS = "*.orbax-checkpoint-tmp"
+ELSEWHERE = "another process cannot read it"
 ORBAX = ocp.Context()
 # Where making folders fails in the background, threads hang.
 ORBAX.asynchronous.create_directories_asynchronously = False
@@ -105,26 +107,26 @@ def save(
 
 
 def restore(
-    folder: Path, abstract: PyTree, say: Callable[[str], None]
+    folder: Path, abstract: Callable[[dict[str, Any]], PyTree], say: Callable[[str], None]
 ) -> tuple[PyTree, dict[str, Any]] | None:
     """The state and the progress of the newest checkpoint that is whole, or None.
 
     Args:
       folder: that of `opened`. Need not exist.
-      abstract: a tree of jax.ShapeDtypeStruct with shardings: what is expected, and where to put
-        it. The shardings need not be those of the saved arrays.
+      abstract: from the progress, a tree of jax.ShapeDtypeStruct with shardings: what is expected,
+        and where to put it. The shardings need not be those of the saved arrays.
       say: takes a line about every checkpoint that is newer but cannot be used.
     """
-    found = sorted(_steps(folder.resolve()), reverse=True)
-    for position, step in enumerate(found):
+    found = _steps(folder.resolve())
+    while (step := hosts.first(max(found, default=-1))) >= 0:
         place = folder.resolve() / str(step)
         with _quiet("absl", "asyncio"):
             read = _read(place, step, abstract)
             gc.collect()  # asyncio reports the tasks that failed when they are collected
         if not isinstance(read, str):
             return read
-        older = found[position + 1 :]
-        instead = f"taking the one before it, {older[0]}" if older else "and there is none before"
+        found = [older for older in found if older < step]
+        instead = f"taking the one before it, {max(found)}" if found else "and there is none before"
         say(f"checkpoint {place} cannot be used: {read}; {instead}")
     return None
 
@@ -166,23 +168,18 @@ def _steps(folder: Path) -> list[int]:
     return [int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdecimal()]
 
 
-def _read(place: Path, step: int, abstract: PyTree) -> tuple[PyTree, dict[str, Any]] | str:
-    """What a checkpoint holds, or why it cannot be used."""
-    try:
-        stored = ocp.checkpointables_metadata(place).custom_metadata
-        record = stored["record"]
-        if _digest(record) != stored["sha256"] or record["step"] != step:
-            return "its progress is damaged"
-    except Exception as error:
-        return f"its progress cannot be read ({_brief(error)})"
-    try:
-        state = ocp.load_checkpointables(place, {"state": abstract})["state"]
-    except (MemoryError, jax.errors.JaxRuntimeError):
-        raise  # says nothing about the checkpoint
-    except Exception as error:
-        return f"its arrays cannot be read ({_brief(error)})"
-    if _kinds(state) != _kinds(abstract):
-        return "its arrays are of other types"
+def _read(
+    place: Path, step: int, describe: Callable[[dict[str, Any]], PyTree]
+) -> tuple[PyTree, dict[str, Any]] | str:
+    """What a checkpoint holds, or why it cannot be used; all processes say the same of it."""
+    record = _record(place, step)
+    if not hosts.all_of(not isinstance(record, str)):
+        return record if isinstance(record, str) else ELSEWHERE
+    abstract = describe(record["progress"])
+    state = _state(place, abstract)
+    # The fingerprint is computed by all processes together.
+    if not hosts.all_of(not isinstance(state, str)):
+        return state if isinstance(state, str) else ELSEWHERE
     before, now = record["fingerprint"], fingerprint(state)
     wrong = sorted(name for name in before.keys() | now if before.get(name) != now.get(name))
     if wrong:
@@ -191,6 +188,27 @@ def _read(place: Path, step: int, abstract: PyTree) -> tuple[PyTree, dict[str, A
     # Orbax gives a PRNG key on one device the sharding of its data, which have an axis more.
     state = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), state, abstract)
     return state, record["progress"]
+
+
+def _record(place: Path, step: int) -> dict[str, Any] | str:
+    try:
+        stored = ocp.checkpointables_metadata(place).custom_metadata
+        record = stored["record"]
+        if _digest(record) != stored["sha256"] or record["step"] != step:
+            return "its progress is damaged"
+    except Exception as error:
+        return f"its progress cannot be read ({_brief(error)})"
+    return record
+
+
+def _state(place: Path, abstract: PyTree) -> PyTree | str:
+    try:
+        state = ocp.load_checkpointables(place, {"state": abstract})["state"]
+    except (MemoryError, jax.errors.JaxRuntimeError):
+        raise  # says nothing about the checkpoint
+    except Exception as error:
+        return f"its arrays cannot be read ({_brief(error)})"
+    return state if _kinds(state) == _kinds(abstract) else "its arrays are of other types"
 
 
 def _kinds(state: PyTree) -> list[tuple]:

@@ -35,13 +35,16 @@ class Position(NamedTuple):
 class Hooks(NamedTuple):
     """What a round tells its caller.
 
-    log: takes lists of {"step", "epoch", "loss", "sentences_per_s"}, one entry for each set.
-    after_step: after every step, with the position and the state (checkpoints).
+    log: takes lists of {"step", "epoch", "loss", "sentences_per_s"}, one entry for each set; the
+    speed is that of one set, and of this process's share of it.
+    due: asked after every step, whether `save` is wanted there.
+    save: with the position and the state; the lines up to there have gone to `log`.
     after_epoch: with the epochs done and the state (evaluation).
     """
 
     log: Callable[[list[dict[str, Any]]], None]
-    after_step: Callable[[Position, State], None]
+    due: Callable[[Position], bool]
+    save: Callable[[Position, State], None]
     after_epoch: Callable[[int, State], None]
 
 
@@ -76,39 +79,44 @@ def fit(
     for epoch in range(begin.epoch, epochs):
         done = begin.batch if epoch == begin.epoch else 0
         began, rows = time.perf_counter(), 0
-        pending: tuple[Sums, float] | None = None
+        # The host does not wait for the numbers of a step that the devices have yet to do.
+        lines: deque[tuple[Sums, float]] = deque()
         sums: Sums | None = None
         ahead: deque[Sums] = deque()
         for number, batch in enumerate(batches(epoch, done), start=done + 1):
             state, sums = step(state, batch, round_)
-            rows += int((batch.row >= 0).sum())
+            rows += int((batch.row.reshape(-1, batch.row.shape[-1])[0] >= 0).sum())
             ahead.append(sums)
             if len(ahead) > IN_FLIGHT:
                 jax.block_until_ready(ahead.popleft())
             if number % LOG_EVERY == 0:
-                # The numbers of one interval ago are there already.
-                if pending is not None:
-                    _report(*pending, epoch, hooks, places)
-                pending = (sums, rows / (time.perf_counter() - began))
-            hooks.after_step(Position(epoch, number), state)
-        if pending is not None:
-            _report(*pending, epoch, hooks, places)
+                _report(lines, epoch, hooks, places)
+                lines.append((sums, rows / (time.perf_counter() - began)))
+            at = Position(epoch, number)
+            if hooks.due(at):
+                _report(lines, epoch, hooks, places)
+                hooks.save(at, state)
+        _report(lines, epoch, hooks, places)
         if sums is not None:
             check_finite(sums.bad_step, places)
         hooks.after_epoch(epoch + 1, state)
     return state
 
 
-def _report(sums: Sums, speed: float, epoch: int, hooks: Hooks, places: Sequence[str]) -> None:
-    check_finite(sums.bad_step, places)
-    loss = np.asarray(sums.loss) / np.maximum(np.asarray(sums.tokens), 1.0)
-    steps, speed = np.asarray(sums.step), round(speed, 1)
-    hooks.log(
-        [
-            {"step": int(s), "epoch": epoch, "loss": float(x), "sentences_per_s": speed}
-            for s, x in zip(steps, loss, strict=True)
-        ]
-    )
+def _report(
+    lines: deque[tuple[Sums, float]], epoch: int, hooks: Hooks, places: Sequence[str]
+) -> None:
+    while lines:
+        sums, speed = lines.popleft()
+        check_finite(sums.bad_step, places)
+        loss = np.asarray(sums.loss) / np.maximum(np.asarray(sums.tokens), 1.0)
+        steps, speed = np.asarray(sums.step), round(speed, 1)
+        hooks.log(
+            [
+                {"step": int(s), "epoch": epoch, "loss": float(x), "sentences_per_s": speed}
+                for s, x in zip(steps, loss, strict=True)
+            ]
+        )
 
 
 def check_finite(bad_step: Int[Array, " C"], places: Sequence[str]) -> None:

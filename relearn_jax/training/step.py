@@ -51,6 +51,8 @@ class Round(NamedTuple):
     sites: Sites = Sites()
     keep: Mapping[str, Float[Array, ...]] | None = None
     """Multipliers by parameter path that hold pruned entries at 0 (`regrowth: frozen`)."""
+    trainable: Mapping[str, Float[Array, ...]] | None = None
+    """Multipliers by parameter path, 1 for what may move (localized training); None: all may."""
 
 
 def start(params: PyTree, optimizer: optax.GradientTransformation) -> State:
@@ -88,19 +90,28 @@ def train_step(
         total, tokens, grads = jax.lax.psum((total, tokens, grads), axis_name)
     grads = jax.tree.map(lambda g: g / jnp.maximum(tokens, 1.0), grads)
 
+    # Before clipping, so that what stays has no part in the norm; and after, for weight decay.
+    grads = _times(grads, round_.trainable)
     updates, moments = optimizer.update(grads, state.moments, state.params)
+    updates = _times(updates, round_.trainable)
     scale = -rate(round_.schedule, state.step)
     params = jax.tree.map(lambda p, u: p + scale * u, state.params, updates)
-    if round_.keep is not None:
-        # Masking parameters after the update, not gradients before it: decay and Adam's moments
-        # would move a pruned entry all the same.
-        leaves = flatten(params)
-        params = unflatten(leaves | {path: leaves[path] * m for path, m in round_.keep.items()})
+    # Masking parameters after the update, not gradients before it: decay and Adam's moments would
+    # move a pruned entry all the same.
+    params = _times(params, round_.keep)
 
     finite = jnp.isfinite(total)
     bad = jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step)
     state = State(params, moments, state.step + 1, bad)
     return state, Sums(total, tokens, state.step, bad)
+
+
+def _times(tree: PyTree, multipliers: Mapping[str, Array] | None) -> PyTree:
+    """A tree like the parameters, times the multipliers of those paths that have one."""
+    if multipliers is None:
+        return tree
+    leaves = flatten(tree)
+    return unflatten(leaves | {path: leaves[path] * m for path, m in multipliers.items()})
 
 
 def _accumulated(grad: Callable[[PyTree], PyTree], batch: PyTree, parts: int) -> PyTree:

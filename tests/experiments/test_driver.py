@@ -102,7 +102,7 @@ def prepared(write_config, parallel, largest, seeds=10):
 def test_meshes_are_those_of_the_chunks_and_idle_devices_are_named(
     write_config, parallel, largest, meshes, said
 ):
-    grids = chunk.grids(prepared(write_config, parallel, largest))
+    grids = chunk.grids(prepared(write_config, parallel, largest), largest)
     assert {n: (g.shape["sets"], g.shape["data"]) for n, g in grids.items()} == meshes
     line = chunk.idle(grids)
     assert said in line

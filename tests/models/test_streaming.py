@@ -26,16 +26,22 @@ def grid():
     return mesh.make(config.Parallel(data=2, fsdp=2, tensor=2), 1)
 
 
+@pytest.fixture(scope="module")
+def many():
+    """Two models, each on four devices of its own."""
+    return mesh.make(config.Parallel(sets=2, data=1, fsdp=2, tensor=2), 2)
+
+
 def drawn(settings, task="token-classification"):
     ck = checkpoint.open_checkpoint("random", settings=settings)
     return ck, checkpoint.describe(ck, task, LABELS)
 
 
-def assert_sharded(params, grid):
+def assert_sharded(params, grid, sets_axis=False):
     """Every leaf lies as the rules say, and what they split is whole on no device."""
     split = 0
     for path, leaf in weights.flatten(params).items():
-        spec = sharding.spec(path, leaf.shape, grid)
+        spec = sharding.spec(path, leaf.shape, grid, sets_axis)
         assert leaf.sharding.spec == spec, path
         parts = math.prod(grid.shape[axis] for axis in spec if axis)
         assert all(s.data.size == leaf.size // parts for s in leaf.addressable_shards), path
@@ -76,13 +82,33 @@ def test_half_precision_files_become_float32(tmp_path, grid):
     assert_same(plain, spread)
 
 
-def test_our_own_files_are_read_onto_shards(tmp_path, grid):
+def test_our_own_files_are_read_side_by_side_onto_shards(tmp_path, many):
     ck, model = drawn(SIZES)
-    params, _ = checkpoint.load(ck, model, jax.random.key(0))
-    save_file(weights.flatten(params), tmp_path / "params.safetensors")
-    again = weights.read_sharded(tmp_path / "params.safetensors", sharding.placer(grid))
-    assert_same(dict(sorted(params.items())), again)
-    assert_sharded(again, grid)
+    both = [checkpoint.load(ck, model, jax.random.key(seed))[0] for seed in (0, 1)]
+    files = [tmp_path / f"{seed}.safetensors" for seed in (0, 1)]
+    for params, file in zip(both, files, strict=True):
+        save_file(weights.flatten(params), file)
+    again = weights.read_stacked(files, sharding.placer(many, sets_axis=True))
+    for c, params in enumerate(both):
+        one = jax.tree.map(lambda leaf, c=c: leaf[c], again)
+        assert_same(dict(sorted(params.items())), one)
+    assert_sharded(again, many, sets_axis=True)
+
+
+@pytest.mark.parametrize("task", ["token-classification", "backbone"])
+def test_models_side_by_side_are_those_loaded_one_by_one(tmp_path, many, task):
+    """With a drawn head each, and with everything from the files."""
+    settings, arrays = golden_of("bert")
+    tensors = {k: v for k, v in part(arrays, "weights/").items() if not k.startswith("classifier")}
+    ck = opened(tmp_path / "model", settings, tensors)
+    model = checkpoint.describe(ck, task, LABELS)
+    keys = jax.random.split(jax.random.key(0), 2)
+    places = (sharding.placer(many), sharding.placer(many, sets_axis=True))
+    together = checkpoint.load_stacked(ck, model, keys, *places)
+    assert_sharded(together, many, sets_axis=True)
+    for c, key in enumerate(keys):
+        one = jax.tree.map(lambda leaf, c=c: leaf[c], together)
+        assert_same(checkpoint.load(ck, model, key)[0], one)
 
 
 def test_random_parameters_are_drawn_on_their_shards(grid):
@@ -132,7 +158,8 @@ def test_the_host_holds_no_more_than_one_leaf(tmp_path, grid):
 
     checkpoint.load(ck, model, jax.random.key(0), place)  # what is imported or cached on the way
     assert peak(lambda: checkpoint.load(ck, model, jax.random.key(0), place)) < max(leaves)
-    assert peak(lambda: weights.read_sharded(tmp_path / "params.safetensors", place)) < max(leaves)
+    stacked, file = sharding.placer(grid, sets_axis=True), tmp_path / "params.safetensors"
+    assert peak(lambda: weights.read_stacked([file], stacked)) < max(leaves)
 
 
 def test_a_shard_is_read_once_however_many_devices_hold_it(grid):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,18 @@ def one_process(config, tmp_path_factory):
     return out
 
 
+def pair(*command):
+    """Two processes of four devices that know each other."""
+    address = f"127.0.0.1:{free_port()}"
+    return [
+        start(
+            4, "run", *command, "--distributed",
+            JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(i),
+        )
+        for i in range(2)
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "axes",
     [
@@ -89,27 +103,47 @@ def one_process(config, tmp_path_factory):
     ],
 )
 def test_two_processes_are_one(config, one_process, tmp_path, axes):
-    address = f"127.0.0.1:{free_port()}"
-    processes = [
-        start(
-            4, "run", config, "--out", tmp_path / "two", "--distributed", *axes,
-            JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(i),
-        )
-        for i in range(2)
-    ]  # fmt: skip
-    first, second = finished(*processes)
+    first, second = finished(*pair(config, "--out", tmp_path / "two", *axes))
     assert "Report:" in first
     assert "Report:" not in second, "process 0 alone talks and writes"
-    names = sorted(p.parent.name for p in one_process.glob("stages/*/stage.json"))
-    assert names == sorted(p.parent.name for p in (tmp_path / "two").glob("stages/*/stage.json"))
+    same(one_process, tmp_path / "two")
+
+
+def same(before, after):
+    names = sorted(p.parent.name for p in before.glob("stages/*/stage.json"))
+    assert names == sorted(p.parent.name for p in after.glob("stages/*/stage.json"))
     for name in names:
-        if not runs.has_arrays(one_process, name, "params"):
+        if not runs.has_arrays(before, name, "params"):
             continue
-        one, two = (runs.arrays_of(o, name, "params") for o in (one_process, tmp_path / "two"))
+        one, two = (runs.arrays_of(o, name, "params") for o in (before, after))
         for path in one:
             np.testing.assert_allclose(one[path], two[path], rtol=1e-5, atol=1e-5, err_msg=path)
-    scores = [pd.read_parquet(o / "tables/scores.parquet") for o in (one_process, tmp_path / "two")]
-    pd.testing.assert_frame_equal(*scores)
+    pd.testing.assert_frame_equal(
+        *(pd.read_parquet(o / "tables/scores.parquet") for o in (before, after))
+    )
+
+
+def test_one_signal_stops_both_and_one_process_goes_on(config, one_process, tmp_path):
+    """SIGTERM reaches process 1 alone; both save and end. The rest is done by one process, on
+    other devices, with sets that lay on devices of both."""
+    out = tmp_path / "two"
+    axes = ["--parallel.sets=2", "--parallel.data=4", "--checkpoint.every=1"]
+    processes = pair(config, "--out", out, *axes)
+    try:
+        waited = time.monotonic() + 200
+        while not list(out.glob("checkpoints/*/2")):
+            assert time.monotonic() < waited
+            assert all(process.poll() is None for process in processes)
+            time.sleep(0.05)
+        processes[1].send_signal(signal.SIGTERM)
+        outputs = [process.communicate(timeout=100)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [143, 143], outputs
+    assert list(out.glob("checkpoints/*/*"))
+    finished(start(2, "run", config, "--out", out))
+    same(one_process, out)
 
 
 def test_a_process_without_a_cluster_is_told_what_is_missing(config, tmp_path):

@@ -34,11 +34,30 @@ def stacked(models, parallel):
 @pytest.mark.parametrize("parallel", [SHARDED, config.Parallel(sets=8), config.Parallel(data=8)])
 def test_what_is_taken_out_is_what_went_in(models, parallel):
     grid, together = stacked(models, parallel)
-    again = stacking.filled(grid, stacking.trimmed(grid, together, len(models)))
-    for tree in (together, again):
-        for c, model in enumerate(models):
-            one = jax.tree.map(hosts.fetch, stacking.one_model(grid, tree, c))
-            jax.tree.map(np.testing.assert_array_equal, one, model)
+    assert stacking.fitted(grid, together, len(models)) is together
+    for c, model in enumerate(models):
+        one = jax.tree.map(hosts.fetch, stacking.one_model(grid, together, c))
+        jax.tree.map(np.testing.assert_array_equal, one, model)
+
+
+@pytest.mark.parametrize("there", [8, 1])
+def test_models_filled_up_for_another_mesh_fit_this_one(models, there):
+    """Three models were saved as eight, or as three; here they are four, two on each device."""
+    small = mesh.make(config.Parallel(sets=2, data=1), 3, jax.devices()[:2])
+    rows = [models[0], *models[1:], *[models[0]] * 5][: max(there, 3)]
+    saved = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+    again = stacking.fitted(small, saved, 3)
+    for c, model in enumerate((*models, models[0])):
+        one = jax.tree.map(lambda leaf, c=c: np.asarray(leaf[c]), again)
+        jax.tree.map(np.testing.assert_array_equal, one, model)
+    for leaf in jax.tree.leaves(again):
+        assert leaf.shape[0] == 4
+        assert leaf.addressable_shards[0].data.shape[0] == 2, "each device has its own models"
+
+
+def test_zeros_lie_where_their_models_do():
+    grid = mesh.make(config.Parallel(sets=4, data=2), 4)
+    assert stacking.zeros(grid, (8, 3)).addressable_shards[0].data.shape == (2, 3)
 
 
 def test_no_device_holds_what_the_rules_split(models):

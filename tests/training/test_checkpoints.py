@@ -74,7 +74,7 @@ def bits(state: Any) -> list[tuple]:
 
 def restored(folder: Path, like: Any) -> tuple[Any, Any, list[str]]:
     said: list[str] = []
-    found = checkpoints.restore(folder, shapes(like), said.append)
+    found = checkpoints.restore(folder, lambda progress: shapes(like), said.append)
     return (*(found or (None, None)), said)
 
 
@@ -98,7 +98,7 @@ def test_nothing_saved_is_none(tmp_path):
     with checkpoints.opened(tmp_path / "empty", 2):
         pass
     for name in ("empty", "absent"):
-        assert checkpoints.restore(tmp_path / name, shapes(state_of(0)), pytest.fail) is None
+        assert checkpoints.restore(tmp_path / name, pytest.fail, pytest.fail) is None
 
 
 @pytest.mark.parametrize("devices", [1, 8])
@@ -295,7 +295,7 @@ def test_killed_during_a_save_the_newest_whole_checkpoint_is_found(tmp_path, del
     device = SingleDeviceSharding(jax.devices()[0])
     like = {"w": jax.ShapeDtypeStruct((1_000_000,), "float32", sharding=device),
             "step": jax.ShapeDtypeStruct((), "int32", sharding=device)}  # fmt: skip
-    state, progress = checkpoints.restore(tmp_path, like, pytest.fail)
+    state, progress = checkpoints.restore(tmp_path, lambda progress: like, pytest.fail)
     step = progress["step"]
     assert step == max(whole(tmp_path)) >= max(steps)
     assert progress["history"] == list(range(step))

@@ -69,6 +69,26 @@ def test_an_all_ones_multiplier_changes_nothing(tagger, step):
     chex.assert_trees_all_close(a.params, b.params, atol=1e-7)
 
 
+def test_only_what_is_trainable_moves(tagger, step):
+    before = flatten(tagger.params)
+    rows = jnp.array([0.0, 1.0])[:, None, None]
+    move = {path: jnp.zeros(()) for path in before} | {"blocks/up/kernel": rows}
+    state = start(tagger.params, DIRECTION)
+    for seed in range(2):
+        state, _ = step(state, batch(seed=seed), round_of(trainable=move))
+    after = flatten(state.params)
+    for path in before:
+        if path != "blocks/up/kernel":
+            np.testing.assert_array_equal(before[path], after[path], err_msg=path)
+    moved = np.asarray(before["blocks/up/kernel"]) != np.asarray(after["blocks/up/kernel"])
+    assert not moved[0].any()
+    assert moved[1].mean() > 0.9
+    ones = {path: jnp.ones(()) for path in before}
+    a, _ = step(start(tagger.params, DIRECTION), batch(), round_of())
+    b, _ = step(start(tagger.params, DIRECTION), batch(), round_of(trainable=ones))
+    chex.assert_trees_all_close(a.params, b.params, atol=1e-7)
+
+
 def test_decay_goes_by_name(tagger):
     marks = flatten(optimizer.decayed(tagger.params))
     assert marks["embed/word/embedding"]
@@ -104,7 +124,10 @@ def rounds_of(steps=100):
 
 
 def hooks(**given):
-    silent = {"log": lambda x: None, "after_step": lambda *x: None, "after_epoch": lambda *x: None}
+    silent = {
+        "log": lambda x: None, "due": lambda at: False, "save": lambda *x: None,
+        "after_epoch": lambda *x: None,
+    }  # fmt: skip
     return loop.Hooks(**(silent | given))
 
 
@@ -132,6 +155,20 @@ def test_the_loop_logs_without_touching_donated_state(driver, tagger):
     assert np.isfinite(np.asarray(tagger.params["embed"]["word"]["embedding"])).all()
 
 
+def test_lines_reach_the_log_before_a_save(driver, monkeypatch):
+    """What a killed process had logged is what its checkpoint has behind it."""
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
+    step, state = driver
+    lines, seen = [], []
+    saving = hooks(
+        log=lines.extend, due=lambda at: at.batch in (2, 5),
+        save=lambda at, state: seen.append((at.batch, [line["step"] for line in lines[::2]])),
+    )  # fmt: skip
+    loop.fit(step, state(), rounds_of(), 1, lambda e, skip: iter([batch()] * 6), saving, ["a", "b"])
+    assert seen == [(2, [2]), (5, [2, 4])]
+    assert [line["step"] for line in lines[::2]] == [2, 4, 6]
+
+
 def test_a_round_taken_up_in_the_middle_ends_where_the_whole_one_does(driver):
     step, state = driver
     rows = [batch(seed=s) for s in range(6)]
@@ -139,14 +176,12 @@ def test_a_round_taken_up_in_the_middle_ends_where_the_whole_one_does(driver):
     def batches(epoch, skip):
         return iter(rows[3 * epoch : 3 * epoch + 3][skip:])
 
-    def after_step(at, state, sums):
-        if at == loop.Position(1, 1):
-            kept.append(jax.tree.map(jnp.copy, state))
+    def save(at, state):
+        kept.append(jax.tree.map(jnp.copy, state))
 
     kept = []
-    whole = loop.fit(
-        step, state(), rounds_of(), 2, batches, hooks(after_step=after_step), ["a", "b"]
-    )
+    saving = hooks(due=loop.Position(1, 1).__eq__, save=save)
+    whole = loop.fit(step, state(), rounds_of(), 2, batches, saving, ["a", "b"])
     again = loop.fit(
         step, kept[0], rounds_of(), 2, batches, hooks(), ["a", "b"], loop.Position(1, 1)
     )

@@ -1,0 +1,112 @@
+"""What a localizer is asked: pairs of prompts, and the words between which the model decides.
+
+Letters: B pairs, T tokens, W words (the true answer first), L layers, D width, H heads.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from relearn_jax.models import transformer
+from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.sites import Tap, Taps, everything
+from relearn_jax.models.transformer import Model, PyTree
+
+
+class Question(NamedTuple):
+    """Where B prompts are answered, and with which words."""
+
+    last: Int[Array, " B"]
+    """The position whose logits are the answer."""
+    words: Int[Array, "B W"]
+    """Token ids: the true answer, then the others; -1 fills up."""
+    subject: Bool[Array, "B T"]
+    """The subject's tokens."""
+
+
+class Pair(NamedTuple):
+    """Two prompts of equal length for each question: one that has the fact, one that lacks it."""
+
+    clean: Inputs
+    corrupt: Inputs
+    question: Question
+
+
+class Cache(NamedTuple):
+    """One run of a model on B prompts: what stands at each place, and the answers."""
+
+    states: Float[Array, "L1 B T D"]
+    keys: Float[Array, "L B T G K"]
+    values: Float[Array, "L B T G K"]
+    heads: Float[Array, "L B T H K"]
+    attention: Float[Array, "L B T D"]
+    mlp_out: Float[Array, "L B T D"]
+    answers: Float[Array, "B W"]
+
+
+PLACES = Cache._fields[:-1]
+
+
+def answers(
+    model: Model,
+    params: PyTree,
+    h: Float[Array, "B D"],
+    words: Int[Array, "B W"],
+    probabilities: bool = False,
+) -> Float[Array, "B W"]:
+    """Logits of the words, or their log-probabilities among all words, from the last state.
+
+    Logits multiply the rows of those words alone. Words of id -1 give -inf.
+    """
+    known = jnp.maximum(words, 0)
+    if probabilities:
+        logits = transformer.head(model, params, h[:, None])[:, 0]
+        logits = jax.nn.log_softmax(logits.astype(jnp.float32))
+        found = jnp.take_along_axis(logits, known, axis=-1)
+    else:
+        found = transformer.head(model, params, h[:, None], words=known)[:, 0]
+    return jnp.where(words < 0, -jnp.inf, found)
+
+
+def difference(answers: Float[Array, "... W"]) -> Float[Array, ...]:
+    """The true answer's logit above the mean of the others' (specs: mechanistic unlearning 3.4)."""
+    others = answers[..., 1:]
+    given = jnp.isfinite(others)
+    mean = jnp.where(given, others, 0.0).sum(-1) / jnp.maximum(given.sum(-1), 1)
+    return answers[..., 0] - mean
+
+
+def at_last(h: Float[Array, "B T D"], last: Int[Array, " B"]) -> Float[Array, "B D"]:
+    """The state at each prompt's own last position."""
+    return jnp.take_along_axis(h, last[:, None, None], axis=1)[:, 0]
+
+
+@partial(jax.jit, static_argnames=("model", "probabilities"))
+def run(
+    model: Model,
+    params: PyTree,
+    inputs: Inputs,
+    question: Question,
+    embedded: Float[Array, "B T D"] | None = None,
+    probabilities: bool = False,
+) -> Cache:
+    """One pass that keeps what localizers patch from and into."""
+    taps = Taps(**{place: Tap(everything) for place in PLACES})
+    h, found = transformer.hidden(model, params, inputs, taps=taps, embedded=embedded)
+    said = answers(model, params, at_last(h, question.last), question.words, probabilities)
+    return Cache(*(getattr(found, place) for place in PLACES), said)
+
+
+def normalized(
+    effect: Float[Array, "... B"], base: Float[Array, " B"], source: Float[Array, " B"]
+) -> Float[Array, "... B"]:
+    """A metric on the way from `base` (0) to `source` (1), by the mean change over the prompts.
+
+    Divided by the mean, as single prompts whose change is near 0 would rule the average.
+    """
+    return (effect - base) / jnp.mean(source - base)
