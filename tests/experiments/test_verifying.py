@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import load_file, save_file
 
 from relearn_jax import cli, runs
@@ -86,6 +87,17 @@ def test_other_devices_may_round_otherwise_and_no_more(
     printed = capsys.readouterr().out
     assert ("the run had 2 x gpu: Z" in printed) == bool(elsewhere)
     assert "neurons differs by up to" in printed or "neurons: differs by up to" in printed
+
+
+def test_a_stage_trained_on_another_mesh_is_the_same_within_rounding(finished, tmp_path, capsys):
+    _, whole = finished
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    config["parallel"] |= {"sets": 1, "data": 8}
+    (out / "config.yaml").write_text(yaml.safe_dump(config))
+    assert cli.main(["verify", str(out), "--stage", "seed0-LOC-0.5-free-concept-round2"]) == 0
+    assert "params: differs by up to" in capsys.readouterr().out, "or nothing was tested"
 
 
 def change(path, how):
