@@ -206,7 +206,8 @@ class Parallel:
     """jit: over a mesh, the compiler places the communication; all axes. shard_map: the same with
     explicit sums; axes sets and data. pmap: data only, for models that fit one device."""
     sets: int | None = None
-    """Devices along the axis of concept sets. null, here and below: what the others leave."""
+    """Devices along the axis of concept sets. null, here and below: what the others leave;
+    under pmap 1."""
     data: int | None = None
     """Devices along the axis of sentences."""
     fsdp: int = 1

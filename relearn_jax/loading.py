@@ -15,8 +15,12 @@ import yaml
 from relearn_jax.config import Config, Training
 from relearn_jax.errors import UserError
 
-PATHS = ("path", "labels_path", "word_list", "vectors", "source", "questions")
+PATHS = (
+    "path", "labels_path", "word_list", "vectors", "source", "tokenizer", "questions",
+)  # fmt: skip
 """Keys that may hold a path."""
+KEYWORDS = {"vectors": "model", "source": "random"}
+"""What they may say instead of a path, whatever lies beside the config."""
 KIND_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -50,12 +54,13 @@ def _located(value: Any, base: Path, key: str = "") -> Any:
     if dataclasses.is_dataclass(value):
         parts = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         kind = parts.get("kind", "")
-        skipped = ("path",) if kind in ("hub", "world") else ()
+        named = kind in ("hub", "world") and not (base / parts["path"]).is_dir()
+        skipped = ("path",) if named else ()
         return dataclasses.replace(
             value,
             **{k: _located(v, base, k) for k, v in parts.items() if k not in (*skipped, "out")},
         )
-    if key in PATHS and value:
+    if key in PATHS and value and value != KEYWORDS.get(key):
         for folder in (base, Path.cwd()):
             if (folder / value).exists():
                 return str((folder / value).resolve())
@@ -178,6 +183,8 @@ def check(config: Config) -> None:
         problems.append("tracking.batch_size and tracking.top_k must be positive")
     if min(config.seeds, default=0) < 0:
         problems.append("seeds must not be negative")
+    if max(config.seeds, default=0) >= 2**32:
+        problems.append("seeds must be below 2**32 = 4294967296")
     if min(config.data.buckets, default=1) < 1:
         problems.append("data.buckets must be positive")
     if config.retrain.rounds < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import jax.monitoring
 from tqdm import tqdm
 
 from relearn_jax import loading, runs, stopping
-from relearn_jax.errors import Stopped, UserError
+from relearn_jax.errors import UserError
 from relearn_jax.experiments import (
     chunk,
     manifest,
@@ -29,7 +30,7 @@ from relearn_jax.experiments import (
 )
 from relearn_jax.experiments.preparation import Prepared
 from relearn_jax.experiments.rounds import Watcher
-from relearn_jax.parallel import drivers, hosts
+from relearn_jax.parallel import hosts
 from relearn_jax.parallel import mesh as meshes
 
 PACKAGES = ("relearn-jax", "jax", "jaxlib", "flax", "optax", "numpy", "transformers", "datasets")
@@ -48,9 +49,11 @@ def run(
     else:
         runs.check_run(out, config, reuse)
     prepared = preparation.prepare(config, path.resolve().parent)
-    _check_devices(prepared)
+    grids = chunk.grids(prepared, chunk.size(prepared, None if dry else out))
     preparing = round(time.perf_counter() - began, 1)
     _say(preparation.summary(prepared))
+    if idle := chunk.idle(grids):
+        _say(idle)
     if dry:
         _say(memory.summary(prepared))
         return None
@@ -68,27 +71,33 @@ def run(
             "compile_s": round(before.get("compile_s", 0.0) + sum(compiling), 1),
             "prepare_s": preparing,
             "versions": versions(),
-            "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
+            "devices": devices(),
         }
 
     try:
-        with stopping.on_termination() as stop:
+        with stopping.on_termination() as stop, memory.reported():
             _work(prepared, out, stop)
-    except (KeyboardInterrupt, UserError, Stopped):
-        # What is there can be looked at: `relearn report` makes a page of the finished stages.
+    except (KeyboardInterrupt, UserError):
+        # SIGTERM is not among them: the time until SIGKILL is for the checkpoint.
         if hosts.is_writer() and snapshots.begun(prepared, out):
-            tables.write(prepared, out)
-            runs.write_json(out / "manifest.json", manifest.build(prepared, out, facts()))
+            _leave(prepared, out, facts())
         raise
     hosts.once(lambda: finish(prepared, out, facts()), "report")
     return out
 
 
-def _check_devices(prepared: Prepared) -> None:
-    """Refuse a mesh that cannot be made, and a driver that cannot use it."""
-    parallel, members = prepared.config.parallel, sets.product(prepared.config)
-    for side_by_side in {len(prepared.config.seeds), min(chunk.size(prepared), len(members))}:
-        drivers.check(parallel.driver, meshes.make(parallel, side_by_side))
+def _leave(prepared: Prepared, out: Path, facts: dict[str, Any]) -> None:
+    """Tables and manifest of the stages that are there, so that `relearn report` makes a page.
+
+    What keeps it from that (a full disk) is said and not raised: the user is to read what ended the
+    run.
+    """
+    try:
+        with runs.disk(out):
+            tables.write(prepared, out)
+            runs.write_json(out / "manifest.json", manifest.build(prepared, out, facts))
+    except (OSError, UserError, jax.errors.JaxRuntimeError) as error:
+        _say(f"\nno tables of the finished stages: {error}")
 
 
 def _say(text: str) -> None:
@@ -103,10 +112,11 @@ def _before(out: Path) -> dict[str, Any]:
 
 
 def finish(prepared: Prepared, out: Path, facts: dict[str, Any]) -> None:
-    """Tables, manifest and report, from the stages."""
+    """Tables, manifest and report, from the stages; checkpoints are of no more use."""
     from relearn_jax import report
 
     with runs.disk(out):
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
         clock = time.perf_counter()
         tables.write(prepared, out)
         facts = facts | {"tables_s": round(time.perf_counter() - clock, 1)}
@@ -178,6 +188,11 @@ def _listen() -> list[float]:
 
     jax.monitoring.register_event_duration_secs_listener(heard)
     return seconds
+
+
+def devices() -> list[str]:
+    """Platform and kind of every device."""
+    return [f"{d.platform}: {d.device_kind}" for d in jax.devices()]
 
 
 def versions() -> dict[str, str]:

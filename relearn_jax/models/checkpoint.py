@@ -252,13 +252,12 @@ def save(folder: Path, model: Model, params: PyTree, settings: Mapping[str, Any]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def digest(checkpoint: Checkpoint) -> str:
-    """SHA-256 over settings, weight files and tokenizer files."""
+def digest(checkpoint: Checkpoint, tokenizer: Path | None = None) -> str:
+    """SHA-256 over settings, weight files and tokenizer files (None: those beside the weights)."""
     h = hashlib.sha256(json.dumps(checkpoint.settings, sort_keys=True).encode())
-    if checkpoint.folder is None:
-        return h.hexdigest()
-    tokenizer = [checkpoint.folder / name for name in TOKENIZER_FILES]
-    for path in [*sorted(set(checkpoint.files.values())), *filter(Path.is_file, tokenizer)]:
+    folder = tokenizer or checkpoint.folder
+    beside = [folder / name for name in TOKENIZER_FILES] if folder else []
+    for path in [*sorted(set(checkpoint.files.values())), *filter(Path.is_file, beside)]:
         with path.open("rb") as f:
             while chunk := f.read(1 << 22):
                 h.update(chunk)
