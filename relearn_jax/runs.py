@@ -36,7 +36,9 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps([CODE, *parts], sort_keys=True).encode()).hexdigest()
 
 
-INCIDENTAL = ("parallel", "checkpoint", "expected_minutes", "description", "out")
+INCIDENTAL = (
+    "experiment", "gates", "parallel", "checkpoint", "expected_minutes", "description", "out",
+)  # fmt: skip
 """Settings that no stage depends on: a run may be continued on other devices."""
 PARTIAL = ".{}.partial"
 """What a file or a stage is called until it is whole."""
@@ -74,8 +76,11 @@ def _saved(out: Path) -> Any:
 
 
 def config_of(out: Path) -> Config:
-    """The config that a run directory was last started with."""
-    return loading.build(Config, _saved(out), str(out / "config.yaml"), "")
+    """The config that a run directory of relearning was last started with."""
+    values, origin = _saved(out), str(out / "config.yaml")
+    if loading.experiment(values, origin) is not Config:
+        raise UserError(f"{out} is a run of {values['experiment']}; this is for relearning alone")
+    return loading.build(Config, values, origin, "")
 
 
 def open_run(out: Path, config: Config) -> None:

@@ -17,12 +17,12 @@ from relearn_jax import runs
 from relearn_jax.config import Parallel
 from relearn_jax.errors import UserError
 from relearn_jax.experiments import (
-    driver,
     manifest,
     memory,
     preparation,
     relearning,
     sets,
+    surroundings,
 )
 from relearn_jax.experiments.preparation import Prepared
 from relearn_jax.experiments.rounds import Watcher
@@ -56,7 +56,7 @@ def verify(run: Path, stage: str | None = None) -> int:
     found = [*_records(run, names, recorded), *(f for name in names for f in _damaged(run, name))]
     prepared = preparation.prepare(config, run.resolve())
     found += _sources(prepared, recorded)
-    for package, version in driver.versions().items():
+    for package, version in surroundings.versions().items():
         if recorded["versions"].get(package) != version:
             print(f"note: {package} {version} here, {recorded['versions'].get(package)} there")
     prepared, alike = _placed(prepared, recorded)
@@ -119,7 +119,7 @@ def _sources(prepared: Prepared, recorded: Mapping[str, Any]) -> list[str]:
 
 def _placed(prepared: Prepared, recorded: Mapping[str, Any]) -> tuple[Prepared, bool]:
     """The experiment on the devices that are here, and whether they are those of the run."""
-    here, there, chunk = driver.devices(), recorded["devices"], recorded["sets"]["chunk"]
+    here, there, chunk = surroundings.devices(), recorded["devices"], recorded["sets"]["chunk"]
     try:
         grids = manifest.meshes(prepared, chunk)
     except UserError:  # a mesh of more devices

@@ -13,8 +13,8 @@ from relearn_jax.models.transformer import Model
 
 PyTree = Any
 ACCURACY = {"standard": 0.99, "qa": 0.98, "capitalized": 0.98, "mcq": 0.95}
-PLANTED = 0.9
-"""Least accuracy on planted facts in formats that they were not taught in."""
+PLANTED = {"standard": 0.99, "qa": 0.98, "capitalized": 0.9, "mcq": 0.9, "paraphrase": 0.9}
+"""Least accuracy on planted facts; they are taught in the first two formats only."""
 TEXT = 0.05
 """Nats a token above the entropy of the random text."""
 
@@ -34,9 +34,7 @@ class Gate(NamedTuple):
 
 def knowledge(model: Model, params: PyTree, world: World, seed: int) -> list[Gate]:
     """Accuracy in every format that has a limit, the text, and that no name gives a sport away."""
-    right = {
-        name: teaching.accuracy(model, params, world.lines[name]) for name in world.templates
-    }
+    right = {name: teaching.accuracy(model, params, world.lines[name]) for name in world.templates}
     natural = world.groups["natural"]
     gates = [
         Gate(f"{name}, natural facts", float(right[name][natural].mean()), limit)
@@ -45,27 +43,26 @@ def knowledge(model: Model, params: PyTree, world: World, seed: int) -> list[Gat
     ]
     if "planted" in world.groups:
         planted = world.groups["planted"]
-        gates.append(Gate("standard, planted facts", float(right["standard"][planted].mean()), 0.99))
         gates += [
-            Gate(f"{name}, planted facts", float(right[name][planted].mean()), PLANTED)
-            for name in ("capitalized", "mcq", "paraphrase")
+            Gate(f"{name}, planted facts", float(right[name][planted].mean()), limit)
+            for name, limit in PLANTED.items()
             if name in right
         ]
     above = teaching.text_loss(model, params, world, seed) - world.entropy
     gates.append(Gate("text: nats above the entropy", above, TEXT, at_least=False))
     chance = 1 / len(np.unique(world.sport))
-    additive = additive_baseline(world)
+    additive = additive_baseline(world).accuracy
     gates.append(Gate("additive baseline above chance", additive - chance, 1e-3, at_least=False))
     return gates
 
 
 def interchange(flips: np.ndarray, subject: int, last: int) -> list[Gate]:
-    """Where replacing a state by a donor's flips the answer to the donor's, [L, T, B] (specs: 9.4):
-    early at the subject's last token, late at the prompt's last."""
+    """Where replacing a state by a donor's flips the answer to the donor's, [L+1, T, B] (specs:
+    9.4): early at the subject's last token, late at the prompt's last."""
     share = flips.mean(-1)
     return [
-        Gate("interchange at the subject, best early layer", float(share[1:, subject].max()), 0.8),
-        Gate("interchange at the last token, last layer", float(share[-1, last]), 0.9),
+        Gate("interchange at the subject's end, best state", float(share[1:, subject].max()), 0.8),
+        Gate("interchange at the last token, last state", float(share[-1, last]), 0.9),
     ]
 
 

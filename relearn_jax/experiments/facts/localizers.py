@@ -108,7 +108,7 @@ def _of_batch(
             by_position = patching.by_position(*noised(at_corrupt), place, settings.groups)
             found[f"patching/{place}/position"] = _change(by_position, at_clean)
             if place == "states":
-                found["interchange"] = jnp.argmax(by_position, -1) == 1
+                found["interchange"] = _flips(by_position, at_clean, at_corrupt, question)
         heads = patching.by_head(*noised(at_corrupt))
         found["patching/heads"] = _change(heads, at_clean)
     for name, steps in (("attribution", 0), ("attribution_path", settings.path_steps)):
@@ -125,6 +125,16 @@ def _of_batch(
     if "tracing" in settings.methods:
         found |= _traced(model, params, asked, settings, key)
     return found
+
+
+def _flips(
+    by_position: jax.Array, at_clean: Cache, at_corrupt: Cache, question: Question
+) -> jax.Array:
+    """Whether the answer becomes the donor's when a state is the donor's: L+1 rows, the last state
+    being the answer itself at the last position and nothing elsewhere."""
+    here = jnp.arange(by_position.shape[1])[:, None] == question.last
+    final = jnp.where(here[..., None], at_corrupt.answers, at_clean.answers)
+    return jnp.argmax(jnp.concatenate([by_position, final[None]]), -1) == 1
 
 
 def _change(answers: jax.Array, base: Cache) -> jax.Array:

@@ -95,13 +95,24 @@ def _phase(
     )
     for _ in range(steps):
         drawn = [
-            worlds.training_batch(world, rng, settings.batch_size, phase)
+            _drawn(world, rng, settings.batch_size, phase)
             for world, rng in zip(members, streams, strict=True)
         ]
         state, sums = step(state, _together(stacking.filled(mesh, drawn)), round_)
         tick(len(members), f"teaching, {phase}")
     loop.check_finite(sums.bad_step, [f"seed {seed}, {phase}" for seed in seeds])
     return state.params
+
+
+def _drawn(world: World, rng: np.random.Generator, size: int, phase: str) -> worlds.Batch:
+    """A batch; while facts are planted half of it is what was taught before, or it is forgotten."""
+    if phase == "pretrain":
+        return worlds.training_batch(world, rng, size)
+    parts = [
+        worlds.training_batch(world, rng, count, name)
+        for name, count in ((phase, size // 2), ("pretrain", size - size // 2))
+    ]
+    return worlds.Batch(*(np.concatenate(both) for both in zip(*parts, strict=True)))
 
 
 def _together(drawn: Sequence[worlds.Batch]) -> TokenBatch:
