@@ -15,7 +15,9 @@ import yaml
 from relearn_jax.config import Config, Training
 from relearn_jax.errors import UserError
 
-PATHS = ("path", "labels_path", "word_list", "vectors", "source", "tokenizer")
+PATHS = (
+    "path", "labels_path", "word_list", "vectors", "source", "tokenizer", "questions",
+)  # fmt: skip
 """Keys that may hold a path."""
 KEYWORDS = {"vectors": "model", "source": "random"}
 """What they may say instead of a path, whatever lies beside the config."""

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-def load_tokenizer(path_or_name: str | Path, revision: str = "main") -> PreTrainedTokenizerFast:
+def load_tokenizer(
+    path_or_name: str | Path, revision: str = "main", words: bool = True
+) -> PreTrainedTokenizerFast:
     """The fast tokenizer (`PreTrainedTokenizerFast`) of a local folder or a hub name.
 
-    Byte-level tokenizers (GPT-2) get `add_prefix_space`, without which words that were split
-    beforehand would be encoded as if glued to the one before. Where there is no padding token, the
+    `words`: whether sentences come split into words. Then byte-level tokenizers (GPT-2) get
+    `add_prefix_space`, without which a word would be encoded as if glued to the one before; whole
+    texts, such as prompts, are encoded as they stand. Where there is no padding token, the
     end-of-text token pads (padding is masked, so its id never matters).
 
     Raises UserError if the tokenizer cannot be had, is not a fast one, or would need code from the
@@ -30,7 +33,8 @@ def load_tokenizer(path_or_name: str | Path, revision: str = "main") -> PreTrain
             "cannot say which word a sub-word belongs to. Use a checkpoint that has a "
             "tokenizer.json."
         )
-    _add_prefix_space(tokenizer)
+    if words:
+        _add_prefix_space(tokenizer)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise UserError(

@@ -19,14 +19,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from relearn_jax.errors import UserError
-from relearn_jax.models import bert, distilbert, gpt2, weights
+from relearn_jax.models import bert, distilbert, gemma, gemma2, gpt2, llama, neox, weights
 from relearn_jax.models.family import Family, Task
 from relearn_jax.models.settings import Settings
 from relearn_jax.models.streaming import Index, Place
 from relearn_jax.models.transformer import Model
 
 PyTree = Any
-FAMILIES: dict[str, Family] = {f.name: f for f in (bert.FAMILY, distilbert.FAMILY, gpt2.FAMILY)}
+FAMILIES: dict[str, Family] = {
+    module.FAMILY.name: module.FAMILY
+    for module in (bert, distilbert, gpt2, llama, gemma, gemma2, neox)
+}
 RANDOM = "random"
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
@@ -237,7 +240,8 @@ def _usable(checkpoint: Checkpoint, model: Model) -> dict[str, Path]:
     labels = tuple(names[k] for k in sorted(names, key=int))
     if model.task != "token-classification" or labels == model.labels:
         return checkpoint.files
-    return {n: p for n, p in checkpoint.files.items() if not n.startswith("classifier.")}
+    head = {row.theirs for row in model.family.table if row.ours.startswith("head/classifier/")}
+    return {n: p for n, p in checkpoint.files.items() if n not in head}
 
 
 def save(folder: Path, model: Model, params: PyTree, settings: Mapping[str, Any]) -> None:

@@ -1,0 +1,263 @@
+"""Prompts as token ids: where the subject stands, where the answer is read off, and which it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from relearn_jax.data.facts.fact import Fact
+from relearn_jax.data.facts.formats import Texts, as_texts
+from relearn_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+Answers = Literal["one_token", "first_token"]
+SHOWN = 3
+"""Examples in a message."""
+
+
+class Prompts(NamedTuple):
+    """B prompts of at most T tokens, padded on the right, with at most A alternatives."""
+
+    ids: Int[np.ndarray, "B T"]
+    mask: Bool[np.ndarray, "B T"]
+    subject: Bool[np.ndarray, "B T"]
+    """The subject's tokens."""
+    last: Int[np.ndarray, " B"]
+    """The last token of the prompt: its logits are the answer."""
+    target: Int[np.ndarray, " B"]
+    """The right answer."""
+    others: Int[np.ndarray, "B A"]
+    """The alternatives, the injected one first; -1 where a fact has fewer."""
+
+
+class _Problem(NamedTuple):
+    """Prompts that cannot be used, and what to do."""
+
+    rows: Bool[np.ndarray, " B"]
+    shown: Sequence[str]
+    remedy: str
+
+
+def encode(
+    facts: Sequence[Fact],
+    texts: Texts | Sequence[str],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    answers: Answers = "one_token",
+    positions: bool = True,
+    length: int | None = None,
+) -> Prompts:
+    """Token ids of prompts and of their answers; all integers int32.
+
+    An answer's tokens are those that follow the prompt's when both are encoded as one text, so
+    blanks and special tokens are the tokenizer's business. The subject is where it last stands in
+    the prompt; a token that it shares with the punctuation beside it counts as its own.
+
+    Args:
+      facts: what `texts.fact` points into.
+      texts: from `formats.render`; or one prompt for each fact, answered by the target.
+      tokenizer: a fast one (it must know offsets), loaded with `words=False`.
+      answers: what to do with an answer of several tokens: refuse it, or let its first token stand
+        for it.
+      positions: whether to find subjects. False for prompts about others (neighbourhood):
+        `subject` is False everywhere.
+      length: T; None: that of the longest prompt.
+
+    Raises:
+      UserError: an answer of several tokens or none, an alternative that starts like the answer, a
+        subject that is not in its prompt, shares a token with the word beside it, has no token or
+        an unknown one, a prompt longer than `length`.
+    """
+    prompts, problems = _encoded(facts, texts, tokenizer, answers, positions)
+    for problem in problems:
+        if count := problem.rows.sum():
+            shown = "; ".join(problem.shown[i] for i in np.flatnonzero(problem.rows)[:SHOWN])
+            raise UserError(f"{count} of {len(problem.rows)} prompts: {problem.remedy} {shown}")
+    return _widened(prompts, length, tokenizer.pad_token_id)
+
+
+def usable(
+    facts: Sequence[Fact],
+    texts: Texts | Sequence[str],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    answers: Answers = "one_token",
+    positions: bool = True,
+) -> Bool[np.ndarray, " B"]:
+    """Which prompts `encode` does not refuse."""
+    _, problems = _encoded(facts, texts, tokenizer, answers, positions)
+    return ~np.any([problem.rows for problem in problems], axis=0)
+
+
+def take(prompts: Prompts, rows: Int[np.ndarray, " b"] | Bool[np.ndarray, " B"]) -> Prompts:
+    """Some of the prompts; T and A stay."""
+    return Prompts(*(part[rows] for part in prompts))
+
+
+def _encoded(
+    facts: Sequence[Fact],
+    texts: Texts | Sequence[str],
+    tokenizer: PreTrainedTokenizerFast,
+    answers: Answers,
+    positions: bool,
+) -> tuple[Prompts, list[_Problem]]:
+    if not isinstance(texts, Texts):
+        texts = as_texts(facts, texts)
+    encoded = tokenizer(list(texts.prompt), return_offsets_mapping=True)
+    rows = encoded["input_ids"]
+    mask = np.arange(max(map(len, rows))) < np.array([len(row) for row in rows])[:, None]
+    ids = np.full(mask.shape, tokenizer.pad_token_id, np.int32)
+    ids[mask] = np.concatenate(rows)
+    subject, problems = np.zeros_like(mask), []
+    if positions:
+        subjects = [facts[i].subject for i in texts.fact]
+        offsets = np.zeros((*mask.shape, 2), np.int64)
+        offsets[mask] = np.concatenate(encoded["offset_mapping"])
+        subject, problems = _subjects(texts.prompt, subjects, offsets)
+        problems.append(
+            _Problem(
+                (subject & (ids == tokenizer.unk_token_id)).any(1),
+                subjects,
+                "the tokenizer does not know a part of the subject, so it cannot tell it from "
+                "others. Use another tokenizer, or set `facts.unusable: drop`. Subjects:",
+            )
+        )
+    target, wrong = _answers(texts.prompt, texts.answer, rows, tokenizer, answers)
+    others, wrong_others = _others(texts, rows, tokenizer, answers)
+    alike = _Problem(
+        (others == target[:, None]).any(1) & (target >= 0),
+        [f"{a!r} and {', '.join(o)}" for a, o in zip(texts.answer, texts.others, strict=True)],
+        "an alternative starts with the same token as the right answer. Correct the alternatives, "
+        "or set `facts.unusable: drop`:",
+    )
+    last = mask.sum(1, dtype=np.int32) - 1
+    prompts = Prompts(ids, mask, subject, last, target, others)
+    return prompts, [*problems, wrong, wrong_others, alike]
+
+
+def _widened(prompts: Prompts, length: int | None, pad: int) -> Prompts:
+    missing = (length or prompts.ids.shape[1]) - prompts.ids.shape[1]
+    if missing < 0:
+        raise UserError(
+            f"a prompt has {prompts.ids.shape[1]} tokens and only {length} fit: raise the length "
+            "(`facts.world.length` in the built-in world) or shorten the template."
+        )
+    ids, mask, subject = (
+        np.pad(part, ((0, 0), (0, missing)), constant_values=fill)
+        for part, fill in zip(prompts[:3], (pad, False, False), strict=True)
+    )
+    return prompts._replace(ids=ids, mask=mask, subject=subject)
+
+
+def _subjects(
+    prompts: Sequence[str], subjects: Sequence[str], offsets: Int[np.ndarray, "B T 2"]
+) -> tuple[Bool[np.ndarray, "B T"], list[_Problem]]:
+    """The subjects' tokens: those that overlap with the characters of the subject."""
+    start = np.array([_place(p, s) for p, s in zip(prompts, subjects, strict=True)])
+    end = start + np.array([len(subject) for subject in subjects])
+    found = (offsets[..., 0] < end[:, None]) & (offsets[..., 1] > start[:, None])
+    found &= (start >= 0)[:, None]
+    lost = [
+        a >= 0 and not _covers(prompt, a, b, row[hit])
+        for prompt, a, b, row, hit in zip(prompts, start, end, offsets, found, strict=True)
+    ]
+    shown = [f"{s!r} in {p!r}" for s, p in zip(subjects, prompts, strict=True)]
+    return found, [
+        _Problem(
+            start < 0,
+            shown,
+            "the subject does not occur as it is written. Correct the data or the template (it "
+            "needs {subject}, or a text that holds it), or set `facts.unusable: drop`:",
+        ),
+        _Problem(
+            np.array(lost, bool),
+            shown,
+            "the tokenizer leaves out a part of the subject or joins it to the word beside it, so "
+            "its positions are lost. Change the words around {subject}, or set "
+            "`facts.unusable: drop`:",
+        ),
+    ]
+
+
+def _place(prompt: str, subject: str) -> int:
+    """Where the subject last starts, as words of its own if it does so anywhere; or -1."""
+    starts = [m.start() for m in re.finditer(f"(?={re.escape(subject)})", prompt)]
+    alone = [
+        a
+        for a in starts
+        if not prompt[:a][-1:].isalnum() and not prompt[a + len(subject) :][:1].isalnum()
+    ]
+    return (alone or starts or [-1])[-1]
+
+
+def _covers(prompt: str, start: int, end: int, spans: Int[np.ndarray, "t 2"]) -> bool:
+    """Whether the spans hold all of the subject but its blanks, and nothing of another word."""
+    held = {at for a, b in spans for at in range(a, b)}
+    inside = {at for at in range(start, end) if not prompt[at].isspace()}
+    return inside <= held and not any(prompt[at].isalnum() for at in held - set(range(start, end)))
+
+
+def _following(
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    rows: Sequence[Sequence[int]],
+    tokenizer: PreTrainedTokenizerFast,
+) -> list[list[int]]:
+    """The tokens of each answer after its prompt; none where it changes the prompt's tokens."""
+    if not prompts:
+        return []
+    both = tokenizer([p + a for p, a in zip(prompts, answers, strict=True)])["input_ids"]
+    return [
+        whole[len(row) :] if whole[: len(row)] == row else []
+        for whole, row in zip(both, rows, strict=True)
+    ]
+
+
+def _answers(
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    rows: Sequence[Sequence[int]],
+    tokenizer: PreTrainedTokenizerFast,
+    wanted: Answers,
+) -> tuple[Int[np.ndarray, " B"], _Problem]:
+    """The first token of each answer, -1 if it has none."""
+    found = _following(prompts, answers, rows, tokenizer)
+    most = 1 if wanted == "one_token" else np.inf
+    problem = _Problem(
+        np.array([not 1 <= len(tokens) <= most for tokens in found], bool),
+        [
+            f"{answer!r} after {prompt[-30:]!r} is {tokenizer.convert_ids_to_tokens(tokens)}"
+            for answer, prompt, tokens in zip(answers, prompts, found, strict=True)
+        ],
+        "an answer is not one token of this tokenizer. Set `facts.answers: first_token` or "
+        "`facts.unusable: drop`; where there is no token at all, put a blank before the answer in "
+        "the template:",
+    )
+    return np.array([tokens[0] if tokens else -1 for tokens in found], np.int32), problem
+
+
+def _others(
+    texts: Texts,
+    rows: Sequence[Sequence[int]],
+    tokenizer: PreTrainedTokenizerFast,
+    wanted: Answers,
+) -> tuple[Int[np.ndarray, "B A"], _Problem]:
+    """The first token of each alternative, and the prompts one of whose alternatives is wrong."""
+    count = np.array([len(answers) for answers in texts.others])
+    row = np.repeat(np.arange(len(count)), count)
+    flat = [answer for answers in texts.others for answer in answers]
+    prompts, before = [texts.prompt[i] for i in row], [rows[i] for i in row]
+    found, problem = _answers(prompts, flat, before, tokenizer, wanted)
+    filled = np.arange(count.max(initial=0)) < count[:, None]
+    others = np.full(filled.shape, -1, np.int32)
+    others[filled] = found
+    wrong, shown = np.zeros(len(count), bool), [""] * len(count)
+    for at in np.flatnonzero(problem.rows):
+        wrong[row[at]], shown[row[at]] = True, problem.shown[at]
+    return others, problem._replace(rows=wrong, shown=shown)

@@ -1,0 +1,185 @@
+"""From a config's `Facts` to facts with their formats, whatever the source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from relearn_jax import config
+from relearn_jax.data.corpus import digest
+from relearn_jax.data.facts import formats
+from relearn_jax.data.facts.fact import Fact, inject
+from relearn_jax.data.facts.prompts import Prompts, encode, usable
+from relearn_jax.data.facts.readers.counterfact import counterfact
+from relearn_jax.data.facts.readers.sports import sports
+from relearn_jax.data.facts.readers.table import table
+from relearn_jax.data.facts.splits import Split, split
+from relearn_jax.data.facts.world import World, make
+from relearn_jax.data.readers.files import locate
+from relearn_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True, eq=False)
+class FactData:
+    """Facts, how they are asked for, and which of them are to be forgotten."""
+
+    settings: config.Facts
+    facts: tuple[Fact, ...]
+    formats: Mapping[str, str]
+    """Format name -> template."""
+    split: Split
+    tokenizer: PreTrainedTokenizerFast
+    source: str
+    """One line that says what this is."""
+    digest: str
+    """SHA-256 (hex) of facts and formats."""
+    options: tuple[str, ...] = ()
+    """What multiple choice offers; empty: each fact's own answers."""
+    others: Mapping[str, tuple[Fact, ...]] = field(default_factory=dict)
+    """By format: other facts of the same subjects (the world's `city`)."""
+    world: World | None = None
+
+
+def read(
+    settings: config.Facts, base: Path, tokenizer: PreTrainedTokenizerFast | None = None
+) -> FactData:
+    """The facts that `settings` describe; relative paths start at `base`.
+
+    Every fact has an alternative: the data's own, or one drawn by `settings.seed`.
+
+    Args:
+      settings: see the schema.
+      base: the config's folder.
+      tokenizer: the model's (`load_tokenizer` with `words=False`); None for the built-in world,
+        which has its own.
+
+    Raises:
+      UserError: files, formats and splits that do not do; facts that are unusable, if refused.
+    """
+    if settings.kind == "world":
+        return _world(settings)
+    if tokenizer is None:
+        raise ValueError(f"facts of kind {settings.kind} need the model's tokenizer")
+    path = locate(settings.path, base, "path")
+    options, defaults = settings.options, formats.DATA_FORMATS
+    if settings.kind == "sports":
+        facts, defaults = sports(path), formats.SPORTS_FORMATS
+        options = options or formats.SPORTS
+    elif settings.kind == "counterfact":
+        asked = locate(settings.questions, base, "questions") if settings.questions else None
+        facts = counterfact(path, settings.min_probability, asked)
+    else:
+        facts = table(path)
+    facts = inject(facts, settings.inject, settings.seed)
+    templates = formats.formats(settings, defaults, facts)
+    if not templates:
+        raise UserError(
+            f"{path}: no text and no template asks for these facts. Give the table a column "
+            "`prompt`, or set `facts.formats`, for example {standard: 'The capital of {subject} is "
+            "{target}'}."
+        )
+    source = f"{path}: {len(facts)} facts"
+    if settings.unusable == "drop":
+        fine = _usable(facts, templates, options, tokenizer, settings.answers)
+        facts = tuple(fact for fact, keep in zip(facts, fine, strict=True) if keep)
+        source += f", of which the tokenizer can ask for {len(facts)}"
+    return FactData(
+        settings=settings,
+        facts=facts,
+        formats=templates,
+        split=split(facts, settings.split, settings.seed),
+        tokenizer=tokenizer,
+        source=source,
+        digest=_digest(facts, templates),
+        options=options,
+    )
+
+
+def ask(
+    data: FactData, rows: Int[np.ndarray, " n"], name: str, length: int | None = None
+) -> tuple[Prompts, Int[np.ndarray, " B"]]:
+    """Prompts of some facts in one format, and the fact of each (an index into all facts).
+
+    Raises UserError for an unknown format, and as `formats.render` and `prompts.encode` do.
+    """
+    if name not in data.formats:
+        raise UserError(
+            f"there is no format `{name}`; there are {', '.join(data.formats)}. Add it to "
+            "`facts.formats`."
+        )
+    asked = [data.others.get(name, data.facts)[i] for i in rows]
+    texts = formats.render(
+        asked, data.formats[name], data.options, _examples(data), data.settings.seed, name
+    )
+    prompts = encode(
+        asked,
+        texts,
+        data.tokenizer,
+        answers=data.settings.answers,
+        positions=name not in formats.OTHER_SUBJECTS,
+        length=length,
+    )
+    return prompts, np.asarray(rows)[texts.fact]
+
+
+def _examples(data: FactData) -> list[Fact]:
+    """The solved examples: the same ones for every prompt, so that all are equally hard."""
+    rng = np.random.default_rng(data.settings.seed)
+    count = min(data.settings.shots, len(data.split.examples))
+    return [data.facts[i] for i in rng.choice(data.split.examples, count, replace=False)]
+
+
+def _usable(
+    facts: Sequence[Fact],
+    templates: Mapping[str, str],
+    options: Sequence[str],
+    tokenizer: PreTrainedTokenizerFast,
+    answers: str,
+) -> Bool[np.ndarray, " N"]:
+    """Which facts the tokenizer can ask for in every format about themselves."""
+    fine = np.ones(len(facts), bool)
+    for name, template in templates.items():
+        # Examples change neither answers nor positions, and are chosen only later.
+        texts = formats.render(facts, template.replace("{shots}", ""), options, name=name)
+        positions = name not in formats.OTHER_SUBJECTS
+        good = usable(facts, texts, tokenizer, answers=answers, positions=positions)
+        np.logical_and.at(fine, texts.fact, good)
+    return fine
+
+
+def _world(settings: config.Facts) -> FactData:
+    if settings.path:
+        raise UserError("`facts.path` goes with another `kind` than world, which has no file.")
+    world = make(settings.world, settings.seed, settings.formats)
+    about = {name: world.facts_of(name) for name in world.templates}
+    return FactData(
+        settings=settings,
+        facts=world.facts,
+        formats=world.templates,
+        split=split(world.facts, settings.split, settings.seed, world.groups),
+        tokenizer=world.tokenizer,
+        source=f"built-in world, {settings.world.variant}, seed {settings.seed}: "
+        f"{len(world.facts)} athletes",
+        digest=_digest((*world.facts, *world.cities), world.templates),
+        options=settings.options or formats.SPORTS,
+        others={name: facts for name, facts in about.items() if facts is not world.facts},
+        world=world,
+    )
+
+
+def _digest(facts: Sequence[Fact], templates: Mapping[str, str]) -> str:
+    return digest(
+        [
+            [f.subject, f.relation, f.target, f.alternatives, *sorted(f.prompts.items())]
+            for f in facts
+        ],
+        sorted(templates.items()),
+    )

@@ -1,0 +1,164 @@
+"""Forget, held-out, retained and measured facts, and that no part knows of another."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from relearn_jax import config
+from relearn_jax.data.facts.fact import Fact
+from relearn_jax.errors import UserError
+
+RETAIN_SHARE = 0.8
+"""Of the facts that are not to be forgotten (specs: mechanistic unlearning 2.1)."""
+OWN_TEXTS = ("standard", "paraphrase")
+"""Texts that ask for the fact itself; neighbourhood texts are about others on purpose."""
+SHOWN = 3
+"""Overlaps in a message."""
+
+
+class Split(NamedTuple):
+    """Indices into the facts (int64); no fact is in two parts."""
+
+    forget: Int[np.ndarray, " f"]
+    """To be forgotten, and shown to whoever edits."""
+    held_out: Int[np.ndarray, " h"]
+    """To be forgotten, but never shown; empty if unsplit."""
+    retain: Int[np.ndarray, " r"]
+    """To be kept, and shown."""
+    retain_test: Int[np.ndarray, " s"]
+    """To be kept, never shown."""
+    examples: Int[np.ndarray, " e"]
+    """Solved in few-shot prompts, and nothing else."""
+
+    @property
+    def measured(self) -> Int[np.ndarray, " m"]:
+        """Where forgetting is measured: on what is held out or, unsplit, on what was shown."""
+        return self.held_out if len(self.held_out) else self.forget
+
+
+def split(
+    facts: Sequence[Fact],
+    settings: config.FactSplit,
+    seed: int,
+    groups: Mapping[str, Int[np.ndarray, " n"]] | None = None,
+) -> Split:
+    """The facts divided as in specs: mechanistic unlearning 2.1.
+
+    Unless they are shuffled (by `seed`), all parts are in the order of the facts: the first half of
+    the forget set is shown, the first 4 of 5 (or `retain`) of the others are retained.
+
+    Args:
+      facts: all of them.
+      settings: see the schema.
+      seed: of the order.
+      groups: further names that `settings.forget` may use, and their facts.
+
+    Raises:
+      UserError: an unknown or empty forget set, an empty part, a subject (compared without case,
+        accents, punctuation and extra blanks) or a prompt that occurs in two parts.
+    """
+    order = np.arange(len(facts))
+    if settings.order == "random":
+        order = np.random.default_rng(seed).permutation(len(facts))
+    if not 0 <= settings.examples < len(facts):
+        raise UserError(
+            f"`split.examples: {settings.examples}`: there are {len(facts)} facts, and some must "
+            "be left."
+        )
+    order, examples = np.split(order, [len(order) - settings.examples])
+    wanted = _wanted(facts, order, settings.forget, groups or {})
+    forget, rest = order[wanted], order[~wanted]
+    half = -(-len(forget) // 2) if settings.mode == "split" else len(forget)
+    kept = int(RETAIN_SHARE * len(rest)) if settings.retain is None else settings.retain
+    parts = Split(forget[:half], forget[half:], rest[:kept], rest[kept:], examples)
+    parts = _without_overlap(facts, parts, settings.overlap == "drop")
+    _check_filled(parts, settings, len(facts))
+    return parts
+
+
+def key(subject: str) -> str:
+    """A subject without case, accents, punctuation and extra blanks."""
+    plain = "".join(
+        c for c in unicodedata.normalize("NFKD", subject) if not unicodedata.combining(c)
+    )
+    words = re.sub(r"[^\w\s]|_", " ", plain.casefold()).split()
+    # A subject of nothing but punctuation is its own name.
+    return " ".join(words) or subject.strip()
+
+
+def _wanted(
+    facts: Sequence[Fact],
+    order: Int[np.ndarray, " n"],
+    name: str,
+    groups: Mapping[str, Int[np.ndarray, " m"]],
+) -> np.ndarray:
+    """bool [n]: which facts, in their order, `name` means."""
+    if match := re.fullmatch(r"(?:first_)?(\d+)", name):
+        count = int(match[1])
+        if not 0 < count < len(order):
+            raise UserError(
+                f"`split.forget: {name}`: there are {len(order)} facts, and some must be retained."
+            )
+        return np.arange(len(order)) < count
+    if name in groups:
+        return np.isin(order, groups[name])
+    wanted = np.array([name in (facts[i].target, facts[i].relation) for i in order])
+    if not wanted.any():
+        answers = sorted({fact.target for fact in facts} | {fact.relation for fact in facts})
+        listed = ", ".join([*groups, *answers][:12])
+        raise UserError(
+            f"`split.forget: {name}`: no fact has this answer or relation. Use first_N, or one of: "
+            f"{listed}{', ...' if len(answers) + len(groups) > 12 else ''}"
+        )
+    return wanted
+
+
+def _without_overlap(facts: Sequence[Fact], parts: Split, drop: bool) -> Split:
+    """The parts, less what an earlier one holds too; UserError instead unless `drop`."""
+    owner: dict[tuple[str, str], tuple[str, int]] = {}
+    found, kept = [], []
+    for name, rows in zip(Split._fields, parts, strict=True):
+        keys = [_keys(facts[row]) for row in rows]
+        clashes = [next((owner[k] for k in ks if k in owner), None) for ks in keys]
+        found += [
+            f"{facts[row].subject!r} ({name}, fact {row + 1}, and {clash[0]}, fact {clash[1] + 1})"
+            for row, clash in zip(rows, clashes, strict=True)
+            if clash
+        ]
+        kept.append(rows[np.array([clash is None for clash in clashes], bool)])
+        for row, ks in zip(rows, keys, strict=True):
+            owner |= {k: (name, int(row)) for k in ks}
+    if found and not drop:
+        raise UserError(
+            f"leakage: {len(found)} facts share their subject or a prompt with a fact of another "
+            f"part of the split: {'; '.join(found[:SHOWN])}. Set `split.overlap: drop` to leave "
+            "them out of the later part, or correct the data."
+        )
+    return Split(*kept)
+
+
+def _keys(fact: Fact) -> set[tuple[str, str]]:
+    texts = {text.strip() for name in OWN_TEXTS for text in fact.prompts.get(name, ())}
+    return {("subject", key(fact.subject)), *(("prompt", text) for text in texts)}
+
+
+def _check_filled(parts: Split, settings: config.FactSplit, total: int) -> None:
+    needed = {
+        "forget": "Choose another `split.forget`.",
+        "retain": "Forget fewer facts, or raise `split.retain`.",
+        "retain_test": "Forget fewer facts, or lower `split.retain`.",
+    }
+    if settings.mode == "split":
+        needed["held_out"] = "A split forget set needs two facts or more."
+    if settings.examples:
+        needed["examples"] = "Raise `split.examples`: all of them overlapped with other parts."
+    for name, remedy in needed.items():
+        if not len(getattr(parts, name)):
+            sizes = ", ".join(f"{n} {len(p)}" for n, p in zip(parts._fields, parts, strict=True))
+            raise UserError(f"`split`: {name} is empty ({total} facts: {sizes}). {remedy}")
