@@ -82,11 +82,11 @@ def idle(grids: dict[int, Mesh]) -> str:
     """A line on devices that have nothing to do, or nothing of use; empty if there are none."""
     devices, found = jax.device_count(), []
     for number, grid in grids.items():
-        filled, some = meshes.padded(number, grid), f"{number} set{'s' * (number > 1)}"
+        filled, some = meshes.padded(number, grid), f"for {number} set{'s' * (number > 1)}"
         if grid.size < devices:
-            found.append(f"{some} side by side use {grid.size} of {devices}")
+            found.append(f"{some} side by side {grid.size} of {devices} in use")
         if filled > number:
-            found.append(f"{some} side by side cost as much as {filled}")
+            found.append(f"{some} side by side the work of {filled}")
     why = "parallel.sets, parallel.data and sets.chunk decide"
     return f"  devices      {'; '.join(found)} ({why})" if found else ""
 

@@ -91,10 +91,10 @@ def prepared(write_config, parallel, largest, seeds=10):
 @pytest.mark.parametrize(
     ("parallel", "largest", "meshes", "said"),
     [
-        (Parallel(), 4, {4: (4, 2), 3: (2, 4)}, "3 sets side by side cost as much as 4"),
-        (Parallel(), 5, {5: (4, 2)}, "5 sets side by side cost as much as 8"),
-        (Parallel(data=1), 10, {10: (8, 1)}, "10 sets side by side cost as much as 16"),
-        (Parallel(sets=2, data=3), 2, {2: (2, 3)}, "2 sets side by side use 6 of 8"),
+        (Parallel(), 4, {4: (4, 2), 3: (2, 4)}, "for 3 sets side by side the work of 4"),
+        (Parallel(), 5, {5: (4, 2)}, "for 5 sets side by side the work of 8"),
+        (Parallel(data=1), 10, {10: (8, 1)}, "for 10 sets side by side the work of 16"),
+        (Parallel(sets=2, data=3), 2, {2: (2, 3)}, "for 2 sets side by side 6 of 8 in use"),
         (Parallel(), 2, {2: (2, 4)}, ""),
         (Parallel("pmap"), 5, {5: (1, 8)}, ""),
     ],
@@ -111,7 +111,7 @@ def test_meshes_are_those_of_the_chunks_and_idle_devices_are_named(
 
 def test_a_run_names_idle_devices_before_it_starts(write_config, capsys):
     assert cli.main(["run", str(write_config()), "--dry-run", "--sets.chunk=1"]) == 0
-    assert "1 set side by side use 1 of 8" in capsys.readouterr().err
+    assert "for 1 set side by side 1 of 8 in use" in capsys.readouterr().err
 
 
 def test_the_manifest_has_the_mesh_of_every_chunk_and_a_digest_of_every_stage(finished):

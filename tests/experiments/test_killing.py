@@ -56,10 +56,10 @@ MOMENTS = {
     "while a file of a stage is written": ("relearn_jax.runs.write_json", 5),
     "during the report": ("relearn_jax.report.page.page", 1),
 }
-# Where SIGTERM comes, and the checkpoint it leaves; 5 and ... are not among those due every 3.
+# Where SIGTERM comes, and the checkpoint it leaves; neither is among those that are due, every 3.
 ENDS = {
     "during a step": ("relearn_jax.training.loop.Position", 6, 5),
-    "during an evaluation": ("relearn_jax.experiments.measure.predict", 1, 5),
+    "during an evaluation": ("relearn_jax.experiments.measure.predict", 1, 4),
     "during the tracking": ("relearn_jax.neurons.statistics.concept_moments", 1, None),
 }
 

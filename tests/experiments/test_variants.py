@@ -146,10 +146,8 @@ def test_a_tokenizer_of_its_own_is_exported_and_found_again(write_config, tmp_pa
     config = write_config()
     folder = config.parent / "words"
     tagger.tokenizer.save_pretrained(folder)
-    file = folder / "tokenizer.json"
-    values = json.loads(file.read_text())
-    values["normalizer"]["lowercase"] = False
-    file.write_text(json.dumps(values))
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"do_lower_case": False}))
     run(config, tmp_path / "run", "--model.tokenizer=words")
     assert cli.main(["verify", str(tmp_path / "run")]) == 0
 
