@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -40,7 +39,8 @@ class _Problem(NamedTuple):
     """Prompts that cannot be used, and what to do."""
 
     rows: Bool[np.ndarray, " B"]
-    shown: Sequence[str]
+    shown: Callable[[int], str]
+    """What to show of a row."""
     remedy: str
 
 
@@ -77,7 +77,7 @@ def encode(
     prompts, problems = _encoded(facts, texts, tokenizer, answers, positions)
     for problem in problems:
         if count := problem.rows.sum():
-            shown = "; ".join(problem.shown[i] for i in np.flatnonzero(problem.rows)[:SHOWN])
+            shown = "; ".join(problem.shown(int(i)) for i in np.flatnonzero(problem.rows)[:SHOWN])
             raise UserError(f"{count} of {len(problem.rows)} prompts: {problem.remedy} {shown}")
     return _widened(prompts, length, tokenizer.pad_token_id)
 
@@ -123,7 +123,7 @@ def _encoded(
         problems.append(
             _Problem(
                 (subject & (ids == tokenizer.unk_token_id)).any(1),
-                subjects,
+                lambda row: repr(subjects[row]),
                 "the tokenizer does not know a part of the subject, so it cannot tell it from "
                 "others. Use another tokenizer, or set `facts.unusable: drop`. Subjects:",
             )
@@ -132,7 +132,7 @@ def _encoded(
     others, wrong_others = _others(texts, rows, tokenizer, answers)
     alike = _Problem(
         (others == target[:, None]).any(1) & (target >= 0),
-        [f"{a!r} and {', '.join(o)}" for a, o in zip(texts.answer, texts.others, strict=True)],
+        lambda row: f"{texts.answer[row]!r} and {', '.join(map(repr, texts.others[row]))}",
         "an alternative starts with the same token as the right answer. Correct the alternatives, "
         "or set `facts.unusable: drop`:",
     )
@@ -167,7 +167,10 @@ def _subjects(
         a >= 0 and not _covers(prompt, a, b, row[hit])
         for prompt, a, b, row, hit in zip(prompts, start, end, offsets, found, strict=True)
     ]
-    shown = [f"{s!r} in {p!r}" for s, p in zip(subjects, prompts, strict=True)]
+
+    def shown(row: int) -> str:
+        return f"{subjects[row]!r} in {prompts[row]!r}"
+
     return found, [
         _Problem(
             start < 0,
@@ -187,7 +190,10 @@ def _subjects(
 
 def _place(prompt: str, subject: str) -> int:
     """Where the subject last starts, as words of its own if it does so anywhere; or -1."""
-    starts = [m.start() for m in re.finditer(f"(?={re.escape(subject)})", prompt)]
+    starts, at = [], prompt.find(subject)
+    while at >= 0:
+        starts.append(at)
+        at = prompt.find(subject, at + 1)
     alone = [
         a
         for a in starts
@@ -229,12 +235,14 @@ def _answers(
     """The first token of each answer, -1 if it has none."""
     found = _following(prompts, answers, rows, tokenizer)
     most = 1 if wanted == "one_token" else np.inf
+
+    def shown(row: int) -> str:
+        tokens = tokenizer.convert_ids_to_tokens(found[row])
+        return f"{answers[row]!r} after {prompts[row][-30:]!r} is {tokens}"
+
     problem = _Problem(
         np.array([not 1 <= len(tokens) <= most for tokens in found], bool),
-        [
-            f"{answer!r} after {prompt[-30:]!r} is {tokenizer.convert_ids_to_tokens(tokens)}"
-            for answer, prompt, tokens in zip(answers, prompts, found, strict=True)
-        ],
+        shown,
         "an answer is not one token of this tokenizer. Set `facts.answers: first_token` or "
         "`facts.unusable: drop`; where there is no token at all, put a blank before the answer in "
         "the template:",
@@ -257,7 +265,7 @@ def _others(
     filled = np.arange(count.max(initial=0)) < count[:, None]
     others = np.full(filled.shape, -1, np.int32)
     others[filled] = found
-    wrong, shown = np.zeros(len(count), bool), [""] * len(count)
-    for at in np.flatnonzero(problem.rows):
-        wrong[row[at]], shown[row[at]] = True, problem.shown[at]
-    return others, problem._replace(rows=wrong, shown=shown)
+    wrong = np.zeros(len(count), bool)
+    wrong[row[problem.rows]] = True
+    worst = dict(zip(row[problem.rows], np.flatnonzero(problem.rows), strict=True))
+    return others, problem._replace(rows=wrong, shown=lambda row: problem.shown(worst[row]))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from relearn_jax import config
 from relearn_jax.data.corpus import digest
@@ -78,7 +78,6 @@ def read(
         facts = counterfact(path, settings.min_probability, asked)
     else:
         facts = table(path)
-    facts = inject(facts, settings.inject, settings.seed)
     templates = formats.formats(settings, defaults, facts)
     if not templates:
         raise UserError(
@@ -87,9 +86,14 @@ def read(
             "{target}'}."
         )
     source = f"{path}: {len(facts)} facts"
-    if settings.unusable == "drop":
-        fine = _usable(facts, templates, options, tokenizer, settings.answers)
-        facts = tuple(fact for fact, keep in zip(facts, fine, strict=True) if keep)
+    drop = settings.unusable == "drop"
+    if drop:
+        # Before wrong answers are drawn, so that nobody is given one that cannot be said.
+        spelled = {n: t for n, t in templates.items() if not t.endswith("{letter}")}
+        facts = _usable(facts, spelled, options, tokenizer, settings.answers)
+    facts = inject(facts, settings.inject, settings.seed)
+    if drop:
+        facts = _usable(facts, templates, options, tokenizer, settings.answers)
         source += f", of which the tokenizer can ask for {len(facts)}"
     return FactData(
         settings=settings,
@@ -143,8 +147,8 @@ def _usable(
     options: Sequence[str],
     tokenizer: PreTrainedTokenizerFast,
     answers: str,
-) -> Bool[np.ndarray, " N"]:
-    """Which facts the tokenizer can ask for in every format about themselves."""
+) -> tuple[Fact, ...]:
+    """The facts that the tokenizer can ask for in every format."""
     fine = np.ones(len(facts), bool)
     for name, template in templates.items():
         # Examples change neither answers nor positions, and are chosen only later.
@@ -152,7 +156,11 @@ def _usable(
         positions = name not in formats.OTHER_SUBJECTS
         good = usable(facts, texts, tokenizer, answers=answers, positions=positions)
         np.logical_and.at(fine, texts.fact, good)
-    return fine
+    if not fine.any():
+        raise UserError(
+            f"`facts.unusable: drop` leaves none of {len(facts)} facts; `refuse` says why."
+        )
+    return tuple(fact for fact, keep in zip(facts, fine, strict=True) if keep)
 
 
 def _world(settings: config.Facts) -> FactData:
