@@ -19,8 +19,8 @@ from relearn_jax.models.sites import Tap, Taps
 from relearn_jax.models.transformer import Model
 
 PyTree = Any
-TESTED = 0.2
-"""Share of the facts that probes are tested on."""
+FOLDS = 5
+"""Each fact is tested by the probe that was fitted to the other folds."""
 
 
 class Readable(NamedTuple):
@@ -32,7 +32,7 @@ class Readable(NamedTuple):
     """Of the stream between attention and feed-forward layer of each block."""
     shuffled: Float[np.ndarray, " L1"]
     """Of the states, by probes that were fitted to answers of other facts."""
-    tested: int
+    facts: int
 
 
 def readable(
@@ -47,20 +47,27 @@ def readable(
 
     Raises ValueError for fewer than ten prompts.
     """
+    if len(at) < 2 * FOLDS:
+        raise ValueError("too few facts for probes")
     states, middle = _stream(model, params, prompts, at, batch)
     answers, y = np.unique(prompts.target, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(y))
-    tested = int(TESTED * len(y))
-    if tested < 2:
-        raise ValueError("too few facts to test probes on")
-    test, train = order[:tested], order[tested:]
+    rng = np.random.default_rng(seed)
+    # Folds of one size, so that one program fits all; what is left over is only ever fitted to.
+    size = len(y) // FOLDS
+    order = rng.permutation(len(y))
+    wrong = rng.permutation(y)
     x = jnp.concatenate([states, middle])
-    probe = probing.fit(x[:, train], y[train], len(answers))
-    right = np.asarray(probing.accuracy(probe, x[:, test], y[test]))
-    other = np.random.default_rng((seed, 1)).permutation(y[train])
-    control = probing.fit(states[:, train], other, len(answers))
-    shuffled = np.asarray(probing.accuracy(control, states[:, test], y[test]))
-    return Readable(right[: len(states)], right[len(states) :], shuffled, tested)
+    right, shuffled = [], []
+    for fold in range(FOLDS):
+        test = order[fold * size : (fold + 1) * size]
+        train = np.setdiff1d(order, test)
+        for labels, found in ((y, right), (wrong, shuffled)):
+            probe = probing.fit(x[:, train], labels[train], len(answers))
+            found.append(probing.accuracy(probe, x[:, test], labels[test]))
+    right, shuffled = (np.mean(found, axis=0) for found in (right, shuffled))
+    return Readable(
+        right[: len(states)], right[len(states) :], shuffled[: len(states)], FOLDS * size
+    )
 
 
 def _stream(

@@ -257,5 +257,5 @@ def probe_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
             for row, value in enumerate(one.probes[f"{where}/{kind}"]):
                 yield {
                     "seed": one.seed, "position": where, "kind": kind, "row": row,
-                    "accuracy": float(value), "tested": one.probes[f"{where}/tested"].item(),
+                    "accuracy": float(value), "facts": one.probes[f"{where}/facts"].item(),
                 }  # fmt: skip
