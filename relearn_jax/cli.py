@@ -80,9 +80,7 @@ def _call(options: argparse.Namespace, overrides: list[str]) -> int:
                 from relearn_jax.parallel import hosts
 
                 hosts.initialize()
-            from relearn_jax.experiments import driver
-
-            driver.run(options.config, overrides, options.out, options.dry_run, options.reuse)
+            _run(options, overrides)
         case "report":
             from relearn_jax import report
 
@@ -101,6 +99,22 @@ def _call(options: argparse.Namespace, overrides: list[str]) -> int:
 
             return doctor.report()
     return 0
+
+
+def _run(options: argparse.Namespace, overrides: list[str]) -> None:
+    from relearn_jax import loading
+    from relearn_jax.config import Localization
+
+    config, base = loading.load(options.config, overrides), options.config.resolve().parent
+    arguments = (config, base, options.out, options.dry_run, options.reuse)
+    if isinstance(config, Localization):
+        from relearn_jax.experiments.facts import driver as facts_driver
+
+        facts_driver.run(*arguments)
+    else:
+        from relearn_jax.experiments import driver
+
+        driver.run(*arguments)
 
 
 def _environment() -> None:

@@ -12,15 +12,19 @@ from typing import Any, Literal
 
 import yaml
 
-from relearn_jax.config import Config, Training
+from relearn_jax.config import Config, Localization, Training
 from relearn_jax.errors import UserError
 
-PATHS = ("path", "labels_path", "word_list", "vectors", "source", "questions")
+PATHS = (
+    "path", "labels_path", "word_list", "vectors", "source", "tokenizer", "questions",
+)  # fmt: skip
 """Keys that may hold a path."""
+KEYWORDS = {"vectors": "model", "source": "random"}
+"""What they may say instead of a path, whatever lies beside the config."""
 KIND_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load(path: Path, overrides: Sequence[str] = ()) -> Config | Localization:
     """Read a config file and apply overrides.
 
     Args:
@@ -40,9 +44,19 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{path}: a config is a mapping of keys to values")
     for override in overrides:
         _override(values, override)
-    config = _located(build(Config, values, str(path), ""), path.resolve().parent)
-    check(config)
+    kind = experiment(values, str(path))
+    config = _located(build(kind, values, str(path), ""), path.resolve().parent)
+    check_localization(config) if kind is Localization else check(config)
     return config
+
+
+def experiment(values: dict, origin: str) -> type[Config] | type[Localization]:
+    """Which schema a config follows."""
+    known = {"relearning": Config, "localization": Localization}
+    name = values.get("experiment", "relearning")
+    if name not in known:
+        raise UserError(f"{origin}: experiment = {name!r}; allowed: {', '.join(known)}")
+    return known[name]
 
 
 def _located(value: Any, base: Path, key: str = "") -> Any:
@@ -50,12 +64,13 @@ def _located(value: Any, base: Path, key: str = "") -> Any:
     if dataclasses.is_dataclass(value):
         parts = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         kind = parts.get("kind", "")
-        skipped = ("path",) if kind in ("hub", "world") else ()
+        named = kind in ("hub", "world") and not (base / parts["path"]).is_dir()
+        skipped = ("path",) if named else ()
         return dataclasses.replace(
             value,
             **{k: _located(v, base, k) for k, v in parts.items() if k not in (*skipped, "out")},
         )
-    if key in PATHS and value:
+    if key in PATHS and value and value != KEYWORDS.get(key):
         for folder in (base, Path.cwd()):
             if (folder / value).exists():
                 return str((folder / value).resolve())
@@ -178,6 +193,8 @@ def check(config: Config) -> None:
         problems.append("tracking.batch_size and tracking.top_k must be positive")
     if min(config.seeds, default=0) < 0:
         problems.append("seeds must not be negative")
+    if max(config.seeds, default=0) >= 2**32:
+        problems.append("seeds must be below 2**32 = 4294967296")
     if min(config.data.buckets, default=1) < 1:
         problems.append("data.buckets must be positive")
     if config.retrain.rounds < 1:
@@ -185,6 +202,36 @@ def check(config: Config) -> None:
     if concepts.labels == "list" and not concepts.word_list:
         problems.append("concepts.labels list needs concepts.word_list")
     problems += _check_sets(config) + _check_devices(config)
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def check_localization(config: Localization) -> None:
+    """Refuse combinations that cannot work, before anything is computed."""
+    localize, teaching, problems = config.localize, config.teaching, []
+    world = config.facts.kind == "world"
+    if world != (config.model.source == "random"):
+        problems.append("facts.kind world goes with model.source random, which is taught it")
+    if (config.facts.world.variant == "planted") != bool(teaching.plant_layers):
+        problems.append("teaching.plant_layers goes with facts.world.variant planted")
+    for name in ("pairs", "batch", "groups", "draws", "path_steps", "heads"):
+        if getattr(localize, name) < 1:
+            problems.append(f"localize.{name} must be at least 1")
+    if localize.probed < 10:
+        problems.append("localize.probed must be at least 10")
+    if localize.budget is not None and not 0 < localize.budget <= 1:
+        problems.append(f"localize.budget = {localize.budget}: should be in (0, 1]")
+    if localize.budget is None and "probes" not in localize.methods:
+        problems.append("localize.budget null is what fact lookup by probes takes: add probes")
+    if not 0 < localize.window <= 1:
+        problems.append(f"localize.window = {localize.window}: should be in (0, 1]")
+    if not localize.methods:
+        problems.append("localize.methods is empty")
+    for name, values in (("seeds", config.seeds), ("localize.methods", localize.methods)):
+        if len(set(values)) != len(values):
+            problems.append(f"{name} names one twice")
+    if not config.seeds or min(config.seeds) < 0 or max(config.seeds) >= 2**32:
+        problems.append("seeds: one or more, from 0 to 2^32 - 1")
     if problems:
         raise UserError("; ".join(problems))
 

@@ -36,8 +36,12 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps([CODE, *parts], sort_keys=True).encode()).hexdigest()
 
 
-INCIDENTAL = ("parallel", "checkpoint", "expected_minutes", "description", "out")
+INCIDENTAL = (
+    "experiment", "gates", "parallel", "checkpoint", "expected_minutes", "description", "out",
+)  # fmt: skip
 """Settings that no stage depends on: a run may be continued on other devices."""
+PARTIAL = ".{}.partial"
+"""What a file or a stage is called until it is whole."""
 
 
 def check_run(out: Path, config: Config, reuse: bool) -> None:
@@ -47,6 +51,7 @@ def check_run(out: Path, config: Config, reuse: bool) -> None:
       UserError: it holds another kind of thing, or a run of another config (unless `reuse`, which
         keeps those of its stages that the new config leaves unchanged).
     """
+    begun = PARTIAL.format("config.yaml")
     if (out / "config.yaml").is_file():
         changed = _changed(out, config)
         if changed and not reuse:
@@ -55,20 +60,34 @@ def check_run(out: Path, config: Config, reuse: bool) -> None:
                 "Give another --out, or --reuse to continue here with the stages that the change "
                 "leaves as they were."
             )
-    elif out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and any(path.name != begun for path in out.iterdir()):
         raise UserError(f"{out} is not empty and is no run directory; give another --out")
     elif out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; give another --out")
 
 
 def _changed(out: Path, config: Config) -> list[str]:
-    before = yaml.safe_load((out / "config.yaml").read_text())
-    found = loading.differences(before, loading.plain(config))
+    found = loading.differences(_saved(out), loading.plain(config))
     return [key for key in found if key.split(".")[0] not in INCIDENTAL]
 
 
+def _saved(out: Path) -> Any:
+    return yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+
+
+def config_of(out: Path) -> Config:
+    """The config that a run directory of relearning was last started with."""
+    values, origin = _saved(out), str(out / "config.yaml")
+    if loading.experiment(values, origin) is not Config:
+        raise UserError(f"{out} is a run of {values['experiment']}; this is for relearning alone")
+    return loading.build(Config, values, origin, "")
+
+
 def open_run(out: Path, config: Config) -> None:
-    """Make or continue a run directory that `check_run` has passed."""
+    """Make or continue a run directory that `check_run` has passed.
+
+    It can be killed at any moment and called again.
+    """
     with disk(out):
         if (out / "config.yaml").is_file() and _changed(out, config):
             # They speak of the config before; the stages know by their keys what they are.
@@ -76,10 +95,12 @@ def open_run(out: Path, config: Config) -> None:
                 shutil.rmtree(out / stale, ignore_errors=True)
             for stale in ("manifest.json", "report.html"):
                 (out / stale).unlink(missing_ok=True)
-        (out / "stages").mkdir(parents=True, exist_ok=True)
-        for leftover in (out / "stages").glob(".*.partial"):
-            shutil.rmtree(leftover)
+        out.mkdir(parents=True, exist_ok=True)
+        # First of all, as it says that this is a run directory.
         write_text(out / "config.yaml", loading.dump(config))
+        (out / "stages").mkdir(exist_ok=True)
+        for leftover in (out / "stages").glob(PARTIAL.format("*")):
+            shutil.rmtree(leftover)
 
 
 @contextlib.contextmanager
@@ -98,9 +119,9 @@ def disk(place: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(PARTIAL.format(path.name))
     try:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -142,7 +163,7 @@ def save_stage(
     The record also says the SHA-256 of each file, which stays when the file is dropped.
     """
     folder = stage_folder(out, name)
-    partial = folder.with_name(f".{name}.partial")
+    partial = folder.with_name(PARTIAL.format(name))
     value = {**record, "key": key, "sha256": {}}
     try:
         with disk(folder):
@@ -159,6 +180,12 @@ def save_stage(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return value
+
+
+def digest_of(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a stage's record but its times: key, scores, and the SHA-256 of its files."""
+    lasting = {name: value for name, value in record.items() if not name.endswith("_s")}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

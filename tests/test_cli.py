@@ -82,3 +82,18 @@ def test_reports_and_exports_of_nothing_are_refused(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path)]) == 2
     assert cli.main(["export", str(tmp_path), "--stage", "base", "--to", str(tmp_path / "x")]) == 2
     assert "no run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"JAX_PROCESS_ID": "first"}, "JAX_PROCESS_ID = 'first': should be a whole number"),
+        ({"JAX_NUM_PROCESSES": "-2"}, "JAX_NUM_PROCESSES = '-2': should be a whole number"),
+        ({"JAX_PROCESS_ID": "2", "JAX_NUM_PROCESSES": "2"}, "counted from 0"),
+        ({"JAX_COORDINATOR_ADDRESS": "here"}, "should be host:port"),
+    ],
+)
+def test_processes_that_are_told_nonsense(refuses, monkeypatch, environment, said):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert said in refuses("", "--distributed")

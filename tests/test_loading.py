@@ -65,6 +65,7 @@ def test_overrides_reach_deep_and_numbers_may_be_scientific(tmp_path):
         ("training: {clip_norm: -1}", "clip_norm > 0"),
         ("tracking: {top_k: 0}", "must be positive"),
         ("seeds: [-1]", "must not be negative"),
+        ("seeds: [4294967296]", "must be below"),
         ("training: {learning_rate: -1}", "must be positive"),
         ("a: [", "not valid YAML"),
         ("[1, 2]", "mapping of keys"),
@@ -109,3 +110,28 @@ def test_paths_start_at_the_config_and_then_here(tmp_path, monkeypatch):
     config = loading.load(path, ["concepts.data.kind=conll", "concepts.data.path=b.conll"])
     assert config.data.train.path == str(tmp_path / "configs/a.conll")
     assert config.concepts.data.path == str(tmp_path / "here/b.conll")
+
+
+def test_a_tokenizer_or_a_dataset_beside_the_config_is_found_from_elsewhere(tmp_path):
+    for name in ("words", "dataset"):
+        (tmp_path / name).mkdir()
+    text = "model: {tokenizer: words}\ndata: {train: {kind: hub, path: dataset}}"
+    config = loading.load(write(tmp_path, text))
+    assert config.model.tokenizer == str(tmp_path / "words")
+    assert config.data.train.path == str(tmp_path / "dataset")
+
+
+def test_no_folder_swallows_a_keyword_or_a_name(tmp_path, monkeypatch):
+    for name in ("model", "random", "conll2003"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+        if name != "conll2003":
+            (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    text = (
+        "model: {source: random, settings: {model_type: bert}, tokenizer: some/words}\n"
+        "tracking: {vectors: model}\ndata: {train: {kind: hub, path: conll2003}}"
+    )
+    config = loading.load(write(tmp_path, text))
+    assert (config.model.source, config.model.tokenizer) == ("random", "some/words")
+    assert config.tracking.vectors == "model"
+    assert config.data.train.path == "conll2003"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,3 +89,46 @@ def test_keys_follow_every_part():
     keys = {runs.key_of("a", 1), runs.key_of("a", 2), runs.key_of("b", 1), runs.key_of("a", [1])}
     assert len(keys) == 4
     assert runs.key_of("a", {"x": 1, "y": 2}) == runs.key_of("a", {"y": 2, "x": 1})
+
+
+KILLED = """
+import itertools, os, sys
+from pathlib import Path
+from relearn_jax import runs
+from relearn_jax.config import Config
+
+folder = sys.argv[1]
+
+def open_until(number, out):
+    operations = itertools.count(1)
+
+    def heard(event, arguments):
+        own = event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
+        if own and str(arguments[0]).startswith(folder) and next(operations) == number:
+            os._exit(9)
+
+    sys.addaudithook(heard)
+    runs.open_run(out, Config())
+    os._exit(0)
+
+for number in itertools.count(1):
+    child = os.fork()
+    if not child:
+        open_until(number, Path(folder) / str(number))
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+        break
+"""
+
+
+def test_a_start_that_was_killed_at_any_moment_can_be_given_again(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    assert subprocess.run(command, env=environment).returncode == 0
+    left = sorted(path for path in tmp_path.iterdir() if not (path / "stages").exists())
+    assert any(list(path.iterdir()) == [path / ".config.yaml.partial"] for path in left)
+    assert any(list(path.iterdir()) == [path / "config.yaml"] for path in left)
+    for out in tmp_path.iterdir():
+        runs.check_run(out, Config(), reuse=False)
+        runs.open_run(out, Config())
+        assert sorted(path.name for path in out.iterdir()) == ["config.yaml", "stages"]
+        assert runs.config_of(out) == Config()

@@ -1,4 +1,4 @@
-"""How many concept sets fit side by side into memory: an estimate from sizes, before the start."""
+"""How many sets fit side by side into memory, by an estimate; and the meshes that they lie on."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 
 from relearn_jax import loading, runs
 from relearn_jax.experiments import sets
 from relearn_jax.experiments.preparation import Prepared
+from relearn_jax.experiments.sets import ConceptSet
 from relearn_jax.models.transformer import Model
-from relearn_jax.parallel import hosts
+from relearn_jax.parallel import drivers, hosts
+from relearn_jax.parallel import mesh as meshes
 
 MOST = 16
 """More sets side by side have brought no more speed."""
@@ -35,9 +38,57 @@ def _fitting(prepared: Prepared, out: Path | None) -> int:
         return int(runs.read_json(before)["chunk"])
     parallel = config.parallel
     shared = parallel.fsdp * parallel.tensor
-    along = parallel.sets or max(jax.device_count() // (shared * (parallel.data or 1)), 1)
+    along, *_ = meshes.axis_sizes(parallel, jax.device_count(), jax.device_count())
     fitting = max(shared * memory() // bytes_of_set(prepared), 1)
     return max(1, min(MOST * along, fitting * along, len(sets.product(config))))
+
+
+def bases(prepared: Prepared, largest: int) -> tuple[tuple[ConceptSet, ...], ...]:
+    """Chunks of base models, one for each seed, as the first set that starts from it."""
+    members = sets.product(prepared.config)
+    firsts = [next(one for one in members if one.seed == s) for s in prepared.config.seeds]
+    return sets.chunks(firsts, largest, lambda one: 0)
+
+
+def members(prepared: Prepared, largest: int) -> tuple[tuple[ConceptSet, ...], ...]:
+    """Chunks of all sets, those of one retraining text together."""
+
+    def text(one: ConceptSet) -> str:
+        return prepared.retrain[one.group.target].corpus.digest
+
+    return sets.chunks(sets.product(prepared.config), largest, text)
+
+
+def grids(prepared: Prepared, largest: int) -> dict[int, Mesh]:
+    """The mesh of every number of sets that is trained side by side, the largest number first.
+
+    Args:
+      prepared: what is run.
+      largest: from `size`.
+
+    Raises:
+      UserError: a mesh cannot be made, or the driver cannot use it.
+    """
+    parallel = prepared.config.parallel
+    chunks = (*bases(prepared, largest), *members(prepared, largest))
+    numbers = sorted({len(some) for some in chunks}, reverse=True)
+    found = {number: meshes.make(parallel, number) for number in numbers}
+    for grid in found.values():
+        drivers.check(parallel.driver, grid)
+    return found
+
+
+def idle(grids: dict[int, Mesh]) -> str:
+    """A line on devices that have nothing to do, or nothing of use; empty if there are none."""
+    devices, found = jax.device_count(), []
+    for number, grid in grids.items():
+        filled, some = meshes.padded(number, grid), f"for {number} set{'s' * (number > 1)}"
+        if grid.size < devices:
+            found.append(f"{some} side by side {grid.size} of {devices} in use")
+        if filled > number:
+            found.append(f"{some} side by side the work of {filled}")
+    why = "parallel.sets, parallel.data and sets.chunk decide"
+    return f"  devices      {'; '.join(found)} ({why})" if found else ""
 
 
 def summary(prepared: Prepared, out: Path | None = None) -> str:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
-import platform
-import sys
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.monitoring
-from tqdm import tqdm
 
 from relearn_jax import loading, runs, stopping
-from relearn_jax.errors import Stopped, UserError
+from relearn_jax.errors import UserError
 from relearn_jax.experiments import (
     chunk,
     manifest,
@@ -25,75 +21,75 @@ from relearn_jax.experiments import (
     relearning,
     sets,
     snapshots,
+    surroundings,
     tables,
 )
 from relearn_jax.experiments.preparation import Prepared
 from relearn_jax.experiments.rounds import Watcher
-from relearn_jax.parallel import drivers, hosts
+from relearn_jax.parallel import hosts
 from relearn_jax.parallel import mesh as meshes
-
-PACKAGES = ("relearn-jax", "jax", "jaxlib", "flax", "optax", "numpy", "transformers", "datasets")
-COMPILE_EVENTS = ("/jax/core/compile/",)
 
 
 def run(
-    path: Path, overrides: Sequence[str], out: Path | None, dry: bool = False, reuse: bool = False
+    config: Config, base: Path, out: Path | None, dry: bool = False, reuse: bool = False
 ) -> Path | None:
-    """Run a config; returns the run directory, or None for a dry run."""
-    began, started = time.perf_counter(), _now()
-    config = loading.load(path, overrides)
+    """Run a config whose relative paths start at `base`; the run directory, or None if dry."""
+    began, started = time.perf_counter(), surroundings.now()
     out = out or Path(config.out or f"runs/{config.name}")
     if dry:
         meshes.simulate(config.parallel)
     else:
         runs.check_run(out, config, reuse)
-    prepared = preparation.prepare(config, path.resolve().parent)
-    _check_devices(prepared)
+    prepared = preparation.prepare(config, base)
+    grids = chunk.grids(prepared, chunk.size(prepared, None if dry else out))
     preparing = round(time.perf_counter() - began, 1)
-    _say(preparation.summary(prepared))
+    surroundings.say(preparation.summary(prepared))
+    if idle := chunk.idle(grids):
+        surroundings.say(idle)
     if dry:
-        _say(memory.summary(prepared))
+        surroundings.say(memory.summary(prepared))
         return None
     hosts.once(lambda: runs.open_run(out, config), "run opened")
-    _say(chunk.summary(prepared, out))
-    _say(f"  run          {out}\n")
+    surroundings.say(chunk.summary(prepared, out))
+    surroundings.say(f"  run          {out}\n")
 
-    compiling, before = _listen(), _before(out)
+    compiling, before = surroundings.listen(), _before(out)
 
     def facts() -> dict[str, Any]:
         return {
             "started": before.get("started", started),
-            "finished": _now(),
+            "finished": surroundings.now(),
             "total_s": round(before.get("total_s", 0.0) + time.perf_counter() - began, 1),
             "compile_s": round(before.get("compile_s", 0.0) + sum(compiling), 1),
             "prepare_s": preparing,
-            "versions": versions(),
-            "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
+            "versions": surroundings.versions(),
+            "devices": surroundings.devices(),
         }
 
     try:
-        with stopping.on_termination() as stop:
+        with stopping.on_termination() as stop, memory.reported():
             _work(prepared, out, stop)
-    except (KeyboardInterrupt, UserError, Stopped):
-        # What is there can be looked at: `relearn report` makes a page of the finished stages.
+    except (KeyboardInterrupt, UserError):
+        # SIGTERM is not among them: the time until SIGKILL is for the checkpoint.
         if hosts.is_writer() and snapshots.begun(prepared, out):
-            tables.write(prepared, out)
-            runs.write_json(out / "manifest.json", manifest.build(prepared, out, facts()))
+            _leave(prepared, out, facts())
         raise
     hosts.once(lambda: finish(prepared, out, facts()), "report")
     return out
 
 
-def _check_devices(prepared: Prepared) -> None:
-    """Refuse a mesh that cannot be made, and a driver that cannot use it."""
-    parallel, members = prepared.config.parallel, sets.product(prepared.config)
-    for side_by_side in {len(prepared.config.seeds), min(chunk.size(prepared), len(members))}:
-        drivers.check(parallel.driver, meshes.make(parallel, side_by_side))
+def _leave(prepared: Prepared, out: Path, facts: dict[str, Any]) -> None:
+    """Tables and manifest of the stages that are there, so that `relearn report` makes a page.
 
-
-def _say(text: str) -> None:
-    if hosts.is_writer():
-        print(text, file=sys.stderr, flush=True)
+    What keeps it from that (a full disk) is said and not raised: the user is to read what ended the
+    run.
+    """
+    try:
+        with runs.disk(out):
+            tables.write(prepared, out)
+            runs.write_json(out / "manifest.json", manifest.build(prepared, out, facts))
+    except (OSError, UserError, jax.errors.JaxRuntimeError) as error:
+        surroundings.say(f"\nno tables of the finished stages: {error}")
 
 
 def _before(out: Path) -> dict[str, Any]:
@@ -103,10 +99,11 @@ def _before(out: Path) -> dict[str, Any]:
 
 
 def finish(prepared: Prepared, out: Path, facts: dict[str, Any]) -> None:
-    """Tables, manifest and report, from the stages."""
+    """Tables, manifest and report, from the stages; checkpoints are of no more use."""
     from relearn_jax import report
 
     with runs.disk(out):
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
         clock = time.perf_counter()
         tables.write(prepared, out)
         facts = facts | {"tables_s": round(time.perf_counter() - clock, 1)}
@@ -141,20 +138,13 @@ def _seeds(number: int) -> str:
 
 def _work(prepared: Prepared, out: Path, stop: Callable[[], bool]) -> None:
     log = out / "metrics.jsonl"
-    with tqdm(
-        total=_total(prepared), unit="step", dynamic_ncols=True, smoothing=0.05,
-        mininterval=0.5 if sys.stderr.isatty() else 20, disable=not hosts.is_writer(),
-    ) as bar:  # fmt: skip
-
-        def tick(done: int, text: str) -> None:
-            bar.set_description(text, refresh=False)
-            bar.update(done)
+    with surroundings.progress(_total(prepared)) as tick:
 
         def write(line: dict[str, Any]) -> None:
             if hosts.is_writer():
-                runs.append_line(log, {"at": _now(), **line})
+                runs.append_line(log, {"at": surroundings.now(), **line})
 
-        relearning.run(prepared, out, Watcher(tick, write, _say, stop))
+        relearning.run(prepared, out, Watcher(tick, write, surroundings.say, stop))
 
 
 def _total(prepared: Prepared) -> int:
@@ -166,30 +156,3 @@ def _total(prepared: Prepared) -> int:
         for one in sets.product(config)
     )
     return len(config.seeds) * base + config.retrain.rounds * arms
-
-
-def _listen() -> list[float]:
-    """Seconds that JAX spends tracing and compiling from now on."""
-    seconds: list[float] = []
-
-    def heard(event: str, duration: float, **_: Any) -> None:
-        if event.startswith(COMPILE_EVENTS):
-            seconds.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(heard)
-    return seconds
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the numbers."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

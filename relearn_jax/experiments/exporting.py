@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from relearn_jax import loading, runs
+from relearn_jax import runs
 from relearn_jax.config import Config
 from relearn_jax.data import tokenizer
 from relearn_jax.errors import UserError
-from relearn_jax.experiments import sets
+from relearn_jax.experiments import preparation, sets
 from relearn_jax.experiments.sets import ConceptSet
 from relearn_jax.models import checkpoint, weights
 from relearn_jax.neurons import masks
@@ -34,9 +33,7 @@ def export(
     """
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: no run directory (it has no config.yaml)")
-    config = loading.build(
-        Config, yaml.safe_load((run / "config.yaml").read_text()), str(run / "config.yaml"), ""
-    )
+    config = runs.config_of(run)
     one = _chosen(config, seed, arm, group)
     name = sets.stage_name(one, stage)
     have = sorted(p.parent.name for p in (run / "stages").glob("*/stage.json"))
@@ -73,10 +70,12 @@ def export(
         mask = NeuronMask(keep, pruning["site"])
         params = masks.apply(params, masks.expand(mask, params, leaves))
     params = {k: np.asarray(v) for k, v in weights.flatten(params).items()}
+    folder = preparation.tokenizer_folder(config, run.resolve()) or opened.folder
+    tok = tokenizer.load_tokenizer(folder)
     with runs.disk(to):
         checkpoint.save(to, model, weights.unflatten(params), opened.settings)
         # Saved by the tokenizer itself: GPT-2's must keep that words begin with a space.
-        tokenizer.load_tokenizer(opened.folder).save_pretrained(to)
+        tok.save_pretrained(to)
     return to
 
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from relearn_jax import loading, runs
-from relearn_jax.experiments import sets, snapshots
+from relearn_jax.experiments import chunk, sets, snapshots
 from relearn_jax.experiments.preparation import Prepared, requested
 from relearn_jax.experiments.sets import Group
 from relearn_jax.models import weights
@@ -34,7 +34,8 @@ def build(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, Any
         "words": int(sum(map(len, data.kind))),
         "types": len(data.types),
     }
-    wall = {p.parent.name: runs.read_json(p).get("wall_s", 0.0) for p in _records(prepared, out)}
+    largest = runs.read_json(out / "model.json")["chunk"]
+    records = {path.parent.name: runs.read_json(path) for path in _records(prepared, out)}
     return facts | {
         "name": config.name,
         "description": config.description,
@@ -47,6 +48,7 @@ def build(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, Any
             "source": prepared.checkpoint.origin, "family": model.family.name,
             "layers": model.config.layers, "width": model.config.width,
             "parameters": prepared.parameters, "sha256": prepared.weights_sha256,
+            "tokenizer": config.model.tokenizer or prepared.checkpoint.origin,
         },
         "data": {
             "train": text(config.data.train, prepared.train.corpus),
@@ -60,13 +62,22 @@ def build(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, Any
         "groups": groups,
         "sets": {
             "count": len(sets.product(config)),
-            "chunk": runs.read_json(out / "model.json")["chunk"],
+            "chunk": largest,
             "devices": jax.device_count(),
+            "mesh": meshes(prepared, largest),
         },
         "rounds": config.retrain.rounds,
         "epochs_per_round": loading.retraining(config).epochs,
-        "wall_s": wall,
+        "vectors_sha256": prepared.vectors_sha256,
+        "stages": {name: runs.digest_of(record) for name, record in records.items()},
+        "wall_s": {name: record.get("wall_s", 0.0) for name, record in records.items()},
     }  # fmt: skip
+
+
+def meshes(prepared: Prepared, largest: int) -> dict[str, dict[str, int]]:
+    """The sizes of the mesh axes, by the number of sets that are side by side on it."""
+    grids = chunk.grids(prepared, largest)
+    return {str(number): dict(grid.shape) for number, grid in grids.items()}
 
 
 def _group(prepared: Prepared, out: Path, group: Group) -> dict[str, Any]:
@@ -82,6 +93,7 @@ def _group(prepared: Prepared, out: Path, group: Group) -> dict[str, Any]:
     return {
         "name": sets.group_name(group),
         **group._asdict(),
+        "retrain": prepared.retrain[group.target].corpus.digest,
         "prune": {
             "requested": requested(config, group, prepared.shape), "pruned": pruned,
             "of": rows * channels, "parameters": parameters, "target": config.prune.target,

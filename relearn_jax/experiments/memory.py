@@ -1,7 +1,9 @@
-"""Memory of a run before it starts, from shapes and XLA's own analysis; nothing is allocated."""
+"""Memory of a run before it starts, from shapes and XLA's own analysis; and the want of it."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -11,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from relearn_jax.config import Training
 from relearn_jax.data.batching import TokenBatch
+from relearn_jax.errors import UserError
 from relearn_jax.experiments import chunk, sets
 from relearn_jax.experiments.preparation import Prepared
 from relearn_jax.models import transformer
@@ -36,8 +39,7 @@ class Bytes(NamedTuple):
 def summary(prepared: Prepared) -> str:
     """Lines on the memory of the training step and the statistics, and on the disk."""
     config, members = prepared.config, sets.product(prepared.config)
-    count = min(chunk.size(prepared), len(members))
-    mesh = meshes.make(config.parallel, count)
+    count, mesh = next(iter(chunk.grids(prepared, chunk.size(prepared)).items()))
     length = min(b for b in config.data.buckets if b >= max(map(len, prepared.train.encoded.ids)))
     found = step_bytes(prepared.model, config.training, length, mesh, count)
     here = meshes.padded(count, mesh) // mesh.shape[meshes.SETS]
@@ -60,6 +62,24 @@ def summary(prepared: Prepared) -> str:
 def _named(mesh: Mesh) -> str:
     axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1)
     return f"each of {mesh.size} devices ({axes})" if axes else "one device"
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Turn a device's want of memory into an error that says what takes less."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        line, *_ = str(error).splitlines()
+        raise UserError(
+            f"a device has not enough memory: {line[:200].rstrip('.')}. The stages finished "
+            "before are kept. Lower sets.chunk (the run has said what it is), set model.remat: "
+            "true or, on several devices, raise parallel.fsdp, and go on with --reuse. What else "
+            "helps, but starts again from the base models: a higher training.accumulate, a lower "
+            "training.batch_size, model.dtype: bfloat16."
+        ) from error
 
 
 def step_bytes(model: Model, settings: Training, length: int, mesh: Mesh, count: int) -> Bytes:

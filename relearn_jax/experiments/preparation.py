@@ -71,9 +71,11 @@ class Prepared:
 
 def prepare(config: Config, base: Path) -> Prepared:
     """Read and check everything a config names; relative paths start at `base`."""
+    sets.check_names(config)
     named, source = config.model, _source(config.model.source, base)
     opened = checkpoint.open_checkpoint(source, named.revision, named.settings)
-    tok = tokenizer.load_tokenizer(_tokenizer_folder(config, base) or opened.folder)
+    folder = tokenizer_folder(config, base) or opened.folder
+    tok = tokenizer.load_tokenizer(folder)
     train_corpus = reading.read(config.data.train, base)
     evaluation_corpus = reading.read(config.data.evaluation, base)
     _disjoint(train_corpus, evaluation_corpus)
@@ -117,7 +119,7 @@ def prepare(config: Config, base: Path) -> Prepared:
     return Prepared(
         config=config,
         checkpoint=opened,
-        weights_sha256=checkpoint.digest(opened),
+        weights_sha256=checkpoint.digest(opened, folder),
         model=model,
         train=train,
         evaluation=text(evaluation_corpus),
@@ -135,11 +137,14 @@ def prepare(config: Config, base: Path) -> Prepared:
 
 def _source(source: str, base: Path) -> str:
     """A relative folder beside the config is a local checkpoint; other names go to the hub."""
+    if source == checkpoint.RANDOM:
+        return source
     beside = base / source
     return str(beside) if source and beside.is_dir() else source
 
 
-def _tokenizer_folder(config: Config, base: Path) -> Path | None:
+def tokenizer_folder(config: Config, base: Path) -> Path | None:
+    """The folder of `model.tokenizer`, or None where the model brings its own."""
     name = config.model.tokenizer
     return checkpoint.locate(_source(name, base), config.model.revision) if name else None
 

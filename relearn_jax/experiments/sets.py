@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
+import unicodedata
 from collections.abc import Callable, Hashable, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from relearn_jax import config
 from relearn_jax.config import Arm, Config, Prune
+from relearn_jax.errors import UserError
 
 
 class Group(NamedTuple):
@@ -60,9 +61,42 @@ def product(settings: Config) -> tuple[ConceptSet, ...]:
 
 
 def group_name(group: Group) -> str:
-    """A name for folders and tables: LOC-0.5-free, LOC-n24-free."""
-    amount = f"n{group.count}" if group.fraction is None else f"{group.fraction:g}"
-    return f"{re.sub(r'[^A-Za-z0-9._]', '_', group.target)}-{amount}-{group.regrowth}"
+    """A name for folders and tables: LOC-0.5-free, LOC-n24-free.
+
+    Letters and digits of any script stay, and "." and "_"; anything else becomes "_".
+    """
+    label = unicodedata.normalize("NFC", group.target)
+    label = "".join(c if c in "._" or _of_a_word(c) else "_" for c in label)
+    amount = f"n{group.count}" if group.fraction is None else _short(group.fraction)
+    return f"{label}-{amount}-{group.regrowth}"
+
+
+def _of_a_word(character: str) -> bool:
+    """A letter, a digit, or a mark on one (vowels of Indic scripts)."""
+    return unicodedata.category(character)[0] in "LMN"
+
+
+def _short(fraction: float) -> str:
+    """A number in six digits, or in all that it has."""
+    short = f"{fraction:g}"
+    return short if float(short) == fraction else repr(fraction)
+
+
+def check_names(settings: Config) -> None:
+    """Refuse groups that would write to the same folders.
+
+    Raises:
+      UserError: their names differ in nothing, or in what some file systems do not tell apart.
+    """
+    taken: dict[str, Group] = {}
+    for group in groups(settings):
+        other = taken.setdefault(group_name(group).casefold(), group)
+        if other != group:
+            raise UserError(
+                f"sets.concepts: {other.target} and {group.target} would share the folder "
+                f"{group_name(group)}. Rename one with concepts.data.tag_map, or give each a run "
+                "directory of its own."
+            )
 
 
 def set_name(one: ConceptSet) -> str:
@@ -93,7 +127,8 @@ def prune_settings(settings: Config, group: Group) -> Prune:
 def chunks(
     sets: Sequence[ConceptSet], largest: int, text: Callable[[ConceptSet], Hashable]
 ) -> tuple[tuple[ConceptSet, ...], ...]:
-    """Sets to be trained side by side: of one retraining text, as even in size as can be.
+    """Sets to be trained side by side: of one retraining text, in numbers that differ by at
+    most one (each number is a compilation of its own).
 
     A function of the config alone, so that a run that is continued has the same chunks.
     """
@@ -102,6 +137,6 @@ def chunks(
         # Sorting is stable, so the order within a text is the product's.
         members = tuple(part)
         number_of = -(-len(members) // largest)
-        size = -(-len(members) // number_of)
-        found += [members[i : i + size] for i in range(0, len(members), size)]
+        cuts = [-(-i * len(members) // number_of) for i in range(number_of + 1)]
+        found += [members[a:b] for a, b in pairwise(cuts)]
     return tuple(found)

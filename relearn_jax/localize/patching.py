@@ -59,8 +59,10 @@ def patched(
         else:
             row = Sites(**{place: Site(patch=theirs[layer], where=where)})
         h = transformer.suffix(model, params, inputs, h, layer, row, past=past)
-        h = questions.at_last(h, last)
-        return questions.answers(model, params, h, question.words, probabilities)
+        h = questions.at_last(h, jnp.maximum(last, 0))
+        found = questions.answers(model, params, h, question.words, probabilities)
+        # A prompt that ends before the first position computed keeps its answer.
+        return jnp.where(last[:, None] < 0, base.answers, found)
 
     def layer(number: Int[Array, ""]) -> Float[Array, "P B W"]:
         return jax.vmap(partial(one, number))(where)

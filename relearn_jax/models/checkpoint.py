@@ -19,14 +19,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from relearn_jax.errors import UserError
-from relearn_jax.models import bert, distilbert, gpt2, weights
+from relearn_jax.models import bert, distilbert, gemma, gemma2, gpt2, llama, neox, weights
 from relearn_jax.models.family import Family, Task
 from relearn_jax.models.settings import Settings
 from relearn_jax.models.streaming import Index, Place
 from relearn_jax.models.transformer import Model
 
 PyTree = Any
-FAMILIES: dict[str, Family] = {f.name: f for f in (bert.FAMILY, distilbert.FAMILY, gpt2.FAMILY)}
+FAMILIES: dict[str, Family] = {
+    module.FAMILY.name: module.FAMILY
+    for module in (bert, distilbert, gpt2, llama, gemma, gemma2, neox)
+}
 RANDOM = "random"
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
@@ -237,7 +240,8 @@ def _usable(checkpoint: Checkpoint, model: Model) -> dict[str, Path]:
     labels = tuple(names[k] for k in sorted(names, key=int))
     if model.task != "token-classification" or labels == model.labels:
         return checkpoint.files
-    return {n: p for n, p in checkpoint.files.items() if not n.startswith("classifier.")}
+    head = {row.theirs for row in model.family.table if row.ours.startswith("head/classifier/")}
+    return {n: p for n, p in checkpoint.files.items() if n not in head}
 
 
 def save(folder: Path, model: Model, params: PyTree, settings: Mapping[str, Any]) -> None:
@@ -252,13 +256,12 @@ def save(folder: Path, model: Model, params: PyTree, settings: Mapping[str, Any]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def digest(checkpoint: Checkpoint) -> str:
-    """SHA-256 over settings, weight files and tokenizer files."""
+def digest(checkpoint: Checkpoint, tokenizer: Path | None = None) -> str:
+    """SHA-256 over settings, weight files and tokenizer files (None: those beside the weights)."""
     h = hashlib.sha256(json.dumps(checkpoint.settings, sort_keys=True).encode())
-    if checkpoint.folder is None:
-        return h.hexdigest()
-    tokenizer = [checkpoint.folder / name for name in TOKENIZER_FILES]
-    for path in [*sorted(set(checkpoint.files.values())), *filter(Path.is_file, tokenizer)]:
+    folder = tokenizer or checkpoint.folder
+    beside = [folder / name for name in TOKENIZER_FILES] if folder else []
+    for path in [*sorted(set(checkpoint.files.values())), *filter(Path.is_file, beside)]:
         with path.open("rb") as f:
             while chunk := f.read(1 << 22):
                 h.update(chunk)

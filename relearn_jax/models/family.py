@@ -37,6 +37,11 @@ def linear(theirs: str, ours: str, prefixed: bool = True) -> tuple[Row, Row]:
     )
 
 
+def matrix(theirs: str, ours: str) -> Row:
+    """The row of a linear map without bias that torch stores as [out, in]."""
+    return Row(f"{theirs}.weight", f"{ours}/kernel", "transpose")
+
+
 def conv1d(theirs: str, ours: str) -> tuple[Row, Row]:
     """Rows of an affine map that GPT-2 stores as [in, out]."""
     return Row(f"{theirs}.weight", f"{ours}/kernel"), Row(f"{theirs}.bias", f"{ours}/bias")
@@ -58,8 +63,9 @@ class Family:
     keys)` gives the next state and what was `Inside`, `row` being the interventions on that block;
     `final`, if any, makes the last state from the last block's output. `neurons[target][path]` is
     the axis of the neuron in that stacked leaf, for each pruning target. Where layers see different
-    spans, `windows(config)` [L] says how many positions back each sees, and blocks take a `window`.
-    Blocks of a `causal` family take a `past`.
+    spans, `windows(config)` [L] says how many positions each sees, a token's own included, and
+    blocks take a `window`. Blocks of a `causal` family take a `past`. A language head that is not
+    `tied(config)` to the word embedding has vectors of its own, "head/word/embedding".
     """
 
     name: str
@@ -76,3 +82,4 @@ class Family:
     architectures: Mapping[Task, str]
     causal: bool = False
     windows: Callable[[Any], np.ndarray] | None = None
+    tied: Callable[[Any], bool] = lambda config: True

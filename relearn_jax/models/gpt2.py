@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from relearn_jax.models import layers
 from relearn_jax.models.family import Family, Row, conv1d, linear, norm
-from relearn_jax.models.heads import TokenClassifier
+from relearn_jax.models.heads import LanguageHead, LayerNorm, TokenClassifier
 from relearn_jax.models.inputs import Inputs, Past, RowKeys
 from relearn_jax.models.settings import Settings
 from relearn_jax.models.sites import Inside, Sites, touch
@@ -119,27 +119,6 @@ class Block(nn.Module):
         return h + out, Inside(q, k, v, z, attention, read, neurons, out)
 
 
-class Final(nn.Module):
-    """The norm after the last block."""
-
-    config: Decoder
-
-    @nn.compact
-    def __call__(self, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        return layers.layer_norm(h, self.config.epsilon, "norm")
-
-
-class LanguageHead(nn.Module):
-    """The transposed word embedding; no parameters of its own."""
-
-    @nn.compact
-    def __call__(
-        self, h: Float[Array, "B T D"], words: Float[Array, "V D"]
-    ) -> Float[Array, "B T V"]:
-        words = words.astype(h.dtype)
-        return jnp.einsum("BTD,VD->BTV", h, words, preferred_element_type=jnp.float32)
-
-
 TABLE = (
     Row("wte.weight", "embed/word/embedding"),
     Row("wpe.weight", "embed/position/embedding"),
@@ -158,7 +137,7 @@ FAMILY = Family(
     parse=parse,
     embed=Embed,
     block=Block,
-    final=lambda config, dtype: Final(config),
+    final=lambda config, dtype: LayerNorm(config.epsilon),
     classifier=lambda config, labels: TokenClassifier(labels, config.head_dropout),
     language_head=lambda config, dtype: LanguageHead(),
     table=TABLE,

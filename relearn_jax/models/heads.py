@@ -1,13 +1,23 @@
-"""The task head every family shares."""
+"""What families share behind their blocks: the last norm and the task heads."""
 
 from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from relearn_jax.models import layers
 from relearn_jax.models.inputs import RowKeys
+
+
+class LayerNorm(nn.Module):
+    """The layer norm after the last block."""
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        return layers.layer_norm(h, self.epsilon, "norm")
 
 
 class TokenClassifier(nn.Module):
@@ -20,3 +30,29 @@ class TokenClassifier(nn.Module):
     def __call__(self, h: Float[Array, "B T D"], keys: RowKeys | None) -> Float[Array, "B T Y"]:
         h = layers.dropout(h, self.dropout, keys)
         return layers.dense(self.labels, jnp.float32, "classifier")(h)
+
+
+class LanguageHead(nn.Module):
+    """Products with the vectors of words, softly capped; no parameters of its own."""
+
+    cap: float | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        h: Float[Array, "B T D"],
+        vectors: Float[Array, "V D"],
+        words: Int[Array, "B W"] | None = None,
+    ) -> Float[Array, "B T W"]:
+        return layers.soft_cap(products(h, vectors, words), self.cap)
+
+
+def products(
+    h: Float[Array, "B T D"], vectors: Float[Array, "V D"], words: Int[Array, "B W"] | None
+) -> Float[Array, "B T W"]:
+    """Products in float32 with the vectors of each row's own words, or (None) of all V words."""
+    if words is None:
+        vectors, form = vectors.astype(h.dtype), "BTD,VD->BTV"
+    else:
+        vectors, form = vectors[words].astype(h.dtype), "BTD,BWD->BTW"
+    return jnp.einsum(form, h, vectors, preferred_element_type=jnp.float32)

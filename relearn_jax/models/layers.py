@@ -1,4 +1,7 @@
-"""Small pieces that the families share (B batch, T queries, S keys, H heads, K head width)."""
+"""Small pieces that the families share.
+
+Letters: B batch, T queries, S keys, H heads, G heads of keys and values, K head width, D width.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,42 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from relearn_jax.models.inputs import Past, RowKeys
 
 INIT = nn.initializers.normal(0.02)
 
 
-def dense(features: int, dtype: jnp.dtype, name: str) -> nn.Dense:
-    """An affine map with float32 parameters, computed in `dtype`."""
-    return nn.Dense(features, dtype=dtype, param_dtype=jnp.float32, kernel_init=INIT, name=name)
+def dense(features: int, dtype: jnp.dtype, name: str, bias: bool = True) -> nn.Dense:
+    """An affine (or, without bias, a linear) map with float32 parameters, computed in `dtype`."""
+    return nn.Dense(
+        features, bias, dtype=dtype, param_dtype=jnp.float32, kernel_init=INIT, name=name
+    )
 
 
 def layer_norm(x: Float[Array, "... D"], epsilon: float, name: str) -> Float[Array, "... D"]:
     """Layer normalisation in float32, returned in the dtype of `x`. Call inside a module."""
     norm = nn.LayerNorm(epsilon=epsilon, dtype=jnp.float32, use_fast_variance=False, name=name)
     return norm(x).astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """Division by the root mean square, in float32, returned in the dtype of the input.
+
+    The gain is `offset + scale`: Gemma stores its gains less 1.
+    """
+
+    epsilon: float
+    offset: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        start = nn.initializers.constant(1.0 - self.offset)
+        scale = self.param("scale", start, x.shape[-1:])
+        y = x.astype(jnp.float32)
+        y = y * lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.epsilon)
+        return (y * (self.offset + scale)).astype(x.dtype)
 
 
 def gelu_erf(x: Array) -> Array:
@@ -59,17 +82,30 @@ def dropout(x: Float[Array, "B ..."], rate: float, keys: RowKeys | None) -> Arra
 
 def attend(
     q: Float[Array, "B T H K"],
-    k: Float[Array, "B S H K"],
-    v: Float[Array, "B S H K"],
+    k: Float[Array, "B S G K"],
+    v: Float[Array, "B S G K"],
     allowed: Bool[Array, "#B 1 #T S"],
     rate: float = 0.0,
     keys: RowKeys | None = None,
+    scale: float | None = None,
+    cap: float | None = None,
 ) -> Float[Array, "B T H K"]:
-    """Scaled dot-product attention with softmax in float32 and dropout on its weights."""
-    scores = jnp.einsum("BTHK,BSHK->BHTS", q, k, preferred_element_type=jnp.float32)
-    scores = jnp.where(allowed, scores * q.shape[-1] ** -0.5, jnp.finfo(jnp.float32).min)
+    """Dot-product attention with softmax in float32 and dropout on its weights.
+
+    Each head of keys and values serves the H/G query heads that stand together. Scores are
+    multiplied by `scale` (None: 1/sqrt(K)), then softly capped.
+    """
+    served = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[-1])
+    scores = jnp.einsum("BTGRK,BSGK->BGRTS", served, k, preferred_element_type=jnp.float32)
+    scores = soft_cap(scores * (q.shape[-1] ** -0.5 if scale is None else scale), cap)
+    scores = jnp.where(allowed[:, :, None], scores, jnp.finfo(jnp.float32).min)
     weights = dropout(jax.nn.softmax(scores, axis=-1).astype(v.dtype), rate, keys)
-    return jnp.einsum("BHTS,BSHK->BTHK", weights, v)
+    return jnp.einsum("BGRTS,BSGK->BTGRK", weights, v).reshape(q.shape)
+
+
+def soft_cap(x: Array, cap: float | None) -> Array:
+    """Squeeze into (-cap, cap) (Gemma 2); None leaves it."""
+    return x if cap is None else cap * jnp.tanh(x / cap)
 
 
 def heads(x: Float[Array, "B T D"], count: int) -> Float[Array, "B T H K"]:
@@ -91,10 +127,17 @@ def after(
     return jnp.concatenate([past.keys, k], axis=1), jnp.concatenate([past.values, v], axis=1)
 
 
-def causal(q: Float[Array, "B T H K"], k: Float[Array, "B S G K"]) -> Bool[Array, "1 1 T S"]:
-    """Which keys a query may see: its own position's and earlier ones; queries are the last T."""
-    length, all_ = q.shape[1], k.shape[1]
-    return jnp.tril(jnp.ones((length, all_), bool), all_ - length)[None, None]
+def causal(
+    q: Float[Array, "B T H K"], k: Float[Array, "B S G K"], window: Int[Array, ""] | None = None
+) -> Bool[Array, "1 1 T S"]:
+    """Which keys a query may see: its own position's and earlier ones; queries are the last T.
+
+    With a window, only so many in all.
+    """
+    all_ = jnp.arange(k.shape[1])
+    back = all_[-q.shape[1] :, None] - all_
+    seen = back >= 0
+    return (seen if window is None else seen & (back < window))[None, None]
 
 
 def split(keys: RowKeys | None, count: int) -> list[RowKeys | None]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from relearn_jax.models import layers
+from relearn_jax.models.heads import products
 from relearn_jax.models.inputs import Inputs, RowKeys
 from relearn_jax.models.sites import Inside, Sites, touch
 
@@ -96,16 +97,16 @@ class MaskedLanguageHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, h: Float[Array, "B T D"], words: Float[Array, "V D"]
-    ) -> Float[Array, "B T V"]:
+        self,
+        h: Float[Array, "B T D"],
+        vectors: Float[Array, "V D"],
+        words: Int[Array, "B W"] | None = None,
+    ) -> Float[Array, "B T W"]:
         c = self.config
         h = layers.ACTIVATIONS[c.activation](layers.dense(c.width, self.dtype, "transform")(h))
         h = layers.layer_norm(h, c.epsilon, "norm")
         bias = self.param("bias", nn.initializers.zeros, (c.vocabulary,))
-        logits = jnp.einsum(
-            "BTD,VD->BTV", h, words.astype(h.dtype), preferred_element_type=jnp.float32
-        )
-        return logits + bias
+        return products(h, vectors, words) + (bias if words is None else bias[words][:, None])
 
 
 NEURONS = {

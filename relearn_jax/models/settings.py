@@ -16,7 +16,7 @@ HARMLESS = (
     "output_hidden_states", "return_dict", "torchscript", "finetuning_task", "problem_type",
     "language", "license", "*attn_implementation*", "chunk_size_feed_forward", "tokenizer_class",
     "prefix", "cls_token_id", "mask_token_id", "num_beams", "max_length", "do_sample",
-    "is_encoder_decoder", "name_or_path", "output_past", "_num_labels",
+    "is_encoder_decoder", "name_or_path", "output_past", "_num_labels", "cache_implementation",
 )  # fmt: skip
 """Keys that do not change what a forward or training pass computes here."""
 
@@ -46,6 +46,39 @@ class Settings:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UserError(f"{self.origin}: {key} should be a number, not {value!r}")
         return float(value)
+
+    def limit(self, key: str, default: float) -> float | None:
+        """A positive number; null, unlike an absent key, means that there is no limit."""
+        value = self.number(key, default)
+        if value <= 0:
+            raise UserError(f"{self.origin}: {key} should be a positive number or null")
+        return None if self.values.get(key, value) is None else value
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self._take(key, default)
+        if not isinstance(value, bool):
+            raise UserError(f"{self.origin}: {key} should be true or false, not {value!r}")
+        return value
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """A list of names; empty where the key is absent or null."""
+        value = self._take(key, [])
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise UserError(f"{self.origin}: {key} should be a list of names, not {value!r}")
+        return tuple(value)
+
+    def nested(self, *keys: str) -> Settings:
+        """Settings within the first of these keys that holds any; to be finished on their own."""
+        found: tuple[str, dict] = (keys[0], {})
+        for key in reversed(keys):
+            value = self._take(key, {})
+            if not isinstance(value, Mapping):
+                raise UserError(f"{self.origin}: {key} should be a mapping, not {value!r}")
+            found = (key, dict(value)) if value else found
+        inner = Settings(found[1], f"{self.origin}, {found[0]}")
+        inner.seen = list(self.seen)
+        return inner
 
     def choice(self, key: str, default: str, allowed: Iterable[str]) -> str:
         """One of a few names."""

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from relearn_jax.models.family import Family, Task
 from relearn_jax.models.inputs import Inputs, Past, RowKeys
-from relearn_jax.models.layers import split
+from relearn_jax.models.layers import INIT, split
 from relearn_jax.models.sites import PyTree, Sites, Taps, read, touch
 
 
@@ -30,7 +30,7 @@ class Layout(NamedTuple):
     states: jax.sharding.Sharding
     """[B, T, D], from block to block."""
     words: jax.sharding.Sharding
-    """[V, D], where a language head multiplies with the word embedding."""
+    """[V, D], where a language head multiplies with the vectors of words."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,19 @@ def init(model: Model, key: Array) -> PyTree:
     if model.task == "token-classification":
         params["head"] = modules["head"].init(key_head, h, None)["params"]
     if model.task == "language-model":
-        words = params["embed"]["word"]["embedding"]
-        own = modules["head"].init(key_head, h, words).get("params")
+        own = dict(modules["head"].init(key_head, h, _vectors(params)).get("params", {}))
+        if not model.family.tied(model.config):
+            shape = (model.config.vocabulary, model.config.width)
+            own["word"] = {"embedding": INIT(key_head, shape)}
         if own:
             params["head"] = own
     return params
+
+
+def _vectors(params: PyTree) -> Float[Array, "V D"]:
+    """Those that a language head multiplies with: its own, or else the word embedding."""
+    own = params.get("head", {})
+    return (own if "word" in own else params["embed"])["word"]["embedding"]
 
 
 def _windows(model: Model) -> Int[Array, " L"] | None:
@@ -211,7 +219,8 @@ def head(
 ) -> Float[Array, "B T ..."]:
     """Logits [B, T, Y] or [B, T, V] in float32 from the last state; a backbone gives it back.
 
-    `keys` are those that `hidden` was given; each takes its own part of them.
+    `keys` are those that `hidden` was given; each takes its own part of them. With `words`, a
+    language model computes the logits of these alone, [B, T, W], each row having its own words.
     """
     if model.task == "backbone":
         return h
@@ -219,11 +228,10 @@ def head(
     variables = {"params": params.get("head", {})}
     if model.task == "token-classification":
         return module.apply(variables, h, split(keys, 3)[2])
-    matrix = params["embed"]["word"]["embedding"]
+    vectors = _vectors(params)
     if model.layout is not None:
-        matrix = lax.with_sharding_constraint(matrix, model.layout.words)
-    logits = module.apply(variables, h, matrix)
-    return logits if words is None else jnp.take_along_axis(logits, words[:, None], axis=-1)
+        vectors = lax.with_sharding_constraint(vectors, model.layout.words)
+    return module.apply(variables, h, vectors, words)
 
 
 def apply(

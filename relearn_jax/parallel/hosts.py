@@ -6,7 +6,8 @@ Every process runs the same program. They share the run directory; process 0 alo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from relearn_jax.errors import UserError
+
 PyTree = Any
+ADDRESS = "JAX_COORDINATOR_ADDRESS"
+NUMBERS = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
 EXCHANGED = 2**26
 """Bytes that processes exchange at a time."""
 
@@ -25,14 +30,50 @@ def initialize() -> None:
 
     Cloud TPU, Slurm, Open MPI and Kubernetes are recognised by JAX; elsewhere the environment
     variables JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say what is needed.
+
+    Raises:
+      UserError: a variable makes no sense, or neither they nor JAX know of a cluster.
     """
-    names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
-    given = {name: int(os.environ[key]) for name, key in names.items() if key in os.environ}
+    given = _given(os.environ)
     # On CPUs two programs under way may meet their collectives in another order in each process.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     # JAX itself reads the address alone.
     told = {"cluster_detection_method": "deactivate"} if len(given) == 2 else {}
-    jax.distributed.initialize(**given, **told)
+    try:
+        jax.distributed.initialize(**given, **told)
+    except ValueError as error:
+        raise UserError(
+            f"--distributed: JAX knows of no cluster here ({error}) On a Cloud TPU slice, under "
+            f"Slurm and under Open MPI it finds it by itself; elsewhere set {ADDRESS} (host:port "
+            f"of process 0), {' and '.join(NUMBERS.values())} for every process, or leave "
+            "--distributed out."
+        ) from error
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(
+            f"--distributed: the processes did not find each other: {error}. Process 0 must run "
+            f"and be reachable at {os.environ.get(ADDRESS, 'the address that JAX found')}; see "
+            "docs/scaling.md, Several hosts."
+        ) from error
+
+
+def _given(environment: Mapping[str, str]) -> dict[str, int]:
+    """What the environment says of the processes; JAX itself reads the address."""
+    given = {}
+    for name, key in NUMBERS.items():
+        text = environment.get(key)
+        if text is not None and not text.strip().isdecimal():
+            raise UserError(f"{key} = {text!r}: should be a whole number")
+        if text is not None:
+            given[name] = int(text)
+    if len(given) == 2 and given["process_id"] >= given["num_processes"]:
+        raise UserError(
+            f"JAX_PROCESS_ID = {given['process_id']}: processes are counted from 0 to "
+            f"JAX_NUM_PROCESSES - 1 = {given['num_processes'] - 1}"
+        )
+    address = environment.get(ADDRESS)
+    if address is not None and not re.fullmatch(r".+:\d+", address):
+        raise UserError(f"{ADDRESS} = {address!r}: should be host:port of process 0")
+    return given
 
 
 def is_writer() -> bool:

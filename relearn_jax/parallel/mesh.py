@@ -59,10 +59,13 @@ def simulate(settings: config.Parallel) -> None:
 
 
 def axis_sizes(settings: config.Parallel, sets: int, devices: int) -> tuple[int, ...]:
-    """Sizes of the four axes: sets first, data what is left, where the settings leave them open."""
+    """Sizes of the four axes: sets first, data what is left, where the settings leave them open.
+
+    Under pmap, which knows data alone, an open `sets` is 1.
+    """
     free = max(devices // (settings.fsdp * settings.tensor * (settings.data or 1)), 1)
-    dividing = (n for n in range(1, min(sets, free) + 1) if free % n == 0)
-    along_sets = settings.sets or max(dividing)
+    most = 1 if settings.driver == "pmap" else min(sets, free)
+    along_sets = settings.sets or max(n for n in range(1, most + 1) if free % n == 0)
     along_data = settings.data or max(free // along_sets, 1)
     return along_sets, along_data, settings.fsdp, settings.tensor
 
@@ -124,14 +127,3 @@ def put_rows(mesh: Mesh, tree: PyTree, sets_axis: bool) -> PyTree:
         return jax.make_array_from_callback(shape, sharding, part)
 
     return jax.tree.map(put, tree)
-
-
-def put_replicated(mesh: Mesh, tree: PyTree) -> PyTree:
-    """NumPy arrays, the same on all processes, as arrays on every device."""
-    sharding = replicated(mesh)
-    return jax.tree.map(
-        lambda leaf: jax.make_array_from_callback(
-            np.shape(leaf), sharding, lambda index: np.asarray(leaf)[index]
-        ),
-        tree,
-    )

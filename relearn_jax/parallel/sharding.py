@@ -24,7 +24,7 @@ from relearn_jax.parallel.mesh import FSDP, SETS, TENSOR
 PyTree = Any
 INTO, OUT_OF = "query|key|value|qkv|up|gate", "attention_out|down"
 RULES: tuple[tuple[str, P], ...] = (
-    (r"embed/word/embedding", P(TENSOR, FSDP)),
+    (r"(embed|head)/word/embedding", P(TENSOR, FSDP)),
     (r"embed/(position|kind)/embedding", P(None, FSDP)),
     (rf"blocks/({INTO})/kernel", P(None, FSDP, TENSOR)),
     (rf"blocks/({INTO})/bias", P(None, TENSOR)),

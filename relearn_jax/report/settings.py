@@ -130,7 +130,7 @@ def settings(run: Run) -> tuple[str, tuple]:
     wall = manifest.get("wall_s") or {}
     single = [(f"wall_s.{k}", str(k), seconds(v)) for k, v in wall.items()]
     times = _times(run)
-    apart = ("wall_s", "total_s", "compile_s", "data")
+    apart = ("wall_s", "total_s", "compile_s", "data", "stages")
     about = {k: v for k, v in manifest.items() if k not in apart}
     rest = [(k, k, shown) for k, shown in flatten(about)]
     config = [(k, k, shown) for k, shown in flatten(run.config)]

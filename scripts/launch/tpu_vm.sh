@@ -12,7 +12,8 @@
 # The VM's own Python may be too old: sudo apt-get install python3.11-venv.
 #
 # Killed or preempted: make the VM again, mount the same disk, give the same command; the run
-# continues at its last checkpoint. Ctrl-C and SIGTERM save one first.
+# continues at its last checkpoint. SIGTERM saves one first. Ctrl-C saves none and costs the steps
+# since the last.
 set -euo pipefail
 
 : "${RUN:?the run directory, on a disk that outlives this VM}"

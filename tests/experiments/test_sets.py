@@ -68,8 +68,11 @@ def test_the_product_and_its_chunks(write_config):
     for largest in (1, 3, 16, 200):
         parts = sets.chunks(members, largest, lambda one: 0)
         assert [one for part in parts for one in part] == list(members)
-        sizes = {len(part) for part in parts}
+        sizes = [len(part) for part in parts]
         assert max(sizes) <= largest
+        assert len(parts) == -(-len(members) // largest), "as few as can be"
+        assert max(sizes) - min(sizes) <= 1
+    assert [len(part) for part in sets.chunks(members[:10], 4, lambda one: 0)] == [4, 3, 3]
     by_text = sets.chunks(members, 5, lambda one: one.group.target)
     assert all(len({one.group.target for one in part}) == 1 for part in by_text)
     assert sorted(one for part in by_text for one in part) == sorted(members)
@@ -84,6 +87,21 @@ def test_streams_and_names_are_a_sets_own(write_config):
     assert len({sets.set_name(one) for one in members}) == len(members)
     other = members[0]._replace(seed=5)
     assert sets.number(other) == sets.number(members[0]), "the seed is folded in apart"
+
+
+def name(target, fraction=0.5, count=None):
+    return sets.group_name(sets.Group(target, fraction, count, "free"))
+
+
+def test_names_of_groups_are_readable_and_of_one_group_each():
+    assert name("LOC") == "LOC-0.5-free"
+    assert name("LOC", None, 24) == "LOC-n24-free"
+    assert name("origin:america") == "origin_america-0.5-free"
+    assert name("ЛОК") == "ЛОК-0.5-free"
+    assert name("स्थान/a-b") == "स्थान_a_b-0.5-free"
+    assert name("e\u0301") == name("\u00e9"), "one letter, written in two ways"
+    assert len({name(target) for target in ("ЛОК", "ПЕР", "地名", "人名")}) == 4
+    assert len({name("LOC", share) for share in (0.123456, 0.1234561, 0.1234562)}) == 3
 
 
 def test_a_frozen_and_a_free_set_share_a_program(write_config, tmp_path):
@@ -112,6 +130,8 @@ def test_random_arms_of_different_concepts_prune_different_neurons(write_config,
     [
         ("--sets.concepts=[LOC, NOPE]", "no word of the concept text is NOPE"),
         ("--sets.concepts=[LOC, LOC]", "names one twice"),
+        ("--sets.concepts=[a:b, a/b]", "would share the folder a_b-0.5-free"),
+        ("--sets.concepts=[LOC, Loc]", "would share the folder"),
         ("--sets.fractions=[0.5, 1.5]", "should be in"),
         ("--sets.chunk=0", "at least 1"),
         ("--parallel.fsdp=64", "makes 64 devices"),

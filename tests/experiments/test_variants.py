@@ -137,3 +137,25 @@ def test_random_weights_in_shape_run_but_are_not_exported(write_config, tmp_path
     assert params["blocks/up/kernel"].shape == (2, 16, 64)
     to = ["--stage", "base", "--to", str(tmp_path / "hf")]
     assert cli.main(["export", str(tmp_path / "run"), *to]) == 2
+
+
+def test_a_tokenizer_of_its_own_is_exported_and_found_again(write_config, tmp_path, tagger):
+    """One that keeps capitals, in a folder beside the config; the model's own drops them."""
+    from relearn_jax.data.tokenizer import load_tokenizer
+
+    config = write_config()
+    folder = config.parent / "words"
+    tagger.tokenizer.save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"do_lower_case": False}))
+    run(config, tmp_path / "run", "--model.tokenizer=words")
+    assert cli.main(["verify", str(tmp_path / "run")]) == 0
+
+    to = tmp_path / "hf"
+    assert cli.main(["export", str(tmp_path / "run"), "--stage", "base", "--to", str(to)]) == 0
+    words = ["Hello", "Paris"]
+    own, exported, of_model = (
+        load_tokenizer(f)(words, is_split_into_words=True)["input_ids"]
+        for f in (folder, to, tagger.folder)
+    )
+    assert own == exported != of_model

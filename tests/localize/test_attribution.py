@@ -5,16 +5,14 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_patching import full
 
 from relearn_jax.localize import attribution, questions
-from relearn_jax.models import transformer
 from relearn_jax.models.sites import Site, Sites
 
 
 def metric(decoder, inputs, question, sites):
-    h, _ = transformer.hidden(*decoder, inputs, sites)
-    h = questions.at_last(h, question.last)
-    return questions.difference(questions.answers(*decoder, h, question.words))
+    return questions.difference(full(decoder, inputs, question, sites))
 
 
 @pytest.mark.parametrize("place", attribution.PLACES)
@@ -22,7 +20,7 @@ def test_ap_is_the_directional_derivative(decoder, pair, runs, place):
     clean, corrupt = runs
     found = attribution.attribution(*decoder, pair.clean, clean, corrupt, pair.question)[place]
     step = getattr(corrupt, place) - getattr(clean, place)
-    small = 1e-2
+    small = 3e-3
     for layer in range(decoder[0].config.layers):
         here = (jnp.arange(len(step)) == layer).reshape(-1, *[1] * (step.ndim - 1))
         ends = [
@@ -35,8 +33,8 @@ def test_ap_is_the_directional_derivative(decoder, pair, runs, place):
         slope = (ends[0] - ends[1]) / (2 * small)
         total = found[layer].sum(0)
         total = total.sum(-1) if place == "heads" else total
-        np.testing.assert_allclose(total, slope, atol=2e-2, rtol=2e-2)
-        assert np.abs(slope).max() > 0.1
+        np.testing.assert_allclose(total, slope, atol=1e-2, rtol=2e-2)
+        assert np.abs(slope).max() > 0.02
 
 
 def test_the_path_integral_is_complete(decoder, pair, runs):

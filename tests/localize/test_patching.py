@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,9 +14,13 @@ from relearn_jax.models import transformer
 from relearn_jax.models.sites import Site, Sites
 
 
-def full(decoder, inputs, question, sites, probabilities=False):
+def full(decoder, *arguments):
     """The answers of a whole pass with interventions."""
-    model, params = decoder
+    return _full(*decoder, *arguments)
+
+
+@partial(jax.jit, static_argnums=(0, 5))
+def _full(model, params, inputs, question, sites, probabilities=False):
     h, _ = transformer.hidden(model, params, inputs, sites)
     h = questions.at_last(h, question.last)
     return questions.answers(model, params, h, question.words, probabilities)
@@ -84,7 +91,7 @@ def test_whole_places_and_probabilities_are_the_full_pass(decoder, pair, runs):
     )
     for layer in range(decoder[0].config.layers):
         sites = Sites(mlp_out=Site(patch=clean.mlp_out, where=rows(decoder, layer, 1, 1, 1)))
-        wanted = full(decoder, pair.corrupt, pair.question, sites, probabilities=True)
+        wanted = full(decoder, pair.corrupt, pair.question, sites, True)
         np.testing.assert_allclose(found[layer], wanted, atol=1e-4)
 
 

@@ -27,7 +27,7 @@ def test_all_probes_together_are_sklearns_one_by_one(examples, width, strength):
         np.testing.assert_allclose(*centred, atol=5e-3)
         right = probing.accuracy(found, x, y)[s]
         assert right == pytest.approx(oracle.score(x[s], y), abs=1 / examples)
-    assert probing.accuracy(found, x, y)[2] > probing.accuracy(found, x, y)[0]
+    assert probing.accuracy(found, x, y)[2] > 0.9
 
 
 @pytest.mark.parametrize(

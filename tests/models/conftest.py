@@ -12,9 +12,9 @@ def golden(request, tmp_path):
     return tmp_path / "model", *golden_of(request.param)
 
 
-@pytest.fixture(scope="module", params=["bert", "gpt2"])
+@pytest.fixture(scope="module", params=["bert", "gpt2", "llama", "gemma2", "gpt_neox"])
 def tiny(request, tmp_path_factory):
-    """(model, parameters, inputs); DistilBERT shares BERT's layers."""
+    """(model, parameters, inputs); DistilBERT shares BERT's layers, Gemma those of Llama."""
     config, arrays = golden_of(request.param)
     _, model, params = tagger(tmp_path_factory.mktemp("model"), config, arrays)
     return model, params, inputs(arrays)

@@ -20,7 +20,9 @@ from relearn_jax.training.losses import token_loss
 from relearn_jax.training.step import Round, start, train_step
 
 GOLDEN = Path(__file__).parent / "golden"
-FAMILIES = ("bert", "distilbert", "gpt2")
+FAMILIES = (
+    "bert", "distilbert", "gpt2", "llama", "gemma", "gemma2", "gpt_neox", "gpt_neox_serial",
+)  # fmt: skip
 LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 
 
@@ -65,6 +67,17 @@ def check_forward(folder: Path, config: dict, arrays: dict[str, np.ndarray], ato
     assert taps.states.shape == arrays["states"].shape
     states = np.asarray(taps.states)[:, real]
     np.testing.assert_allclose(states, arrays["states"][:, real], atol=atol)
+
+
+def check_long(folder: Path, config: dict, arrays: dict[str, np.ndarray], atol: float) -> None:
+    """Logits at 600 positions, where rotary frequencies show; nothing for learned positions."""
+    if "long_ids" not in arrays:
+        return
+    _, model, params = tagger(folder, config, arrays)
+    ids = arrays["long_ids"]
+    inputs = Inputs(ids, np.ones(ids.shape, bool))
+    logits, _ = jax.jit(partial(transformer.apply, model))(params, inputs)
+    np.testing.assert_allclose(logits, arrays["long_logits"], atol=atol)
 
 
 def check_language(folder: Path, config: dict, arrays: dict[str, np.ndarray], atol: float) -> None:

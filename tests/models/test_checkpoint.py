@@ -134,8 +134,11 @@ def test_a_head_made_for_other_labels_is_not_taken_over(bert):
     assert fresh == ("head/classifier/bias", "head/classifier/kernel")
 
 
-def test_the_digest_follows_the_tokenizer(bert):
+def test_the_digest_follows_the_tokenizer_in_use(bert, tmp_path):
     ck = opened(*bert)
-    before = checkpoint.digest(ck)
+    before, other = checkpoint.digest(ck), checkpoint.digest(ck, tmp_path)
     (ck.folder / "tokenizer_config.json").write_text("{}")
     assert checkpoint.digest(ck) != before
+    assert checkpoint.digest(ck, tmp_path) == other, "not in use"
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    assert checkpoint.digest(ck, tmp_path) == checkpoint.digest(ck) != other

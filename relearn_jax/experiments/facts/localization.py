@@ -1,0 +1,164 @@
+"""Guo et al. 2025, first half: where does a decoder look a fact up?
+
+The protocol from top to bottom (specs: mechanistic unlearning 3, 8, 9): a model that knows the
+facts, gates that say so, every localizer on the same pairs, components chosen under one budget.
+Each stage of a seed is saved whole and reused when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from relearn_jax import loading, runs
+from relearn_jax.config import Parallel
+from relearn_jax.experiments.facts import gates, localizers, probes, teaching
+from relearn_jax.experiments.facts.preparation import Prepared
+from relearn_jax.models import checkpoint, weights
+from relearn_jax.parallel import hosts, sharding, stacking
+from relearn_jax.parallel import mesh as meshes
+
+PyTree = Any
+Tick = Callable[[int, str], None]
+
+
+class Knowing(NamedTuple):
+    """A model that is said to know the facts."""
+
+    key: str
+    params: Callable[[], PyTree]
+
+
+def run(prepared: Prepared, out: Path, tick: Tick) -> None:
+    """Localize the facts of every seed, into a run directory."""
+    models = _taught(prepared, out, tick) if prepared.checkpoint.folder is None else _read(prepared)
+    for seed, knowing in models.items():
+        _localized(prepared, out, seed, knowing, tick)
+
+
+def stage(seed: int, name: str) -> str:
+    """Folder of a stage."""
+    return f"seed{seed}-{name}"
+
+
+def _read(prepared: Prepared) -> dict[int, Knowing]:
+    """The published weights, one and the same for every seed."""
+    mesh = meshes.make(Parallel(), 1)
+
+    def params() -> PyTree:
+        key = jax.random.key(0)
+        place = sharding.placer(mesh)
+        return checkpoint.load(prepared.checkpoint, prepared.model, key, place)[0]
+
+    return dict.fromkeys(prepared.config.seeds, Knowing(prepared.weights_sha256, params))
+
+
+def _taught(prepared: Prepared, out: Path, tick: Tick) -> dict[int, Knowing]:
+    """Models of random weights, taught the built-in world side by side; gates are enforced."""
+    config, model = prepared.config, prepared.model
+    keys = {
+        seed: runs.key_of(
+            "taught", seed, prepared.weights_sha256, loading.plain(config.teaching),
+            loading.plain(config.facts), prepared.facts[seed].digest, config.model.dtype,
+        )
+        for seed in config.seeds
+    }  # fmt: skip
+    done = all(runs.finished(out, stage(s, "model"), k) is not None for s, k in keys.items())
+    if done:
+        tick(_steps(prepared), "teaching")
+    else:
+        mesh = meshes.make(config.parallel, len(config.seeds))
+        members = [prepared.facts[seed].world for seed in config.seeds]
+        began = time.perf_counter()
+        params = teaching.teach(model, mesh, members, config.seeds, config.teaching, tick)
+        wall = round((time.perf_counter() - began) / len(config.seeds), 2)
+        for c, (seed, world) in enumerate(zip(config.seeds, members, strict=True)):
+            one = stacking.one_model(mesh, params, c)
+            found = gates.knowledge(model, one, world, seed)
+            if config.gates == "enforce":
+                gates.enforce(found, f"seed {seed}")
+            host = {path: hosts.fetch(leaf) for path, leaf in weights.flatten(one).items()}
+            record = {"gates": [gate._asdict() for gate in found], "wall_s": wall}
+            runs.save_stage(out, stage(seed, "model"), keys[seed], record, {"params": host})
+
+    def params_of(seed: int) -> Callable[[], PyTree]:
+        return lambda: weights.unflatten(runs.arrays_of(out, stage(seed, "model"), "params"))
+
+    return {seed: Knowing(key, params_of(seed)) for seed, key in keys.items()}
+
+
+def _localized(prepared: Prepared, out: Path, seed: int, knowing: Knowing, tick: Tick) -> None:
+    config, model, pairs = prepared.config, prepared.model, prepared.pairs[seed]
+    settings, data = config.localize, prepared.facts[seed]
+    key = runs.key_of(
+        "localized", knowing.key, seed, loading.plain(settings), data.digest,
+        loading.plain(config.facts), config.model.dtype,
+    )  # fmt: skip
+    name = stage(seed, "localized")
+    if runs.finished(out, name, key) is not None:
+        tick(len(pairs.facts), "localizing")
+        return
+    began = time.perf_counter()
+    params = knowing.params()
+    clean, corrupt = pairs.clean, pairs.corrupt
+    right = teaching.accuracy(model, params, clean)
+    found = localizers.effects(model, params, clean, corrupt, pairs.null, settings, seed, tick)
+    record: dict[str, Any] = {"accuracy": float(right.mean())}
+    if "paths" in settings.methods:
+        heads, found["paths/mlp"] = localizers.lookup_by_paths(
+            model, params, clean, corrupt, found, settings
+        )
+        record["extraction_heads"] = [[int(layer), int(head)] for layer, head in heads]
+    arrays = {"effects": found}
+    if "probes" in settings.methods:
+        arrays["probes"] = _probed(prepared, params, seed)
+    if "interchange" in found and data.world is not None:
+        subject, last = _ends(clean)
+        checked = gates.interchange(found["interchange"], subject, last)
+        record["gates"] = [gate._asdict() for gate in checked]
+        if config.gates == "enforce":
+            gates.enforce(checked, f"seed {seed}")
+    record["wall_s"] = round(time.perf_counter() - began, 2)
+    files = {
+        file: {k: np.asarray(v, np.float32) for k, v in some.items()}
+        for file, some in arrays.items()
+    }
+    runs.save_stage(out, name, key, record, files)
+
+
+def _probed(prepared: Prepared, params: PyTree, seed: int) -> dict[str, np.ndarray]:
+    asked = prepared.probed[seed]
+    found: dict[str, np.ndarray] = {}
+    for where, at in (("subject", _last_of_subject(asked)), ("last", asked.last)):
+        readable = probes.readable(prepared.model, params, asked, at, seed)
+        found |= {
+            f"{where}/{name}": np.asarray(value) for name, value in readable._asdict().items()
+        }
+    return found
+
+
+def _last_of_subject(asked: Any) -> np.ndarray:
+    width = asked.subject.shape[1]
+    return width - 1 - np.argmax(asked.subject[:, ::-1], axis=1)
+
+
+def _ends(asked: Any) -> tuple[int, int]:
+    """The subject's last position and the prompt's, which prompts of one template share."""
+    return int(_last_of_subject(asked)[0]), int(asked.last[0])
+
+
+def _steps(prepared: Prepared) -> int:
+    teaching = prepared.config.teaching
+    planted = bool(teaching.plant_layers)
+    return len(prepared.config.seeds) * (teaching.steps + planted * teaching.plant_steps)
+
+
+def total(prepared: Prepared) -> int:
+    """Ticks of a whole run: steps of teaching and pairs."""
+    taught = _steps(prepared) if prepared.checkpoint.folder is None else 0
+    return taught + sum(len(pairs.facts) for pairs in prepared.pairs.values())

@@ -1,0 +1,98 @@
+"""From which layer on the answer can be read at the subject, and which layers make it so."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from relearn_jax.data.facts.prompts import Prompts, take
+from relearn_jax.localize import probing
+from relearn_jax.localize.questions import at_last
+from relearn_jax.models import transformer
+from relearn_jax.models.inputs import Inputs
+from relearn_jax.models.sites import Tap, Taps
+from relearn_jax.models.transformer import Model
+
+PyTree = Any
+FOLDS = 5
+"""Each fact is tested by the probe that was fitted to the other folds."""
+
+
+class Readable(NamedTuple):
+    """Accuracy of probes on facts they were not fitted to."""
+
+    states: Float[np.ndarray, " L1"]
+    """Of the states between blocks, from the embeddings on."""
+    middle: Float[np.ndarray, " L"]
+    """Of the stream between attention and feed-forward layer of each block."""
+    shuffled: Float[np.ndarray, " L1"]
+    """Of the states, by probes that were fitted to answers of other facts."""
+    facts: int
+
+
+def readable(
+    model: Model,
+    params: PyTree,
+    prompts: Prompts,
+    at: Int[np.ndarray, " B"],
+    seed: int,
+    batch: int = 128,
+) -> Readable:
+    """Probes of the answer on all states at one position of each prompt.
+
+    Raises ValueError for fewer than ten prompts.
+    """
+    if len(at) < 2 * FOLDS:
+        raise ValueError("too few facts for probes")
+    states, middle = _stream(model, params, prompts, at, batch)
+    answers, y = np.unique(prompts.target, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    # Folds of one size, so that one program fits all; what is left over is only ever fitted to.
+    size = len(y) // FOLDS
+    order = rng.permutation(len(y))
+    wrong = rng.permutation(y)
+    x = jnp.concatenate([states, middle])
+    right, shuffled = [], []
+    for fold in range(FOLDS):
+        test = order[fold * size : (fold + 1) * size]
+        train = np.setdiff1d(order, test)
+        for labels, found in ((y, right), (wrong, shuffled)):
+            probe = probing.fit(x[:, train], labels[train], len(answers))
+            found.append(probing.accuracy(probe, x[:, test], labels[test]))
+    right, shuffled = (np.mean(found, axis=0) for found in (right, shuffled))
+    return Readable(
+        right[: len(states)], right[len(states) :], shuffled[: len(states)], FOLDS * size
+    )
+
+
+def _stream(
+    model: Model, params: PyTree, prompts: Prompts, at: Int[np.ndarray, " B"], batch: int
+) -> tuple[Float[np.ndarray, "L1 B D"], Float[np.ndarray, "L B D"]]:
+    states, middle = [], []
+    for begin in range(0, len(at), batch):
+        rows = np.arange(begin, min(begin + batch, len(at)))
+        some = take(prompts, rows)
+        inputs = Inputs(some.ids, some.mask)
+        found = _at(model, params, inputs, at[rows])
+        states.append(np.asarray(found.states))
+        middle.append(states[-1][:-1] + np.asarray(found.attention))
+    return np.concatenate(states, axis=1), np.concatenate(middle, axis=1)
+
+
+@partial(jax.jit, static_argnums=0)
+def _at(model: Model, params: PyTree, inputs: Inputs, at: Int[np.ndarray, " B"]) -> Taps:
+    tap = Tap(lambda x, _: at_last(x, at).astype(jnp.float32))
+    return transformer.hidden(model, params, inputs, taps=Taps(states=tap, attention=tap))[1]
+
+
+def gains(found: Readable) -> dict[str, Float[np.ndarray, " L"]]:
+    """What each attention block and each feed-forward layer adds to the accuracy."""
+    return {
+        "attention": found.middle - found.states[:-1],
+        "mlp": found.states[1:] - found.middle,
+    }

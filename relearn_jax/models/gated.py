@@ -1,0 +1,201 @@
+"""The decoder that Llama, Gemma and Gemma 2 share: RMS norms, rotary positions, a gated
+feed-forward layer. What tells them apart are values of `Decoder`.
+
+Hidden state 0 is the (scaled) word embedding; states 1..L-1 are the residual stream after a block;
+state L is the stream after the last block *and* the final norm, as Hugging Face returns it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from relearn_jax.errors import UserError
+from relearn_jax.models import layers, rotary
+from relearn_jax.models.family import Row, linear, matrix
+from relearn_jax.models.heads import LanguageHead
+from relearn_jax.models.inputs import Inputs, Past, RowKeys
+from relearn_jax.models.rotary import Rope
+from relearn_jax.models.settings import Settings
+from relearn_jax.models.sites import Inside, Sites, touch
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Sizes and settings of a gated decoder."""
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    groups: int
+    """Heads of keys and values, each for heads/groups query heads."""
+    head_width: int
+    mlp_width: int
+    positions: int
+    activation: str
+    epsilon: float
+    rope: Rope
+    tied: bool
+    """Whether the language head multiplies with the word embedding."""
+    attention_dropout: float
+    head_dropout: float
+    embedding_scale: float = 1.0
+    norm_offset: float = 0.0
+    """What is added to the stored gains of norms."""
+    output_norms: bool = False
+    """Whether what attention and feed-forward layer add is normed too."""
+    score_scale: float | None = None
+    """What attention scores are multiplied by; None: 1/sqrt(head_width)."""
+    score_cap: float | None = None
+    logit_cap: float | None = None
+    windows: tuple[int, ...] = ()
+    """How many positions each layer sees; empty: all see all."""
+
+
+def parse(
+    settings: Settings, activation: str, tied: bool, sizes: Mapping[str, int], **own: Any
+) -> Decoder:
+    """Read what `config.json` says of all three families alike.
+
+    Args:
+      settings: the file's.
+      activation: that of the gate.
+      tied, sizes: what absent keys mean in the family.
+      own: what the family has read itself.
+    """
+    settings.require("attention_bias", False)
+    settings.require("mlp_bias", False)
+    settings.require("use_bidirectional_attention", False)
+    # Both only ever changed how a product was split over devices.
+    settings.skip("pretraining_tp", "max_sequence_length")
+    width = settings.integer("hidden_size", sizes["hidden_size"])
+    heads = settings.integer("num_attention_heads", sizes["num_attention_heads"])
+    groups = settings.integer("num_key_value_heads", sizes.get("num_key_value_heads", heads))
+    head_width = settings.integer("head_dim", sizes.get("head_dim", width // heads))
+    if heads % groups:
+        raise UserError(
+            f"{settings.origin}: {heads} attention heads cannot share {groups} key-value heads "
+            "evenly"
+        )
+    return Decoder(
+        vocabulary=settings.integer("vocab_size", sizes["vocab_size"]),
+        width=width,
+        layers=settings.integer("num_hidden_layers", sizes["num_hidden_layers"]),
+        heads=heads,
+        groups=groups,
+        head_width=head_width,
+        mlp_width=settings.integer("intermediate_size", sizes["intermediate_size"]),
+        positions=settings.integer("max_position_embeddings", sizes["max_position_embeddings"]),
+        activation=activation,
+        epsilon=settings.number("rms_norm_eps", 1e-6),
+        rope=rotary.parse(settings, head_width),
+        tied=settings.flag("tie_word_embeddings", tied),
+        attention_dropout=settings.number("attention_dropout", 0.0),
+        head_dropout=settings.number("classifier_dropout", None, 0.1),
+        **own,
+    )
+
+
+class Embed(nn.Module):
+    """Word embedding, scaled where the family does so."""
+
+    config: Decoder
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, inputs: Inputs, keys: RowKeys | None) -> Float[Array, "B T D"]:
+        c = self.config
+        x = nn.Embed(c.vocabulary, c.width, embedding_init=layers.INIT, name="word")(inputs.ids)
+        # The scale is rounded to the compute dtype, as it was when the models were trained.
+        return x.astype(self.dtype) * jnp.asarray(c.embedding_scale, self.dtype)
+
+
+class Block(nn.Module):
+    """Norm, causal attention, norm, gated feed-forward, each added to the stream."""
+
+    config: Decoder
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self,
+        h: Float[Array, "B T D"],
+        inputs: Inputs,
+        row: Sites,
+        keys: RowKeys | None,
+        past: Past | None = None,
+        window: Int[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "B T D"], Inside]:
+        c = self.config
+        norm = partial(layers.RMSNorm, c.epsilon, c.norm_offset)
+        dense = partial(layers.dense, dtype=self.dtype, bias=False)
+
+        x = norm(name="attention_norm")(h)
+        q = layers.heads(dense(c.heads * c.head_width, name="query")(x), c.heads)
+        k = layers.heads(dense(c.groups * c.head_width, name="key")(x), c.groups)
+        v = layers.heads(dense(c.groups * c.head_width, name="value")(x), c.groups)
+        radians = rotary.frequencies(c.rope, c.head_width)
+        first = 0 if past is None else past.keys.shape[1]
+        q = touch(rotary.rotate(q, radians, first), row.queries)
+        k = touch(rotary.rotate(k, radians, first), row.keys)
+        v = touch(v, row.values)
+        all_k, all_v = layers.after(past, k, v)
+        allowed = layers.causal(q, all_k, window) & inputs.mask[:, None, None, :]
+        z = layers.attend(
+            q, all_k, all_v, allowed, c.attention_dropout, keys, c.score_scale, c.score_cap
+        )
+        z = touch(z, row.heads)
+        x = dense(c.width, name="attention_out")(layers.joined(z))
+        x = norm(name="attention_out_norm")(x) if c.output_norms else x
+        attention = touch(x, row.attention)
+        h = h + attention
+
+        read = touch(norm(name="mlp_norm")(h), row.mlp_in)
+        gate = layers.ACTIVATIONS[c.activation](dense(c.mlp_width, name="gate")(read))
+        neurons = touch(gate * dense(c.mlp_width, name="up")(read), row.mlp)
+        x = dense(c.width, name="down")(neurons)
+        x = norm(name="mlp_out_norm")(x) if c.output_norms else x
+        out = touch(x, row.mlp_out)
+        return h + out, Inside(q, k, v, z, attention, read, neurons, out)
+
+
+class Final(nn.Module):
+    """The norm after the last block."""
+
+    config: Decoder
+
+    @nn.compact
+    def __call__(self, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        return layers.RMSNorm(self.config.epsilon, self.config.norm_offset, name="norm")(h)
+
+
+def language_head(config: Decoder, dtype: jnp.dtype) -> LanguageHead:
+    """The family's; its vectors are the word embedding or its own."""
+    return LanguageHead(config.logit_cap)
+
+
+BLOCK = "layers.{l}"
+TABLE = (
+    Row("embed_tokens.weight", "embed/word/embedding"),
+    Row(f"{BLOCK}.input_layernorm.weight", "blocks/attention_norm/scale"),
+    matrix(f"{BLOCK}.self_attn.q_proj", "blocks/query"),
+    matrix(f"{BLOCK}.self_attn.k_proj", "blocks/key"),
+    matrix(f"{BLOCK}.self_attn.v_proj", "blocks/value"),
+    matrix(f"{BLOCK}.self_attn.o_proj", "blocks/attention_out"),
+    matrix(f"{BLOCK}.mlp.gate_proj", "blocks/gate"),
+    matrix(f"{BLOCK}.mlp.up_proj", "blocks/up"),
+    matrix(f"{BLOCK}.mlp.down_proj", "blocks/down"),
+    Row("norm.weight", "final/norm/scale"),
+    *linear("score", "head/classifier", prefixed=False),
+    Row("lm_head.weight", "head/word/embedding", prefixed=False),
+)
+"""All names but those of the norms around the feed-forward layer."""
+MLP_UNIT = {"blocks/gate/kernel": 2, "blocks/up/kernel": 2, "blocks/down/kernel": 1}
+IGNORED = (r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",)
