@@ -15,6 +15,8 @@ Method = Literal["patching", "tracing", "attribution", "attribution_path", "path
 class Teaching:
     """How a decoder of random weights is taught the built-in world, by AdamW."""
 
+    scale: float = 1.0
+    """Times the drawn matrices: their deviation of 0.02 is meant for wide models."""
     steps: int = 600
     batch_size: int = 96
     learning_rate: float = 3e-3

@@ -47,7 +47,12 @@ def teach(
     keys = jax.vmap(jax.random.key)(np.uint32(stacking.filled(mesh, list(seeds))))
     shapes = weights.shapes(model)
     drawn = weights.draw(model, keys, shapes, sharding.placer(mesh, sets_axis=True))
-    params = weights.unflatten({path: drawn[path] for path in shapes})
+    matrix = {path: path.endswith(("kernel", "embedding")) for path in shapes}
+    scaled = jax.jit(
+        lambda leaves: {p: x * settings.scale if matrix[p] else x for p, x in leaves.items()}
+    )
+    leaves = scaled(drawn)
+    params = weights.unflatten({path: leaves[path] for path in shapes})
     run = partial(_phase, model, mesh, members, seeds, settings, tick)
     params = run(params, "pretrain", settings.steps, settings.learning_rate, None)
     if "plant" not in members[0].phases:
