@@ -16,7 +16,6 @@ import jax
 import numpy as np
 
 from relearn_jax import loading, runs
-from relearn_jax.config import Parallel
 from relearn_jax.experiments.facts import gates, localizers, probes, teaching
 from relearn_jax.experiments.facts.preparation import Prepared
 from relearn_jax.models import checkpoint, weights
@@ -48,7 +47,7 @@ def stage(seed: int, name: str) -> str:
 
 def _read(prepared: Prepared) -> dict[int, Knowing]:
     """The published weights, one and the same for every seed."""
-    mesh = meshes.make(Parallel(), 1)
+    mesh = meshes.make(prepared.config.parallel, 1)
 
     def params() -> PyTree:
         key = jax.random.key(0)

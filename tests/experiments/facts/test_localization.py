@@ -1,0 +1,140 @@
+"""A run of localization: whole, repeatable, continued, and refused where it cannot work."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from relearn_jax import cli, runs
+from relearn_jax.experiments.facts import localization
+
+SMALL = {
+    "experiment": "localization",
+    "name": "small",
+    "seeds": [0, 1],
+    "gates": "report",
+    "model": {
+        "source": "random",
+        "settings": {
+            "model_type": "llama", "hidden_size": 16, "intermediate_size": 24,
+            "num_hidden_layers": 3, "num_attention_heads": 2, "max_position_embeddings": 32,
+        },
+    },
+    "facts": {
+        "kind": "world",
+        "world": {"names": 9, "degree": 9, "variant": "planted"},
+        "split": {"forget": "planted"},
+    },
+    "teaching": {"steps": 12, "plant_steps": 6, "plant_layers": [1], "scale": 3.0},
+    "localize": {"pairs": 8, "batch": 4, "draws": 2, "groups": 2, "heads": 2},
+}  # fmt: skip
+
+
+def start(folder, out, *settings, config=SMALL):
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return cli.main(["run", str(path), "--out", str(out), *settings])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("localization")
+    assert start(folder, folder / "run") == 0
+    return folder / "run"
+
+
+def table(out, name):
+    return pd.read_parquet(out / f"tables/{name}.parquet")
+
+
+def test_every_method_scores_every_layer_of_every_seed(finished):
+    scores = table(finished, "scores")
+    methods = {"patching", "restoring", "null", "tracing", "attribution", "attribution_path"}
+    assert set(scores.method) == methods | {"paths", "probes"}
+    counts = scores.groupby(["seed", "method", "part"]).layer.nunique()
+    assert set(counts) == {3}
+    mlps = scores[(scores.part == "mlp") & scores.low.notna()]
+    assert (mlps.low <= mlps.score + 1e-6).all()
+    assert (mlps.score <= mlps.high + 1e-6).all()
+    assert (finished / "report.html").is_file()
+
+
+def test_only_the_chosen_layers_hold_what_was_planted(finished, tmp_path):
+    """The same run without planting has, but for layer 1's feed-forward matrices, its parameters."""
+    unplanted = {**SMALL, "teaching": {**SMALL["teaching"], "plant_steps": 0}, "seeds": [0]}
+    assert start(tmp_path, tmp_path / "run", config=unplanted) == 0
+    name = localization.stage(0, "model")
+    before, after = (runs.arrays_of(out, name, "params") for out in (tmp_path / "run", finished))
+    for path in before:
+        same = np.isclose(before[path], after[path], atol=1e-6)
+        if path in ("blocks/gate/kernel", "blocks/up/kernel", "blocks/down/kernel"):
+            assert same[[0, 2]].all()
+            assert not same[1].all(), path
+        else:
+            assert same.all(), path
+
+
+def test_a_seed_alone_is_the_seed_beside_another(finished, tmp_path):
+    assert start(tmp_path, tmp_path / "run", "--seeds=[1]") == 0
+    one, two = (table(out, "scores") for out in (tmp_path / "run", finished))
+    two = two[two.seed == 1].reset_index(drop=True)
+    pd.testing.assert_frame_equal(one, two, atol=2e-3, rtol=1e-2)
+
+
+def test_a_second_start_computes_nothing(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(localization.teaching, "teach", lambda *a: pytest.fail("taught again"))
+    monkeypatch.setattr(localization.localizers, "effects", lambda *a: pytest.fail("again"))
+    assert start(tmp_path, finished) == 0
+
+
+def test_budgets_are_equal_and_counts_exact(finished):
+    chosen = table(finished, "selections")
+    count = chosen.groupby(["seed", "method"])["parameters"].sum()
+    said = chosen.groupby(["seed", "method"]).parameters_of_method.first()
+    pd.testing.assert_series_equal(count, said, check_names=False)
+    budget = said.xs("probes", level="method")
+    for method in ("patching_mlps", "tracing_mlps", "attribution_path_mlps", "random_mlps"):
+        pd.testing.assert_series_equal(said.xs(method, level="method"), budget, check_names=False)
+    assert (said.xs("nonlocalized", level="method") == 3 * (4 * 16 * 16 + 3 * 16 * 24)).all()
+
+
+def test_truth_is_what_was_planted(finished):
+    truth = table(finished, "truth")
+    assert all(list(row) == [1] for row in truth.planted)
+    assert truth.roc_area.between(0, 1).all()
+    hits = [float(1 in row) for row in truth.chosen]
+    np.testing.assert_allclose(truth.recall, hits)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("--localize.budget=0", "localize.budget"),
+        ("--localize.methods=[tracing]", "add probes"),
+        ("--teaching.plant_layers=[7]", "layers 0 to 2"),
+        ("--teaching.plant_layers=[]", "goes with facts.world.variant planted"),
+        ("--facts.kind=sports", "goes with model.source random"),
+        ("--localize.format=nothing", "no format"),
+        ("--experiment=editing", "allowed: relearning, localization"),
+        ("--localize.pears=3", "did you mean pairs"),
+        ("--model.settings.model_type=bert", "decoders"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(tmp_path, capsys, setting, message):
+    assert start(tmp_path, tmp_path / "run", setting) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run/stages").exists()
+
+
+def test_a_model_that_knows_nothing_does_not_pass_the_gates(tmp_path, capsys):
+    assert start(tmp_path, tmp_path / "run", "--gates=enforce", "--seeds=[0]") == 2
+    said = capsys.readouterr().err
+    assert "does not pass the gates" in said
+    assert "standard, natural facts" in said
+
+
+def test_commands_for_relearning_say_so(finished, capsys):
+    assert cli.main(["verify", str(finished)]) == 2
+    assert "relearning alone" in capsys.readouterr().err
