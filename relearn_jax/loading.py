@@ -217,6 +217,8 @@ def check_localization(config: Localization) -> None:
     for name in ("pairs", "batch", "groups", "draws", "path_steps", "heads"):
         if getattr(localize, name) < 1:
             problems.append(f"localize.{name} must be at least 1")
+    if teaching.steps < 1 or teaching.plant_steps < 0 or teaching.batch_size < 2:
+        problems.append("teaching: steps and batch_size must be positive, plant_steps at least 0")
     if localize.probed < 10:
         problems.append("localize.probed must be at least 10")
     if localize.budget is not None and not 0 < localize.budget <= 1:

@@ -55,7 +55,7 @@ def teach(
     params = weights.unflatten({path: leaves[path] for path in shapes})
     run = partial(_phase, model, mesh, members, seeds, settings, tick)
     params = run(params, "pretrain", settings.steps, settings.learning_rate, None)
-    if "plant" not in members[0].phases:
+    if "plant" not in members[0].phases or not settings.plant_steps:
         return params
     chosen = planted(model, settings)
     move = {

@@ -62,7 +62,7 @@ def test_every_method_scores_every_layer_of_every_seed(finished):
 
 
 def test_only_the_chosen_layers_hold_what_was_planted(finished, tmp_path):
-    """The same run without planting has, but for layer 1's feed-forward matrices, its parameters."""
+    """Without planting, all parameters but layer 1's feed-forward matrices are the same."""
     unplanted = {**SMALL, "teaching": {**SMALL["teaching"], "plant_steps": 0}, "seeds": [0]}
     assert start(tmp_path, tmp_path / "run", config=unplanted) == 0
     name = localization.stage(0, "model")
