@@ -111,6 +111,8 @@ def _specific(run: Run, found: Findings):
     ]
     if target == "all" or not others or not complete(task, (target, arm), ("base", "pruned")):
         return None
+    if value_of(task, (target, arm), "base") <= LEARNED:
+        return None
     kept = {k: _kept(task, k, arm) for k in (target, *others)}
     listed: list[str | Number] = []
     for place, kind in enumerate(others):

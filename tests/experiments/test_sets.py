@@ -8,19 +8,31 @@ import pytest
 
 from relearn_jax import cli, loading, runs
 from relearn_jax.experiments import sets
+from relearn_jax.training import loop
 
-PRODUCT = [
-    "--seeds=[0, 1]", "--arms=[concept, random]", "--sets.concepts=[LOC, PER]",
-    "--retrain.rounds=1",
-]  # fmt: skip
+COMMON = ["--retrain.rounds=1", "--training.learning_rate=1e-3"]
+PRODUCT = ["--seeds=[0, 1]", "--arms=[concept, random]", "--sets.concepts=[LOC, PER]", *COMMON]
 """2 seeds x 2 concepts x 2 arms: eight sets."""
-ALONE = ["--seeds=[1]", "--arms=[concept]", "--sets.concepts=[PER]", "--retrain.rounds=1"]
+ALONE = ["--seeds=[1]", "--arms=[concept]", "--sets.concepts=[PER]", *COMMON]
 SET = "seed1-PER-0.5-free-concept"
 
 
 def run(config, out, *settings):
     assert cli.main(["run", str(config), "--out", str(out), *settings]) == 0
     return out
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loss_of_every_step():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "LOG_EVERY", 1)
+        yield
+
+
+def losses(out):
+    lines = pd.read_json(out / "metrics.jsonl", lines=True)
+    lines = lines[lines.stage.isin([f"{SET}-round1", "seed1-base"]) & lines.loss.notna()]
+    return lines.set_index(["stage", "step"]).loss
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +54,11 @@ def test_a_set_alone_is_the_set_among_others(alone, write_config, tmp_path, besi
     for stage in ("pruned", "round1"):
         one, many = (runs.read_json(o / f"stages/{SET}-{stage}/stage.json") for o in (alone, out))
         assert one["scores"] == many["scores"], "entity scores are counts: equal, not just near"
+    assert len(losses(alone)) == 16
+    pd.testing.assert_series_equal(losses(alone), losses(out), rtol=1e-5)
     one, many = (runs.arrays_of(o, f"{SET}-round1", "params") for o in (alone, out))
     for path in one:
-        # Adam makes steps of rounding noise where there is no other gradient: softmax ignores a
-        # key's bias, and a rare word is in few batches.
-        atol = 1e-3 if path.endswith("key/bias") else 1e-4
-        np.testing.assert_allclose(one[path], many[path], rtol=1e-4, atol=atol, err_msg=path)
+        np.testing.assert_allclose(one[path], many[path], rtol=1e-5, atol=1e-5, err_msg=path)
     one, many = (runs.arrays_of(o, f"{SET}-round1-neurons", "neurons") for o in (alone, out))
     np.testing.assert_allclose(one["score"], many["score"], rtol=1e-5, atol=1e-5)
     # A difference over a spread that is all but 0 where a gain is: rounding shows more.
