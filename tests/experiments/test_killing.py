@@ -13,7 +13,7 @@ import pytest
 
 from relearn_jax import cli
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import os, signal, sys, jax
