@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from undrawn import undrawn
 
 from relearn_jax import cli
 
@@ -48,3 +49,10 @@ def finished(write_config, tmp_path_factory):
     config, out = write_config(), tmp_path_factory.mktemp("runs") / "small"
     assert cli.main(["run", str(config), "--out", str(out)]) == 0
     return config, out
+
+
+@pytest.fixture(name="undrawn")
+def _undrawn():
+    """The runs of a test have reports without drawings."""
+    with undrawn():
+        yield

@@ -14,7 +14,7 @@ import pytest
 from relearn_jax import cli
 from relearn_jax.training import loop
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import importlib, os, sys, jax

@@ -13,6 +13,7 @@ from relearn_jax import cli, runs
 from relearn_jax.experiments import rounds
 from relearn_jax.models import checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 ARMS = ("concept", "random", "layer_matched", "bottom")
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import pytest
+from undrawn import undrawn
 
 from relearn_jax import cli, loading, runs
 from relearn_jax.experiments import sets
@@ -13,12 +16,16 @@ from relearn_jax.training import loop
 COMMON = ["--retrain.rounds=1", "--training.learning_rate=1e-3"]
 PRODUCT = ["--seeds=[0, 1]", "--arms=[concept, random]", "--sets.concepts=[LOC, PER]", *COMMON]
 """2 seeds x 2 concepts x 2 arms: eight sets."""
+SEEDS = ["--seeds=[0, 1, 2]", "--arms=[concept]", "--sets.concepts=[LOC, PER]", *COMMON]
+"""3 seeds x 2 concepts: three base models and, in chunks of up to five, twice three sets. Programs
+for three sets are all that is compiled."""
 ALONE = ["--seeds=[1]", "--arms=[concept]", "--sets.concepts=[PER]", *COMMON]
 SET = "seed1-PER-0.5-free-concept"
 
 
-def run(config, out, *settings):
-    assert cli.main(["run", str(config), "--out", str(out), *settings]) == 0
+def run(config, out, *settings, drawn=False):
+    with contextlib.nullcontext() if drawn else undrawn():
+        assert cli.main(["run", str(config), "--out", str(out), *settings]) == 0
     return out
 
 
@@ -40,17 +47,33 @@ def alone(write_config, tmp_path_factory):
     return run(write_config(), tmp_path_factory.mktemp("runs") / "alone", *ALONE)
 
 
+@pytest.fixture(scope="module")
+def many(write_config, tmp_path_factory):
+    """Eight sets in chunks of three, three and two."""
+    out = tmp_path_factory.mktemp("runs") / "many"
+    return run(write_config(), out, *PRODUCT, "--sets.chunk=3", drawn=True)
+
+
+def test_a_set_alone_is_the_set_in_a_chunk(alone, many):
+    same(alone, many)
+
+
 @pytest.mark.parametrize(
-    "beside",
+    "settings",
     [
-        ["--sets.chunk=3"],
-        ["--sets.chunk=8", "--parallel.sets=8"],
-        ["--sets.chunk=3", "--parallel.sets=2", "--parallel.fsdp=2", "--parallel.tensor=2"],
-        ["--sets.chunk=8", "--parallel.driver=pmap", "--parallel.sets=1", "--parallel.data=8"],
+        [*PRODUCT, "--sets.chunk=8", "--parallel.sets=8"],
+        [*SEEDS, "--sets.chunk=5", "--parallel.sets=2", "--parallel.fsdp=2", "--parallel.tensor=2"],
+        [*SEEDS, "--sets.chunk=5", "--parallel.driver=pmap", "--parallel.data=8"],
     ],
+    ids=["eight sets on eight devices", "three on sets x fsdp x tensor", "three under pmap"],
 )
-def test_a_set_alone_is_the_set_among_others(alone, write_config, tmp_path, beside):
-    out = run(write_config(), tmp_path / "many", *PRODUCT, *beside)
+def test_a_set_alone_is_the_set_among_others_on_many_devices(
+    alone, write_config, tmp_path, settings
+):
+    same(alone, run(write_config(), tmp_path / "many", *settings))
+
+
+def same(alone, out):
     for stage in ("pruned", "round1"):
         one, many = (runs.read_json(o / f"stages/{SET}-{stage}/stage.json") for o in (alone, out))
         assert one["scores"] == many["scores"], "entity scores are counts: equal, not just near"
@@ -127,10 +150,9 @@ def test_a_frozen_and_a_free_set_share_a_program(write_config, tmp_path):
         assert np.all(gains[~keep[1:]] == 0) == (regrowth == "frozen")
 
 
-def test_random_arms_of_different_concepts_prune_different_neurons(write_config, tmp_path):
-    out = run(write_config(), tmp_path / "run", *PRODUCT, "--seeds=[0]")
+def test_random_arms_of_different_concepts_prune_different_neurons(many):
     masks = [
-        runs.arrays_of(out, f"seed0-{concept}-0.5-free-random-pruned", "mask")["keep"]
+        runs.arrays_of(many, f"seed0-{concept}-0.5-free-random-pruned", "mask")["keep"]
         for concept in ("LOC", "PER")
     ]
     assert not np.array_equal(*masks)
