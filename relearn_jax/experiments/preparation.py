@@ -94,7 +94,11 @@ def prepare(config: Config, base: Path) -> Prepared:
             f"{model.config.positions} positions"
         )
     if config.prune.target != "state_mask" and config.prune.target not in model.family.neurons:
-        raise UserError(f"prune.target {config.prune.target} is unknown to {model.family.name}")
+        targets = ", ".join(sorted({*model.family.neurons, "state_mask"}))
+        raise UserError(
+            f"prune.target {config.prune.target} is unknown to {model.family.name}, which has "
+            f"{targets}"
+        )
 
     def text(corpus: Corpus) -> Text:
         encoded = alignment.encode(tok, corpus.words, config.model.max_length)

@@ -95,12 +95,12 @@ def attend(
     Each head of keys and values serves the H/G query heads that stand together. Scores are
     multiplied by `scale` (None: 1/sqrt(K)), then softly capped.
     """
-    served = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[-1])
-    scores = jnp.einsum("BTGRK,BSGK->BGRTS", served, k, preferred_element_type=jnp.float32)
+    k, v = (jnp.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
+    scores = jnp.einsum("BTHK,BSHK->BHTS", q, k, preferred_element_type=jnp.float32)
     scores = soft_cap(scores * (q.shape[-1] ** -0.5 if scale is None else scale), cap)
-    scores = jnp.where(allowed[:, :, None], scores, jnp.finfo(jnp.float32).min)
+    scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
     weights = dropout(jax.nn.softmax(scores, axis=-1).astype(v.dtype), rate, keys)
-    return jnp.einsum("BGRTS,BSGK->BTGRK", weights, v).reshape(q.shape)
+    return jnp.einsum("BHTS,BSHK->BTHK", weights, v)
 
 
 def soft_cap(x: Array, cap: float | None) -> Array:

@@ -107,9 +107,9 @@ def check_gradients(folder: Path, config: dict, arrays: dict[str, np.ndarray], a
 def check_steps(folder: Path, config: dict, arrays: dict[str, np.ndarray], atol: float) -> None:
     """Parameters after three clipped AdamW steps, the labels turned each time, decay by name.
 
-    Where the true gradient is 0 (a key's bias shifts all scores alike, which softmax ignores), both
-    sides hold rounding noise and Adam's first step is the noise's sign; those entries must merely
-    move no further than the learning rate.
+    Where the true gradient is 0 (a key's bias shifts all scores alike, which softmax ignores) or
+    happens to be nearly so, both sides hold rounding noise, which Adam divides by its own size;
+    those entries must merely move no further than the learning rate.
     """
     _, model, params = tagger(folder, config, arrays)
     settings = Training(learning_rate=1e-3, weight_decay=0.5, clip_norm=0.5)
@@ -125,7 +125,8 @@ def check_steps(folder: Path, config: dict, arrays: dict[str, np.ndarray], atol:
     before, grads = part(arrays, "weights/"), part(arrays, "grads/")
     assert set(ours) == set(theirs)
     for name in theirs:
-        noise = (np.abs(grads[name]) < 1e-6) & name.endswith("bias")
+        tiny = np.abs(grads[name]) < 1e-6
+        noise = tiny & (name.endswith("bias") | (grads[name] != 0))
         np.testing.assert_allclose(
             ours[name][~noise], theirs[name][~noise], atol=atol, err_msg=name
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NamedTuple
+
 import jax
 import numpy as np
 import pytest
@@ -9,46 +12,51 @@ from parity import FAMILIES, golden_of, inputs, opened, part, same_tensors
 
 from relearn_jax.errors import UserError
 from relearn_jax.models import checkpoint, transformer, weights
+from relearn_jax.models.transformer import Model, PyTree
 
 UNTIED = ("llama", "gpt_neox", "gpt_neox_serial")
+WORDS = np.array([[4, 59], [0, 17], [17, 17]])
 
 
-@pytest.fixture(params=FAMILIES)
-def speaker(request, tmp_path):
-    """(family, checkpoint, model, params, arrays)"""
+class Speaker(NamedTuple):
+    family: str
+    model: Model
+    params: PyTree
+    stored: dict
+    h: jax.Array
+    """The last state."""
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def speaker(request, tmp_path_factory):
     config, arrays = golden_of(request.param)
-    ck = opened(tmp_path / "model", config, part(arrays, "lm_weights/"))
+    stored = part(arrays, "lm_weights/")
+    ck = opened(tmp_path_factory.mktemp("model"), config, stored)
     model = checkpoint.describe(ck, "language-model")
-    return request.param, ck, model, checkpoint.load(ck, model, jax.random.key(0))[0], arrays
+    params, _ = checkpoint.load(ck, model, jax.random.key(0))
+    h, _ = jax.jit(partial(transformer.hidden, model))(params, inputs(arrays))
+    return Speaker(request.param, model, params, stored, h)
 
 
 def test_the_logits_of_a_few_words_are_those_of_the_whole_vocabulary(speaker):
-    _, _, model, params, arrays = speaker
-    h, _ = transformer.hidden(model, params, inputs(arrays))
-    words = np.array([[4, 59], [0, 17], [17, 17]])
-    few = transformer.head(model, params, h, words=words)
-    whole = transformer.head(model, params, h)
-    wanted = np.take_along_axis(np.asarray(whole), words[:, None], axis=-1)
+    head = partial(transformer.head, speaker.model, speaker.params, speaker.h)
+    few, whole = head(words=WORDS), np.asarray(head())
     assert few.dtype == np.float32
-    np.testing.assert_allclose(few, wanted, atol=1e-6)
+    np.testing.assert_allclose(few, np.take_along_axis(whole, WORDS[:, None], -1), atol=1e-6)
 
 
 def test_no_logits_but_those_of_the_words_are_computed(speaker):
-    _, _, model, params, arrays = speaker
-    h, _ = transformer.hidden(model, params, inputs(arrays))
-    words = np.array([[4, 59], [0, 17], [17, 17]])
-    program = jax.make_jaxpr(lambda h: transformer.head(model, params, h, words=words))(h)
-    made = [v.aval.shape for e in program.jaxpr.eqns for v in e.outvars]
-    assert (*h.shape[:2], 2) in made
-    assert (*h.shape[:2], model.config.vocabulary) not in made
+    head = partial(transformer.head, speaker.model, speaker.params, words=WORDS)
+    program = jax.make_jaxpr(head)(speaker.h)
+    made = {v.aval.shape for e in program.jaxpr.eqns for v in e.outvars}
+    assert (*speaker.h.shape[:2], 2) in made
+    assert (*speaker.h.shape[:2], speaker.model.config.vocabulary) not in made
 
 
 def test_a_language_model_is_exported_as_it_was_stored(speaker):
-    family, _, model, params, arrays = speaker
-    same_tensors(weights.export(model, params), part(arrays, "lm_weights/"), 0.0)
-    own = "word" in params.get("head", {})
-    assert own == (family in UNTIED)
-    assert own == ("word" in transformer.init(model, jax.random.key(0)).get("head", {}))
+    same_tensors(weights.export(speaker.model, speaker.params), speaker.stored, 0.0)
+    own = "head/word/embedding" in weights.shapes(speaker.model)
+    assert own == ("word" in speaker.params.get("head", {})) == (speaker.family in UNTIED)
 
 
 def test_a_stored_copy_of_a_tied_head_is_passed_over_and_a_missing_head_is_not(tmp_path):
