@@ -216,7 +216,8 @@ def model(run: Directory) -> str:
     about = run.manifest.get("model") or {}
     parameters = about.get("parameters")
     size = f", {parameters / 1e6:.1f} M parameters" if parameters else ""
-    return f"{html.text(about.get('source', 'not named'))}{size}"
+    source = about.get("source", "not named")
+    return f"{'random weights' if source == 'random' else html.text(source)}{size}"
 
 
 def head(

@@ -19,7 +19,7 @@ from relearn_jax.report.tables import show
 WRITTEN = 12
 """Grids with more rows or columns than this carry no numbers."""
 ROOM = Margins(left=40, right=50, bottom=42, top=27)
-LINE = 13
+LINE = 17
 """Least distance of two slanted labels, in points."""
 
 

@@ -28,7 +28,7 @@ def page(run: Localized, tables: Tables) -> Drawn:
     lede = prose(sentences.headline(run, tables))
     facts = (
         ("Model", settings.model(run)),
-        ("Facts", html.text("; ".join(protocol.sources(run)))),
+        ("Facts", html.text(protocol.sources(run))),
         ("Methods", html.text(", ".join(METHODS[m].label for m in sentences.methods_of(run)))),
         ("Seeds", ", ".join(map(str, run.seeds))),
     )
@@ -66,8 +66,8 @@ def gates(run: Localized, tables: Tables) -> Drawn:
     """Every gate beside its limit."""
     if tables["gates"].frame.empty and "tables/gates.parquet" not in run.gaps:
         return (
-            "<p>None: gates are for models that are taught the built-in world. This one was read "
-            "as it is.</p>",
+            "<p>There are none: gates are for models that are taught the built-in world. This one "
+            "was read as it is.</p>",
             (),
         )
     about = (

@@ -21,10 +21,11 @@ CORRUPT = {
 ASKED = {"swapped": "the corrupt partner's", "random": "the alternatives"}
 
 
-def sources(run: Localized) -> list[str]:
-    """Where the facts are from."""
-    facts = run.manifest.get("facts") or {}
-    return list(dict.fromkeys(str(f.get("source", "")) for f in facts.values())) or ["not named"]
+def sources(run: Localized) -> str:
+    """Where the facts are from; of worlds that differ by seed, the first."""
+    facts = (run.manifest.get("facts") or {}).values()
+    found = list(dict.fromkeys(str(f.get("source", "not named")) for f in facts)) or ["not named"]
+    return found[0] + (" (and so on, one world for each seed)" if len(found) > 1 else "")
 
 
 def done(run: Localized, tables: Tables) -> Drawn:
@@ -42,7 +43,7 @@ def done(run: Localized, tables: Tables) -> Drawn:
         f"{layers} layers of {heads} heads, {parameters} parameters"
         + (", taught a built-in world of athletes and sports" if taught else "")
         + _planting(run),
-        f"The facts: {html.text('; '.join(sources(run)))}.",
+        f"The facts: {html.text(sources(run))}.",
         f"The pairs: {pairs} prompts of {tokens} tokens in the format "
         f"“{html.text(config.get('format', 'not named'))}”, each with a corrupt partner: "
         f"{CORRUPT.get(config.get('corrupt'), html.text(config.get('corrupt')))}. Where a null is "
@@ -52,7 +53,9 @@ def done(run: Localized, tables: Tables) -> Drawn:
         f"{ASKED.get(config.get('corrupt'), 'the others')}. Those of tracing are shares of the "
         "probability that noise takes from the right answer.",
         f"Chosen components: the highest scores, either sign, until "
-        f"{_budget(config)} are spent; the one that crosses the limit is taken too.",
+        f"{_budget(config)} are spent; the one that crosses the limit is taken too. Path patching "
+        "and probes choose by rules of their own: a least effect, and the shortest run of layers "
+        "that holds most of the gain.",
     )
     items = "".join(f"<li>{step}</li>" for step in steps)
     described = run.manifest.get("description")

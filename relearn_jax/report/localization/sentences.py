@@ -185,6 +185,13 @@ def _holds(table: Table, row: str, column: str) -> Sentence:
     return ("holds in ", cite(table, (row,), column), " of ", cite(table, (row,), "of"), " seeds")
 
 
+def _over(run: Localized) -> str:
+    """What a mean place is a mean over."""
+    wanted = truth.reference(run)[1]
+    over = ["layers"] * (max(map(len, wanted.values())) > 1) + ["seeds"] * (len(wanted) > 1)
+    return f" (mean over {' and '.join(over)})" if over else ""
+
+
 def _place(table: Table, row: str, among: str, what: str) -> Sentence:
     place, count = cite(table, (row,), f"{among}_place"), cite(table, (row,), among)
     return ("place ", place, " of ", count, f" {what}")
@@ -202,11 +209,11 @@ def _gradients(run: Localized, table: Table, leading: Table) -> Sentence:
     ]
     if AP in shown:
         text += ["Found: the first half ", *_holds(table, AP, "low"), f"; AP puts the {named} on "]
-        text += [*_place(table, AP, "sites", "components"), " (mean over layers and seeds). "]
+        text += [*_place(table, AP, "sites", "components"), f"{_over(run)}. "]
     if IG in shown:
         text += ["The second half ", *_holds(table, IG, "first"), f"; AP-IG puts the {named} on "]
         text += [*_place(table, IG, "mlps", "MLPs"), " and "]
-        text += [*_place(table, IG, "sites", "components"), ". "]
+        text += [*_place(table, IG, "sites", "components"), f"{_over(run)}. "]
     if IG in set(leading.frame["method"]):
         text += ["Its first MLP is MLP ", cite(leading, (IG,), "first")]
         if value_of(leading, (IG,), "of") > 1:
@@ -230,7 +237,7 @@ def _tracing(run: Localized, table: Table) -> Sentence:
     return (
         *(*text, "Found: it ", *_holds(table, TRACING, "all_first")),
         *(f"; causal tracing puts the {_named(run)} on ", *_place(table, TRACING, "mlps", "MLPs")),
-        " (mean over layers and seeds).",
+        f"{_over(run)}.",
     )
 
 

@@ -220,9 +220,10 @@ def selections(run: Localized) -> Table:
         for (seed, m), (count, shared) in cells.items()
         if m == name
     }
+    where = "layers chosen" + " in at least half of the seeds" * (len(run.done) > 1)
     columns = (
-        Column("attention", "attention", "text", "layers chosen"),
-        Column("mlp", "MLP", "text", "layers chosen"),
+        Column("attention", "attention", "text", where),
+        Column("mlp", "MLP", "text", where),
         Column("parameters", "parameters", "int"),
         Column("share", "of all", "percent"),
         Column("overlap", "overlap with the probe rule", "f2"),
@@ -233,24 +234,24 @@ def selections(run: Localized) -> Table:
     chosen = frame[frame["chosen"].astype(bool)]
     for part in PARTS:
         rows = chosen[chosen["part"] == part]
+        by_seed = {m: rows[rows["method"] == name].groupby("seed") for m, name in names.items()}
         table.frame[part] = [
-            tally([list(p["layer"]) for _, p in rows[rows["method"] == names[m]].groupby("seed")],
-                  run.layers, len(run.done))
+            usual([some["layer"] for _, some in by_seed[m]], len(run.done))
             for m in table.frame["method"]
-        ]  # fmt: skip
+        ]
     return table
 
 
-def tally(chosen: Sequence[Iterable[int]], layers: int, seeds: int) -> str:
-    """Layers that were chosen: `0, 2`; of several seeds, in how many where not in all."""
+def usual(chosen: Sequence[Iterable[int]], seeds: int) -> str:
+    """Layers that at least half of the seeds chose, neighbours as `2–5`."""
     counts = Counter(int(layer) for some in chosen for layer in some)
-    if len(counts) == layers > 1 and all(n == seeds for n in counts.values()):
-        return "all"
-    every = [
-        f"{layer}" if counts[layer] == seeds else f"{layer} (in {counts[layer]})"
-        for layer in sorted(counts)
-    ]
-    return ", ".join(every) or "none"
+    spans: list[list[int]] = []
+    for layer in sorted(n for n, times in counts.items() if 2 * times >= seeds):
+        if spans and spans[-1][1] == layer - 1:
+            spans[-1][1] = layer
+        else:
+            spans.append([layer, layer])
+    return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in spans) or "none"
 
 
 def agreement(run: Localized) -> Table:
