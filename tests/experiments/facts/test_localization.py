@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -133,6 +136,20 @@ def test_a_model_that_knows_nothing_does_not_pass_the_gates(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "does not pass the gates" in said
     assert "standard, natural facts" in said
+
+
+def test_a_terminated_run_goes_on(tmp_path, monkeypatch, capsys):
+    teach = localization.teaching.teach
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return teach(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(localization.teaching, "teach", interrupted)
+        assert start(tmp_path, tmp_path / "run", "--seeds=[0]") == 143
+    assert "the same command continues" in capsys.readouterr().err
+    assert start(tmp_path, tmp_path / "run", "--seeds=[0]") == 0
 
 
 def test_commands_for_relearning_say_so(finished, capsys):
