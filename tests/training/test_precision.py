@@ -21,14 +21,19 @@ from relearn_jax.training.step import Round, start, train_step
 SIZES = {
     "bert": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
     "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2},
-}
+    "gemma2": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+               "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 64},
+    "gpt_neox": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+                 "intermediate_size": 64},
+}  # fmt: skip
 RATES = Training(learning_rate=1e-3)
 
 
 @pytest.fixture(
     scope="module",
     params=[("bert", "token-classification"), ("bert", "language-model"),
-            ("gpt2", "token-classification"), ("gpt2", "language-model")],
+            ("gpt2", "token-classification"), ("gpt2", "language-model"),
+            ("gemma2", "language-model"), ("gpt_neox", "language-model")],
     ids="-".join,
 )  # fmt: skip
 def case(request):
