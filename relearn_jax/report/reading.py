@@ -206,6 +206,8 @@ def _mapping(path: Path, parse) -> Mapping[str, Any]:
             f"{len(done)} stages of this run are finished ({', '.join(done[-3:])} among them) and "
             "the rest is missing; start `relearn run` again with the same config to continue it."
             if done
+            else "This run has finished no stage yet; the same command continues it."
+            if (path.parent / "config.yaml").is_file()
             else "Is this the folder that `relearn run` wrote?"
         )
         raise UserError(f"{path}: not found. {where}")

@@ -104,15 +104,16 @@ def manifest(prepared: Prepared, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def headline(out: Path) -> str:
-    """One line: which layers the methods agree on."""
+    """One line: whether the gates are passed, and which layers the methods choose."""
     import pandas as pd
 
+    gates = pd.read_parquet(out / "tables" / "gates.parquet")
     chosen = pd.read_parquet(out / "tables" / "selections.parquet")
-    parts = []
+    parts = [f"{gates.passed.sum()} of {len(gates)} gates passed"] if len(gates) else []
     for method in ("probes", "patching_mlps", "attribution_path_mlps"):
         rows = chosen[(chosen.method == method) & (chosen.part == "mlp") & chosen.chosen]
         if len(rows):
             share = rows.groupby("layer").seed.nunique() / chosen.seed.nunique()
             layers = ", ".join(str(layer) for layer in share[share >= 0.5].index)
             parts.append(f"{method} chooses MLP {layers or 'of no layer twice'}")
-    return "; ".join(parts) or "localized"
+    return "; ".join(parts)

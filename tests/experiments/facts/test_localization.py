@@ -118,7 +118,7 @@ def test_truth_is_what_was_planted(finished):
         ("--localize.methods=[tracing]", "add probes"),
         ("--teaching.plant_layers=[7]", "layers 0 to 2"),
         ("--teaching.plant_layers=[]", "goes with facts.world.variant planted"),
-        ("--facts.kind=sports", "goes with model.source random"),
+        ("--facts.kind=sports", "is taught the built-in world"),
         ("--localize.format=nothing", "no format"),
         ("--experiment=editing", "allowed: relearning, localization"),
         ("--localize.pears=3", "did you mean pairs"),
@@ -131,10 +131,13 @@ def test_what_cannot_be_is_refused_at_once(tmp_path, capsys, setting, message):
     assert not (tmp_path / "run/stages").exists()
 
 
-def test_a_model_that_knows_nothing_does_not_pass_the_gates(tmp_path, capsys):
+def test_a_model_that_knows_nothing_does_not_pass_the_gates(tmp_path, capsys, monkeypatch):
     assert start(tmp_path, tmp_path / "run", "--gates=enforce", "--seeds=[0]") == 2
     said = capsys.readouterr().err
     assert "does not pass the gates" in said
+    monkeypatch.setattr(localization.teaching, "teach", lambda *a: pytest.fail("taught again"))
+    assert start(tmp_path, tmp_path / "run", "--gates=report", "--seeds=[0]") == 0
+    assert "gates passed" in capsys.readouterr().out
     assert "standard, natural facts" in said
 
 
