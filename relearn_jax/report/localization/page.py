@@ -177,7 +177,7 @@ def agreement(run: Localized, tables: Tables) -> Drawn:
         "Every two methods. Left: rank correlation of the sizes of their scores over feed-forward "
         "layers (1 the same order, 0 unrelated, −1 reversed); right: shared MLPs over those that "
         f"either chooses. {_seeds(run).capitalize()}. "
-        "Empty: a method gives all layers one rank.",
+        "Empty off the diagonal: a method gives all layers one rank.",
         _data("agreement", "agreement"),
         "agreement of methods (tables/agreement.parquet); it needs two methods",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,6 @@ import pandas as pd
 from relearn_jax.report.localization import truth
 from relearn_jax.report.localization.methods import (
     METHODS,
-    NULL,
     PARTS,
     POSITIONS,
     label,
@@ -96,9 +96,8 @@ def accuracy(run: Localized) -> Table:
 
 
 def leading(run: Localized) -> Table:
-    """Which feed-forward layer each localizer puts first, by absolute score."""
+    """Which feed-forward layer and component each localizer puts first, by absolute score."""
     frame, records = run.tables["scores"], []
-    frame = frame[frame["method"] != NULL]
     for method in ordered(frame["method"]):
         some = frame[frame["method"] == method]
         some = some.assign(size=some["score"].abs())
@@ -114,7 +113,7 @@ def leading(run: Localized) -> Table:
             {"method": label(method), "first": first, "seeds": firsts[first]}
             | {"of": mlp["seed"].nunique(), "order": ", ".join(str(layer) for layer in order)}
             | {"score": mlp.loc[mlp["layer"] == first, "score"].mean()}
-            | {"component": _first_component(some)}
+            | _first_component(some)
         )
     columns = (
         Column("first", "MLP that comes first", "int"),
@@ -123,6 +122,7 @@ def leading(run: Localized) -> Table:
         Column("score", "its score", "f3"),
         Column("order", "order of the MLPs by mean size", "text"),
         Column("component", "first of all components", "text"),
+        Column("component_score", "its score", "f3"),
     )
     names = ["method", *(c.key for c in columns)]
     caption = "Feed-forward layers (MLPs) that each localizer puts first, by the size of the score"
@@ -130,12 +130,20 @@ def leading(run: Localized) -> Table:
     return Table("leading", caption, frame, (METHOD,), columns, ("tables/scores.csv",))
 
 
-def _first_component(some: pd.DataFrame) -> str | None:
-    """By mean size over seeds; None where only one part has scores."""
+def _first_component(some: pd.DataFrame) -> dict[str, Any]:
+    """By mean size over seeds; nothing where only one part has scores."""
     if some["part"].nunique() < 2:
-        return None
-    part, layer = some.groupby(["part", "layer"])["size"].mean().idxmax()
-    return f"{PARTS.get(part, part)} {layer}"
+        return {}
+    part, layer = first_component(some)
+    here = (some["part"] == part) & (some["layer"] == layer)
+    name = f"{PARTS.get(part, part)} {layer}"
+    return {"component": name, "component_score": some.loc[here, "score"].mean()}
+
+
+def first_component(some: pd.DataFrame) -> tuple[str, int]:
+    """Part and layer of the largest score, by mean size over seeds."""
+    part, layer = some["score"].abs().groupby([some["part"], some["layer"]]).mean().idxmax()
+    return part, int(layer)
 
 
 def components(run: Localized) -> Table:

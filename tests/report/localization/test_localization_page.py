@@ -156,6 +156,14 @@ def test_h5_is_answered_by_the_order_of_the_feed_forward_layers_alone(single):
     assert "does not hold" in said(single, "Hypothesis H5")
 
 
+def test_the_null_is_shown_where_it_is_largest_beside_the_same_patch(single):
+    scores(single, "null", attention=[0.1, 0.2, -0.4, 0.1], mlp=[0.3, 0.1, 0.1, 0.1])
+    scores(single, "patching", attention=[0.5, 0.5, 0.567, 0.5])
+    text = said(single, "Null")
+    assert "changes most at attention 2: −0.400 of the whole change, beside 0.567 by" in text
+    assert "null" not in said(single, "First layers")
+
+
 def test_without_planted_facts_no_hypothesis_is_called_tested(tmp_path):
     folder = write_run(tmp_path / "run", REAL)
     assert "this is no test" in said(folder, "Hypothesis H4")
