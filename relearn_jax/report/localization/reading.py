@@ -114,8 +114,3 @@ def _accuracy(folder: Path, seeds: tuple[int, ...]) -> dict[int, float]:
 def places(frame: pd.DataFrame) -> list[tuple[str, str]]:
     """(method, place) of every map, in the order of the file."""
     return list(dict.fromkeys(zip(frame["method"], frame["place"], strict=True)))
-
-
-def config_of(run: Localized, key: str) -> Any:
-    """A setting of localization; None where the config does not have it."""
-    return (run.config.get("localize") or {}).get(key)
