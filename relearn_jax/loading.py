@@ -211,7 +211,11 @@ def check_localization(config: Localization) -> None:
     localize, teaching, problems = config.localize, config.teaching, []
     world = config.facts.kind == "world"
     if world != (config.model.source == "random"):
-        problems.append("facts.kind world goes with model.source random, which is taught it")
+        problems.append(
+            "model.source random is taught the built-in world (facts.kind: world), other facts "
+            f"need weights that know them; here are model.source {config.model.source!r} and "
+            f"facts.kind {config.facts.kind!r}"
+        )
     if (config.facts.world.variant == "planted") != bool(teaching.plant_layers):
         problems.append("teaching.plant_layers goes with facts.world.variant planted")
     for name in ("pairs", "batch", "groups", "draws", "path_steps", "heads"):
@@ -224,7 +228,10 @@ def check_localization(config: Localization) -> None:
     if localize.budget is not None and not 0 < localize.budget <= 1:
         problems.append(f"localize.budget = {localize.budget}: should be in (0, 1]")
     if localize.budget is None and "probes" not in localize.methods:
-        problems.append("localize.budget null is what fact lookup by probes takes: add probes")
+        problems.append(
+            "localize.budget null means as much as fact lookup by probes chooses: add probes to "
+            "localize.methods, or give a budget"
+        )
     if not 0 < localize.window <= 1:
         problems.append(f"localize.window = {localize.window}: should be in (0, 1]")
     if not localize.methods:

@@ -10,7 +10,7 @@ from relearn_jax import runs
 from relearn_jax.config import Config
 from relearn_jax.data import tokenizer
 from relearn_jax.errors import UserError
-from relearn_jax.experiments import preparation, sets
+from relearn_jax.experiments import preparation, sets, surroundings
 from relearn_jax.experiments.sets import ConceptSet
 from relearn_jax.models import checkpoint, weights
 from relearn_jax.neurons import masks
@@ -38,7 +38,7 @@ def export(
     name = sets.stage_name(one, stage)
     have = sorted(p.parent.name for p in (run / "stages").glob("*/stage.json"))
     if name not in have:
-        stages = ", ".join(n for n in have if not n.endswith("-neurons"))
+        stages = ", ".join(n for n in have if not n.endswith("-neurons")) or "none yet"
         raise UserError(f"{run} has no stage {name}; it has {stages}")
     if to.exists() and any(to.iterdir()):
         raise UserError(f"{to} is not empty")
@@ -72,6 +72,7 @@ def export(
     params = {k: np.asarray(v) for k, v in weights.flatten(params).items()}
     folder = preparation.tokenizer_folder(config, run.resolve()) or opened.folder
     tok = tokenizer.load_tokenizer(folder)
+    surroundings.say(f"exporting {name}")
     with runs.disk(to):
         checkpoint.save(to, model, weights.unflatten(params), opened.settings)
         # Saved by the tokenizer itself: GPT-2's must keep that words begin with a space.

@@ -45,7 +45,7 @@ def verify(run: Path, stage: str | None = None) -> int:
       UserError: no finished run, or no such stage.
     """
     if not (run / "manifest.json").is_file():
-        raise UserError(f"{run}: no manifest.json, so nothing says what the run was made from")
+        raise UserError(f"{run}: no manifest.json; the run has not finished, or this is none")
     config = runs.config_of(run)
     names = sorted(path.parent.name for path in run.glob("stages/*/stage.json"))
     stage = stage or sets.stage_name(sets.product(config)[0], "base")

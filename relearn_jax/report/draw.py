@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -214,7 +215,7 @@ def inline(svg: str, prefix: str, summary: str) -> str:
     svg = re.sub(r"(?<![\w&])#[0-9a-f]{6}\b", lambda m: back.get(m[0], m[0]), svg)
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
     svg = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", svg, count=1)
-    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{summary}" ', 1)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(summary)}" ', 1)
     return re.sub(r"\n\s*", "\n", svg).strip()
 
 

@@ -191,6 +191,18 @@ def key_label(key: Column, value: Any) -> str:
     return text(value)
 
 
+def answers(rows: Sequence[tuple[str, Sentence]]) -> str:
+    """Paragraphs under headings; the files behind the numbers are named after each."""
+    items = "".join(
+        f'<dt>{text(head)}</dt><dd>{prose(said)} <span class="data">{sources(said)}</span></dd>'
+        for head, said in rows
+    )
+    return (
+        "<p>Every number is a link to the table cell it comes from; the file behind the cell is "
+        f'named after each paragraph.</p><dl class="facts">{items}</dl>'
+    )
+
+
 def absent(what: str) -> str:
     """A notice in place of something the run has not produced yet."""
     return f'<p class="absent">Not available yet: {text(what)}.</p>'
@@ -218,7 +230,9 @@ def _entry(key: Key) -> str:
         mark = f'<rect x="2" y="2" width="32" height="10" fill="{colour}" opacity=".75"/>'
     else:
         dash = DASHES[key.style] if isinstance(key.style, str) else "2 2.4"
-        mark = f'<path d="M2 7H34" stroke-width="2" stroke-dasharray="{dash}"/>'
+        mark = (
+            f'<path d="M2 7H34" stroke-width="2" stroke-dasharray="{dash}"/>' if key.style else ""
+        )
         mark += f'<g fill="{colour}" stroke-dasharray="none">{MARKERS[key.marker]}</g>'
     look = f'viewBox="0 0 36 14" width="36" height="14" stroke="{colour}" fill="none"'
     return f'<li><svg {look} aria-hidden="true">{mark}</svg>{text(key.label)}</li>'

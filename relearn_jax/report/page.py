@@ -12,14 +12,15 @@ from pathlib import Path
 import pandas as pd
 
 from relearn_jax import runs
-from relearn_jax.report import comparison, html, neuron_list, sections, settings
-from relearn_jax.report.comparison.reading import SET_COLUMNS
+from relearn_jax.report import comparison, html, localization, neuron_list, sections, settings
 from relearn_jax.report.draw import Plot, save
 from relearn_jax.report.findings import Findings, findings
 from relearn_jax.report.reading import (
     COLUMNS,
     NEURON_TABLES,
+    Directory,
     Run,
+    read_files,
     read_head,
     read_run,
     table_path,
@@ -56,6 +57,8 @@ def build(run_dir: Path) -> Path:
         UserError: see `reading.read_run`; also for a disk that cannot be written to.
     """
     folder = Path(run_dir)
+    if read_files(folder)[1].get("experiment") == "localization":
+        return _build_localization(localization.read(folder))
     if len(read_head(folder)[2]) == 1:
         return _build_group(read_run(folder))
     sets = comparison.read_sets(folder)
@@ -63,13 +66,28 @@ def build(run_dir: Path) -> Path:
     for name in sets.runs:
         _build_group(read_run(folder, name))
     text, plots = comparison.page(sets, tables)
-    return _write(sets.whole, text, tables.values(), plots)
+    names = [*_small(COLUMNS), *comparison.SET_COLUMNS]
+    return _write(sets.whole, text, tables.values(), plots, names)
+
+
+def _build_localization(run: localization.Localized) -> Path:
+    tables = localization.tables(run)
+    text, plots = localization.page(run, tables)
+    return _write(run, text, tables.values(), plots, list(localization.COLUMNS))
 
 
 def _build_group(run: Run) -> Path:
     found = findings(run)
     text, plots = page(run, found)
-    return _write(run, text, found.tables.values(), plots)
+    if run.home == run.folder:
+        names, rows = [*_small(COLUMNS), *comparison.SET_COLUMNS], None
+    else:
+        names, rows = _small(COLUMNS), [("group", "==", run.group.name)]
+    return _write(run, text, found.tables.values(), plots, names, rows)
+
+
+def _small(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name not in NEURON_TABLES]
 
 
 def page(run: Run, found: Findings) -> tuple[str, tuple[Plot, ...]]:
@@ -88,14 +106,16 @@ def page(run: Run, found: Findings) -> tuple[str, tuple[Plot, ...]]:
     return text, plots
 
 
-def _write(run: Run, text: str, tables: Iterable[Table], plots: Iterable[Plot]) -> Path:
-    """The page, CSV of the run's small tables and of every page table, and the figures."""
-    home, rows = run.home, None
-    names = [name for name in COLUMNS if name not in NEURON_TABLES]
-    if home != run.folder:
-        rows = [("group", "==", run.group.name)]
-    else:
-        names += SET_COLUMNS
+def _write(
+    run: Directory,
+    text: str,
+    tables: Iterable[Table],
+    plots: Iterable[Plot],
+    names: Iterable[str],
+    rows: list[tuple[str, str, str]] | None = None,
+) -> Path:
+    """The page, CSV of these tables of the run (of `rows`) and of every page table, and figures."""
+    home = run.home
     with runs.disk(home):
         for part in ("tables", "figures"):
             (home / part).mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -68,6 +68,19 @@ class Group(NamedTuple):
     count: int | None
     regrowth: str
     prune: Mapping[str, Any]
+
+
+class Directory(Protocol):
+    """A run directory of any experiment; its pages go to `home`."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def home(self) -> Path: ...
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+    @property
+    def manifest(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -137,17 +150,12 @@ def read_run(folder: Path, group: str | None = None, leave: Collection[str] = ()
 
 
 def read_head(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any], tuple[Group, ...]]:
-    """Config, manifest and groups of a run.
+    """Config, manifest and groups of a run of relearning.
 
     Raises:
-        UserError: no run directory, or one of the two files is absent or not what it should be.
+        UserError: see `read_files`; also for a manifest without groups.
     """
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such run directory. Give the folder that `relearn run` wrote."
-        )
-    config = _mapping(folder / "config.yaml", yaml.safe_load)
-    manifest = _mapping(folder / "manifest.json", json.loads)
+    config, manifest = read_files(folder)
     try:
         groups = tuple(Group(**{k: g[k] for k in Group._fields}) for g in manifest["groups"])
     except (KeyError, TypeError):
@@ -158,6 +166,20 @@ def read_head(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any], tuple
             "It was written by another version; start `relearn run` again with the same config."
         )
     return config, manifest, groups
+
+
+def read_files(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Config and manifest of a run of any experiment.
+
+    Raises:
+        UserError: no run directory, or one of the two files is absent or not what it should be.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such run directory. Give the folder that `relearn run` wrote."
+        )
+    config = _mapping(folder / "config.yaml", yaml.safe_load)
+    return config, _mapping(folder / "manifest.json", json.loads)
 
 
 def main_arm(run: Run) -> str:
@@ -184,6 +206,8 @@ def _mapping(path: Path, parse) -> Mapping[str, Any]:
             f"{len(done)} stages of this run are finished ({', '.join(done[-3:])} among them) and "
             "the rest is missing; start `relearn run` again with the same config to continue it."
             if done
+            else "This run has finished no stage yet; the same command continues it."
+            if (path.parent / "config.yaml").is_file()
             else "Is this the folder that `relearn run` wrote?"
         )
         raise UserError(f"{path}: not found. {where}")
@@ -197,9 +221,15 @@ def _mapping(path: Path, parse) -> Mapping[str, Any]:
 
 
 def read_table(
-    folder: Path, name: str, columns: Sequence[str], group: str | None = None
+    folder: Path,
+    name: str,
+    columns: Sequence[str],
+    group: str | None = None,
+    optional: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """The rows of a group (None: all rows) of a table; empty if there is no such file.
+    """The rows of a group (None: all rows) of a table; empty if there is no such file or no row.
+
+    `optional` columns are read where the file has them.
 
     Raises:
         UserError: the file cannot be read, or lacks a column.
@@ -209,12 +239,15 @@ def read_table(
         return pd.DataFrame(columns=list(columns))
     needed = columns if group is None else ("group", *columns)
     try:
+        if not pq.read_metadata(path).num_rows:
+            return pd.DataFrame(columns=list(columns))
         present = set(pq.read_schema(path).names)
         lacking = [c for c in needed if c not in present]
         if not lacking:
             rows = None if group is None else [("group", "==", group)]
+            wanted = [*columns, *(c for c in optional if c in present)]
             # Without pandas' own types, whose NA is no number to NumPy.
-            table = pq.read_table(path, columns=list(columns), filters=rows)
+            table = pq.read_table(path, columns=wanted, filters=rows)
             return table.to_pandas(ignore_metadata=True)
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(

@@ -19,16 +19,7 @@ SIGNS = {HOLDS: "✓", PART: "◐", EXPLAINED: "≈", FAILS: "✗", OPEN: "?"}
 
 def answer(run: Run, found: Findings) -> Drawn:
     """The verdict, paragraph by paragraph."""
-    rows = [
-        f"<dt>{html.text(head)}</dt><dd>{prose(text)} "
-        f'<span class="data">{html.sources(text)}</span></dd>'
-        for head, text in verdict(run, found)
-    ]
-    intro = (
-        "<p>Every number is a link to the table cell it comes from; the file behind the cell is "
-        "named after each paragraph.</p>"
-    )
-    return intro + f'<dl class="facts">{"".join(rows)}</dl>', ()
+    return html.answers(verdict(run, found)), ()
 
 
 def performance(run: Run, found: Findings) -> Drawn:

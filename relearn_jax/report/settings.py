@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from relearn_jax.report import html
-from relearn_jax.report.reading import Run, main_arm, stage_name
+from relearn_jax.report.reading import Directory, Run, main_arm, stage_name
 from relearn_jax.report.task_tables import ARM_NAMES
 from relearn_jax.report.verdict import fact, plural
 
@@ -124,7 +124,7 @@ def _number(value: Any) -> str:
     return html.show(value, "int")
 
 
-def settings(run: Run) -> tuple[str, tuple]:
+def settings(run: Directory) -> tuple[str, tuple]:
     """Everything needed to repeat the run."""
     manifest = run.manifest
     wall = manifest.get("wall_s") or {}
@@ -135,22 +135,24 @@ def settings(run: Run) -> tuple[str, tuple]:
     rest = [(k, k, shown) for k, shown in flatten(about)]
     config = [(k, k, shown) for k, shown in flatten(run.config)]
     body = html.pairs(times, "manifest", "manifest.json", "Wall time")
-    body += html.pairs(rest, "manifest", "manifest.json", "Model, neurons, versions, devices")
+    body += html.pairs(rest, "manifest", "manifest.json", "Model, data, versions, devices")
     digests = [
         (f"data.{role}.sha256", f"{role} text, SHA-256", str(facts.get("sha256", "")))
         for role, facts in (manifest.get("data") or {}).items()
     ]
-    body += html.pairs(digests, "manifest", "manifest.json", "Data hashes")
+    if digests:
+        body += html.pairs(digests, "manifest", "manifest.json", "Data hashes")
     body += html.details(
         "All settings", html.pairs(config, "config", "config.yaml", "Resolved config")
     )
-    body += html.details(
-        "Wall time of every stage", html.pairs(single, "manifest", "manifest.json", "Wall time")
-    )
+    if single:
+        body += html.details(
+            "Wall time of every stage", html.pairs(single, "manifest", "manifest.json", "Wall time")
+        )
     return body, ()
 
 
-def _times(run: Run) -> list[tuple[str, str, str]]:
+def _times(run: Directory) -> list[tuple[str, str, str]]:
     """Wall time by kind of work; stages called `...-neurons` are passes over the concept data."""
     wall, total = run.manifest.get("wall_s") or {}, run.manifest.get("total_s")
     neurons = sum(v for k, v in wall.items() if k.endswith("-neurons"))
@@ -191,34 +193,46 @@ def flatten(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]
 
 def header(run: Run, title: str, sentence: str) -> str:
     """The head of a group's page."""
-    return head(run, title, sentence, (("Concept removed", run.target),), notice(run), above(run))
+    facts = glance(run, (("Concept removed", run.target),))
+    return head(run, title, sentence, facts, notice(run), above(run))
 
 
-def head(
-    run: Run,
-    title: str,
-    sentence: str,
-    removed: tuple[tuple[str, str], ...],
-    notice: str,
-    above: str = "",
-) -> str:
-    """The head of a page: name, title, the one-line verdict, and the facts at a glance."""
-    manifest = run.manifest
-    model, data = manifest.get("model") or {}, manifest.get("data") or {}
+def glance(run: Run, removed: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The facts of a run of relearning, as (name, HTML)."""
+    data = run.manifest.get("data") or {}
     mark = f" {GENERATED}" if any(d.get("generated") for d in data.values()) else ""
     train = data.get("train") or {}
-    parameters = model.get("parameters")
-    size = f", {parameters / 1e6:.1f} M parameters" if parameters else ""
-    facts = (
-        ("Model", f"{html.text(model.get('source', 'not named'))}{size}"),
+    return (
+        ("Model", model(run)),
         ("Text", f"{html.text(train.get('source', 'not named'))}{mark}"),
         *((name, html.text(value)) for name, value in removed),
         ("Arms", " · ".join(ARM_NAMES[a] for a in run.arms)),
         ("Seeds", ", ".join(map(str, run.seeds))),
     )
+
+
+def model(run: Directory) -> str:
+    """HTML that names the model and its size."""
+    about = run.manifest.get("model") or {}
+    parameters = about.get("parameters")
+    size = f", {parameters / 1e6:.1f} M parameters" if parameters else ""
+    source = about.get("source", "not named")
+    return f"{'random weights' if source == 'random' else html.text(source)}{size}"
+
+
+def head(
+    run: Directory,
+    title: str,
+    sentence: str,
+    facts: Sequence[tuple[str, str]],
+    notice: str,
+    above: str = "",
+) -> str:
+    """The head of a page: name, title, the one-line verdict, and the facts at a glance as HTML."""
     items = "".join(f"<li><b>{name}</b><span>{value}</span></li>" for name, value in facts)
+    name = html.text(run.manifest.get("name", run.folder.name))
     return (
-        f'<p class="kicker">relearn_jax · {html.text(manifest.get("name", run.folder.name))}</p>'
+        f'<p class="kicker">relearn_jax · {name}</p>'
         f'{above}<h1>{html.text(title)}</h1><p class="lede">{sentence}</p>'
         f'<ul class="meta">{items}</ul>{notice}'
     )
@@ -234,16 +248,20 @@ def above(run: Run) -> str:
     )
 
 
-def footer(manifest: Mapping[str, Any]) -> str:
-    """When the run was made, and what the page was made from."""
+RELEARNING = (
+    "Lo, Barez, Cohen, Large Language Models Relearn Removed Concepts (Findings of ACL 2024)"
+)
+
+
+def footer(manifest: Mapping[str, Any], protocol: str = RELEARNING) -> str:
+    """When the run was made, what the page was made from, and whose protocol it follows."""
     ended = manifest.get("finished")
     when = f"Run started {manifest.get('started', 'at an unknown time')}" + (
         f", finished {ended}." if ended else ", not finished."
     )
     return (
         f"{html.text(when)} Made from the files of the run directory alone; "
-        "<code>relearn report</code> makes it again. Protocol: Lo, Barez, Cohen, Large Language "
-        "Models Relearn Removed Concepts (Findings of ACL 2024)."
+        f"<code>relearn report</code> makes it again. Protocol: {html.text(protocol)}."
     )
 
 

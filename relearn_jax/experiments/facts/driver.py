@@ -6,9 +6,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from relearn_jax import runs
+import jax
+
+from relearn_jax import runs, stopping
 from relearn_jax.config import Localization
-from relearn_jax.errors import UserError
+from relearn_jax.errors import Stopped, UserError
 from relearn_jax.experiments import memory, surroundings
 from relearn_jax.experiments.facts import localization, preparation, tables
 from relearn_jax.experiments.facts.preparation import Prepared
@@ -18,6 +20,10 @@ def run(
     config: Localization, base: Path, out: Path | None, dry: bool = False, reuse: bool = False
 ) -> Path | None:
     """Run a config whose relative paths start at `base`; the run directory, or None if dry."""
+    if jax.process_count() > 1:
+        raise UserError(
+            "a localization runs in one process, on all its devices; leave out --distributed"
+        )
     began, started = time.perf_counter(), surroundings.now()
     out = out or Path(config.out or f"runs/{config.name}")
     if not dry:
@@ -40,8 +46,18 @@ def run(
         }  # fmt: skip
 
     try:
-        with memory.reported(), surroundings.progress(localization.total(prepared)) as tick:
-            localization.run(prepared, out, tick)
+        with (
+            stopping.on_termination() as stop,
+            memory.reported(),
+            surroundings.progress(localization.total(prepared)) as tick,
+        ):
+
+            def tick_or_stop(done: int, text: str) -> None:
+                tick(done, text)
+                if stop():
+                    raise Stopped(f"stopped while {text}; the stages before are kept")
+
+            localization.run(prepared, out, tick_or_stop)
     except (KeyboardInterrupt, UserError):
         if list(out.glob("stages/*-localized/stage.json")):
             _write(prepared, out, facts())
@@ -88,15 +104,16 @@ def manifest(prepared: Prepared, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def headline(out: Path) -> str:
-    """One line: which layers the methods agree on."""
+    """One line: whether the gates are passed, and which layers the methods choose."""
     import pandas as pd
 
+    gates = pd.read_parquet(out / "tables" / "gates.parquet")
     chosen = pd.read_parquet(out / "tables" / "selections.parquet")
-    parts = []
+    parts = [f"{gates.passed.sum()} of {len(gates)} gates passed"] if len(gates) else []
     for method in ("probes", "patching_mlps", "attribution_path_mlps"):
         rows = chosen[(chosen.method == method) & (chosen.part == "mlp") & chosen.chosen]
         if len(rows):
             share = rows.groupby("layer").seed.nunique() / chosen.seed.nunique()
             layers = ", ".join(str(layer) for layer in share[share >= 0.5].index)
             parts.append(f"{method} chooses MLP {layers or 'of no layer twice'}")
-    return "; ".join(parts) or "localized"
+    return "; ".join(parts)

@@ -79,11 +79,15 @@ def _taught(prepared: Prepared, out: Path, tick: Tick) -> dict[int, Knowing]:
         for c, (seed, world) in enumerate(zip(config.seeds, members, strict=True)):
             one = stacking.one_model(mesh, params, c)
             found = gates.knowledge(model, one, world, seed)
-            if config.gates == "enforce":
-                gates.enforce(found, f"seed {seed}")
             host = {path: hosts.fetch(leaf) for path, leaf in weights.flatten(one).items()}
             record = {"gates": [gate._asdict() for gate in found], "wall_s": wall}
             runs.save_stage(out, stage(seed, "model"), keys[seed], record, {"params": host})
+
+    if config.gates == "enforce":
+        # Only now, so that a model that fails need not be taught again to be looked at.
+        for seed in config.seeds:
+            record = runs.read_json(runs.stage_folder(out, stage(seed, "model")) / "stage.json")
+            gates.enforce([gates.Gate(**gate) for gate in record["gates"]], f"seed {seed}")
 
     def params_of(seed: int) -> Callable[[], PyTree]:
         return lambda: weights.unflatten(runs.arrays_of(out, stage(seed, "model"), "params"))

@@ -139,8 +139,8 @@ def summary(prepared: Prepared) -> str:
         f"  model        {prepared.checkpoint.origin} ({model.family.name}, {model.config.layers} "
         f"layers, width {model.config.width}, {prepared.parameters:,} parameters)",
         f"  facts        {data.source}",
-        f"  pairs        {len(pairs.facts)} prompts of {pairs.clean.ids.shape[1]} tokens, "
-        f"{config.localize.corrupt} subjects",
+        f"  pairs        {len(pairs.facts)} of the {config.localize.pairs} asked for, prompts of "
+        f"{pairs.clean.ids.shape[1]} tokens, {config.localize.corrupt} subjects",
         f"  localizers   {', '.join(config.localize.methods)}",
         f"  seeds        {', '.join(map(str, config.seeds))}",
     ]

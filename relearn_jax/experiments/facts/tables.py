@@ -249,7 +249,9 @@ def agreement_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
 
 
 def probe_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
-    """Accuracy of probes by state and position."""
+    """Accuracy of probes by state and position, and of always giving the most common answer."""
+    answers = np.unique(prepared.probed[one.seed].target, return_counts=True)[1]
+    chance = float(answers.max() / answers.sum())
     for where in ("subject", "last"):
         if f"{where}/states" not in one.probes:
             continue
@@ -257,5 +259,6 @@ def probe_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
             for row, value in enumerate(one.probes[f"{where}/{kind}"]):
                 yield {
                     "seed": one.seed, "position": where, "kind": kind, "row": row,
-                    "accuracy": float(value), "facts": one.probes[f"{where}/facts"].item(),
+                    "accuracy": float(value), "chance": chance,
+                    "facts": one.probes[f"{where}/facts"].item(),
                 }  # fmt: skip

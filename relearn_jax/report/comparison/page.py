@@ -22,12 +22,13 @@ def page(sets: Sets, tables: Tables) -> Drawn:
         title = f"The concept {targets[0]} was pruned in several ways. Does it come back?"
     removed = (("Concepts removed", ", ".join(targets)), ("Pruned", ", ".join(_sizes(sets))))
     whole = sets.whole
+    facts = settings.glance(whole, removed)
     unfinished = bool(sets.gaps) or not whole.manifest.get("finished")
     notice = settings.unfinished(sets.gaps) if unfinished else ""
     lede = prose(sentences.headline(sets, tables))
     return html.document(
         title=f"{whole.manifest.get('name', whole.folder.name)}: {title}",
-        header=settings.head(whole, title, lede, removed, notice),
+        header=settings.head(whole, title, lede, facts, notice),
         sections=[(name, head, make(sets, tables)) for name, head, make in SECTIONS],
         footer=settings.footer(whole.manifest),
     )

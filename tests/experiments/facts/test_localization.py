@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -115,7 +118,7 @@ def test_truth_is_what_was_planted(finished):
         ("--localize.methods=[tracing]", "add probes"),
         ("--teaching.plant_layers=[7]", "layers 0 to 2"),
         ("--teaching.plant_layers=[]", "goes with facts.world.variant planted"),
-        ("--facts.kind=sports", "goes with model.source random"),
+        ("--facts.kind=sports", "is taught the built-in world"),
         ("--localize.format=nothing", "no format"),
         ("--experiment=editing", "allowed: relearning, localization"),
         ("--localize.pears=3", "did you mean pairs"),
@@ -128,11 +131,28 @@ def test_what_cannot_be_is_refused_at_once(tmp_path, capsys, setting, message):
     assert not (tmp_path / "run/stages").exists()
 
 
-def test_a_model_that_knows_nothing_does_not_pass_the_gates(tmp_path, capsys):
+def test_a_model_that_knows_nothing_does_not_pass_the_gates(tmp_path, capsys, monkeypatch):
     assert start(tmp_path, tmp_path / "run", "--gates=enforce", "--seeds=[0]") == 2
     said = capsys.readouterr().err
     assert "does not pass the gates" in said
+    monkeypatch.setattr(localization.teaching, "teach", lambda *a: pytest.fail("taught again"))
+    assert start(tmp_path, tmp_path / "run", "--gates=report", "--seeds=[0]") == 0
+    assert "gates passed" in capsys.readouterr().out
     assert "standard, natural facts" in said
+
+
+def test_a_terminated_run_goes_on(tmp_path, monkeypatch, capsys):
+    teach = localization.teaching.teach
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return teach(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(localization.teaching, "teach", interrupted)
+        assert start(tmp_path, tmp_path / "run", "--seeds=[0]") == 143
+    assert "the same command continues" in capsys.readouterr().err
+    assert start(tmp_path, tmp_path / "run", "--seeds=[0]") == 0
 
 
 def test_commands_for_relearning_say_so(finished, capsys):

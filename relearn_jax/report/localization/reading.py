@@ -1,0 +1,121 @@
+"""Reading a run of localization back: config, manifest, tables, and what is still missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from relearn_jax.errors import UserError
+from relearn_jax.report.reading import read_files, read_table, table_path
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "gates": ("seed", "name", "value", "limit", "at_least", "passed"),
+    "scores": ("seed", "method", "part", "layer", "score", "low", "high"),
+    "maps": ("seed", "method", "place", "layer", "position", "role", "share"),
+    "heads": ("seed", "method", "layer", "head", "share"),
+    "probes": ("seed", "position", "kind", "row", "accuracy", "facts"),
+    "selections": (
+        *("seed", "method", "part", "layer", "chosen"),
+        *("parameters_of_method", "overlap_with_probes"),
+    ),
+    "agreement": ("seed", "method_a", "method_b", "spearman", "jaccard"),
+    "truth": ("seed", "method", "precision", "recall", "roc_area", "planted", "chosen"),
+}
+"""The columns of each table that the report uses. A table without rows needs none: a model that was
+not taught here has no gates and no planted truth."""
+
+OPTIONAL = {"probes": ("chance",)}
+
+
+@dataclass(frozen=True)
+class Localized:
+    """What the files of a run of localization say.
+
+    `tables` holds a frame for every name in `COLUMNS`, empty where the file is absent or has no
+    rows. `seeds` are those that were asked for, `done` those that have results. `accuracy` is the
+    share of the clean prompts that the model answers right, by seed. `gaps` are what is missing.
+    """
+
+    folder: Path
+    home: Path
+    config: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    tables: Mapping[str, pd.DataFrame]
+    seeds: tuple[int, ...]
+    done: tuple[int, ...]
+    layers: int
+    accuracy: Mapping[int, float]
+    gaps: tuple[str, ...]
+
+
+def read(folder: Path) -> Localized:
+    """Read a run of localization, finished or not.
+
+    Raises:
+        UserError: no run directory, no manifest or config, a table that cannot be read or lacks a
+            column, or no table with a row in it.
+    """
+    folder = Path(folder)
+    config, manifest = read_files(folder)
+    tables = {
+        name: read_table(folder, name, columns, optional=OPTIONAL.get(name, ()))
+        for name, columns in COLUMNS.items()
+    }
+    done = tuple(sorted({int(s) for frame in tables.values() for s in frame["seed"].unique()}))
+    if not done:
+        raise UserError(
+            f"{folder / 'tables'}: no seed of this run has been localized yet, so there is nothing "
+            "to report. Start `relearn run` again with the same config to continue it."
+        )
+    seeds = tuple(int(s) for s in manifest.get("seeds") or config.get("seeds") or done)
+    gaps = [f"seed {seed}" for seed in seeds if seed not in done]
+    gaps += [f"tables/{name}.parquet" for name in COLUMNS if not table_path(folder, name).exists()]
+    return Localized(
+        folder=folder,
+        home=folder,
+        config=config,
+        manifest=manifest,
+        tables=tables,
+        seeds=seeds,
+        done=done,
+        layers=_layers(manifest, tables),
+        accuracy=_accuracy(folder, done),
+        gaps=tuple(gaps),
+    )
+
+
+def _layers(manifest: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> int:
+    stated = (manifest.get("model") or {}).get("layers")
+    found = [tables[name]["layer"].max() for name in ("scores", "selections", "heads")]
+    return int(stated or max((n + 1 for n in found if n == n), default=1))
+
+
+def _accuracy(folder: Path, seeds: tuple[int, ...]) -> dict[int, float]:
+    found = {}
+    for seed in seeds:
+        path = folder / "stages" / f"seed{seed}-localized" / "stage.json"
+        if path.is_file():
+            try:
+                value = json.loads(path.read_text(encoding="utf-8")).get("accuracy")
+            except ValueError as error:
+                raise UserError(
+                    f"{path}: cannot be read ({error}). Start the run again."
+                ) from error
+            if value is not None:
+                found[seed] = float(value)
+    return found
+
+
+def places(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """(method, place) of every map, in the order of the file."""
+    return list(dict.fromkeys(zip(frame["method"], frame["place"], strict=True)))
+
+
+def config_of(run: Localized, key: str) -> Any:
+    """A setting of localization; None where the config does not have it."""
+    return (run.config.get("localize") or {}).get(key)

@@ -1,0 +1,1 @@
+"""Being here lets the tests in folders below import `pages`."""
