@@ -62,6 +62,10 @@ class Localize:
     """Fact lookup by probes: facts that probes are fitted to and tested on."""
     window: float = 0.95
     """Fact lookup by probes: share of the gain in accuracy that the chosen layers must hold."""
+    granularity: Literal["component", "head", "matrix"] = "component"
+    """What localizers choose: whole attention blocks and feed-forward layers; single heads and
+    feed-forward layers (localizers that score heads); or single matrices, each with the score of
+    its part."""
     budget: float | None = None
     """Share of all attention and feed-forward matrices that every localizer may choose; null: as
     many parameters as fact lookup by probes chooses."""

@@ -1,8 +1,15 @@
-"""From scores to parameters: components are taken by score until a parameter budget is spent.
+"""From scores to parameters: units are taken by score until a parameter budget is spent.
 
-A component is the attention block or the feed-forward layer of one layer, with all its matrices
-(specs: mechanistic unlearning 3). Embeddings, norms and biases belong to none. What is chosen
-becomes the multipliers that all masks of the project are (`neurons.masks`).
+What a unit is, is said by the scores. Granularities (specs: mechanistic unlearning 3):
+
+    component   "attention", "mlp" [L]: all matrices of a layer's attention block or feed-forward
+                layer
+    head        "heads" [L, H], "mlp" [L]: a head's columns of the query matrix and rows of the
+                output matrix, with its keys and values, which it may share with other heads
+    matrix      "query", "down" and so on [L]: one matrix of one layer
+
+Embeddings, norms and biases belong to none. What is chosen becomes the multipliers that all masks
+of the project are (`neurons.masks`).
 """
 
 from __future__ import annotations
@@ -10,128 +17,198 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from relearn_jax.errors import UserError
+from relearn_jax.models import weights
+from relearn_jax.models.transformer import Model
 
+Granularity = Literal["component", "head", "matrix"]
 PARTS = {
     "attention": r"blocks/(query|key|value|qkv|attention_out)/kernel",
     "mlp": r"blocks/(gate|up|gate_up|down)/kernel",
 }
-Scores = Mapping[str, Float[np.ndarray, " L"]]
-"""For `attention`, `mlp` or both: a score for every layer; NaN where a layer may not be chosen."""
+Scores = Mapping[str, Float[np.ndarray, "L ..."]]
+"""By kind of unit; NaN where a unit may not be chosen."""
+Chosen = dict[str, Bool[np.ndarray, "L ..."]]
+"""By kind of unit, those that are chosen; what is not named is not chosen."""
 
 
-@dataclass(frozen=True, eq=False)
-class Components:
-    """Chosen attention blocks and feed-forward layers."""
+class Space(NamedTuple):
+    """The matrices that can be chosen from."""
 
-    attention: Bool[np.ndarray, " L"]
-    mlp: Bool[np.ndarray, " L"]
+    layers: int
+    heads: int
+    matrices: Mapping[str, Mapping[str, tuple[int, int]]]
+    """Part -> path -> (rows, columns) of one layer's matrix."""
+    owned: Mapping[str, tuple[int, Bool[np.ndarray, "H N"]]]
+    """Path -> its axis that heads divide up (1 rows, 2 columns), and what each head owns of it."""
+    others: tuple[str, ...]
+    """Paths of all other parameters."""
 
 
-def sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """Parameters of one layer's attention and feed-forward matrices, from the model's shapes."""
-    return {
-        part: sum(
-            math.prod(shape[1:]) for path, shape in shapes.items() if re.fullmatch(rule, path)
-        )
+def space(model: Model) -> Space:
+    """What can be chosen in a model."""
+    shapes = weights.shapes(model)
+    matrices = {
+        part: {path: shape[1:] for path, shape in shapes.items() if re.fullmatch(rule, path)}
         for part, rule in PARTS.items()
     }
-
-
-def parameter_count(chosen: Components, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Exact number of parameters in the chosen components."""
-    size = sizes(shapes)
-    return sum(int(getattr(chosen, part).sum()) * size[part] for part in PARTS)
-
-
-def select(
-    scores: Scores, budget: int, shapes: Mapping[str, tuple[int, ...]], overshoot: bool = True
-) -> Components:
-    """The components with the largest absolute scores that fill a budget of parameters.
-
-    Args:
-      scores: by part and layer. A part that is not given is not chosen from.
-      budget: a number of parameters.
-      shapes: those of the model's parameters (`weights.shapes`).
-      overshoot: True: the component that crosses the budget is taken too (as published); False: the
-        components stay below it, and the next that still fits is taken.
-
-    Raises:
-      UserError: the budget is not positive, is larger than all components together, or (without
-        overshoot) holds none.
-    """
-    size = sizes(shapes)
-    ranked = sorted(
-        (-abs(float(score)), part, layer)
-        for part, row in scores.items()
-        for layer, score in enumerate(row)
-        if not math.isnan(score)
+    taken = {path for paths in matrices.values() for path in paths}
+    owned = model.family.heads(model.config) if model.family.heads else {}
+    return Space(
+        *(model.config.layers, model.config.heads, matrices, owned),
+        others=tuple(path for path in shapes if path not in taken),
     )
-    total = sum(size[part] for _, part, _ in ranked)
-    if not 0 < budget <= total:
-        raise UserError(
-            f"localize.budget of {budget:,} parameters: there are {total:,} in the components that "
-            f"can be chosen ({size['attention']:,} in an attention block, {size['mlp']:,} in a "
-            "feed-forward layer); take a number between"
-        )
-    chosen = {part: np.zeros(_layers(shapes), bool) for part in PARTS}
-    spent = 0
-    for _, part, layer in ranked:
-        if spent >= budget:
-            break
-        if overshoot or spent + size[part] <= budget:
-            chosen[part][layer] = True
-            spent += size[part]
-    if not spent:
-        raise UserError(
-            f"localize.budget of {budget:,} parameters is less than one component; the smallest "
-            f"has {min(size[part] for part in scores):,}"
-        )
-    return Components(**chosen)
 
 
-def random(
-    shapes: Mapping[str, tuple[int, ...]], budget: int, seed: int, parts: tuple[str, ...]
-) -> Components:
-    """Baseline: components of these parts drawn uniformly until the budget is spent."""
-    draw = np.random.default_rng((seed, len(parts))).random((len(parts), _layers(shapes)))
-    return select(dict(zip(parts, draw, strict=True)), budget, shapes)
+def kinds(space: Space, granularity: Granularity) -> dict[str, tuple[int, ...]]:
+    """The kinds of units of a granularity, and the shape of their scores."""
+    if granularity == "component":
+        return dict.fromkeys(PARTS, (space.layers,))
+    if granularity == "head":
+        return {"heads": (space.layers, space.heads), "mlp": (space.layers,)}
+    names = [path.split("/")[1] for paths in space.matrices.values() for path in paths]
+    return dict.fromkeys(names, (space.layers,))
 
 
-def everything(shapes: Mapping[str, tuple[int, ...]], parts: tuple[str, ...]) -> Components:
-    """Baseline: all components of these parts (both: the nonlocalized arm)."""
-    layers = _layers(shapes)
-    return Components(**{part: np.full(layers, part in parts) for part in PARTS})
+def part_of(space: Space, kind: str) -> str:
+    """`attention` or `mlp`: where units of a kind are."""
+    if kind in PARTS:
+        return kind
+    return "attention" if kind == "heads" or _path(kind) in space.matrices["attention"] else "mlp"
 
 
-def multipliers(
-    chosen: Components, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, Float[np.ndarray, ...]]:
-    """By path: 1 in the matrices of chosen components, 0 in all other parameters, broadcasting."""
-    found: dict[str, np.ndarray] = {}
-    for path, shape in shapes.items():
-        part = next((p for p, rule in PARTS.items() if re.fullmatch(rule, path)), None)
-        rows = np.zeros((), np.float32)
-        if part is not None:
-            rows = getattr(chosen, part).astype(np.float32).reshape(-1, *[1] * (len(shape) - 1))
-        found[path] = rows
+def masks(chosen: Chosen, space: Space) -> dict[str, Bool[np.ndarray, "L r c"]]:
+    """By path of every matrix, what is chosen of it; axes broadcast where all of them is."""
+    paths = [path for paths in space.matrices.values() for path in paths]
+    found = {path: np.zeros((space.layers, 1, 1), bool) for path in paths}
+    for kind, units in chosen.items():
+        for path in space.owned if kind == "heads" else space.matrices.get(kind, (_path(kind),)):
+            if kind == "heads":
+                axis, owned = space.owned[path]
+                rows = np.expand_dims(units @ owned, 3 - axis)
+            else:
+                rows = units[:, None, None]
+            found[path] = found[path] | rows
     return found
 
 
-def overlap(a: Components, b: Components) -> float:
-    """Shared components over those in either (Jaccard); NaN where both are empty."""
-    pairs = [(getattr(a, part), getattr(b, part)) for part in PARTS]
-    either = sum(int((x | y).sum()) for x, y in pairs)
-    return sum(int((x & y).sum()) for x, y in pairs) / either if either else math.nan
+def parameter_count(chosen: Chosen, space: Space) -> int:
+    """Exact number of parameters in the chosen units."""
+    return int(sum(rows.sum() for rows in counts(chosen, space).values()))
 
 
-def _layers(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    return next(shape[0] for path, shape in shapes.items() if path.startswith("blocks/"))
+def counts(chosen: Chosen, space: Space) -> dict[str, Int[np.ndarray, " L"]]:
+    """By part and layer, how many of its parameters are chosen."""
+    marked = masks(chosen, space)
+    return {
+        part: sum(_entries(marked[path], shape) for path, shape in paths.items())
+        for part, paths in space.matrices.items()
+    }
+
+
+def sizes(space: Space) -> dict[str, int]:
+    """Parameters of one layer's attention and feed-forward matrices."""
+    return {
+        part: sum(math.prod(shape) for shape in paths.values())
+        for part, paths in space.matrices.items()
+    }
+
+
+def _entries(mask: Bool[np.ndarray, "L r c"], shape: tuple[int, int]) -> Int[np.ndarray, " L"]:
+    """Chosen entries of one matrix in every layer."""
+    repeats = math.prod(n // m for n, m in zip(shape, mask.shape[1:], strict=True))
+    return mask.sum((1, 2), dtype=np.int64) * repeats
+
+
+def select(scores: Scores, budget: int, space: Space, overshoot: bool = True) -> Chosen:
+    """The units with the largest absolute scores that fill a budget of parameters.
+
+    Args:
+      scores: by kind of unit, all of one granularity. A kind that is not given is not chosen from.
+      budget: a number of parameters.
+      space: of the model.
+      overshoot: True: the unit that crosses the budget is taken too (as published); False: the
+        units stay below it, and the next that still fits is taken.
+
+    Raises:
+      UserError: the budget is not positive, is larger than all units together, or (without
+        overshoot) holds none.
+    """
+    allowed = {kind: ~np.isnan(row) for kind, row in scores.items()}
+    total = parameter_count(allowed, space)
+    if not 0 < budget <= total:
+        size = sizes(space)
+        raise UserError(
+            f"localize.budget of {budget:,} parameters: there are {total:,} in what can be chosen "
+            f"({size['attention']:,} in an attention block, {size['mlp']:,} in a feed-forward "
+            "layer); take a number between"
+        )
+    ranked = sorted(
+        (-abs(float(scores[kind][unit])), kind, unit)
+        for kind, rows in allowed.items()
+        for unit in zip(*np.nonzero(rows), strict=True)
+    )
+    chosen: Chosen = {kind: np.zeros(np.shape(row), bool) for kind, row in scores.items()}
+    spent = 0
+    for _, kind, unit in ranked:
+        if spent >= budget:
+            break
+        # Heads may share keys and values: a unit's price depends on what its layer has.
+        before = _in_layer(chosen, unit[0], space)
+        chosen[kind][unit] = True
+        price = _in_layer(chosen, unit[0], space) - before
+        if overshoot or spent + price <= budget:
+            spent += price
+        else:
+            chosen[kind][unit] = False
+    if not spent:
+        raise UserError(
+            f"localize.budget of {budget:,} parameters is less than one unit; raise it, or let the "
+            "last unit cross it"
+        )
+    return chosen
+
+
+def _in_layer(chosen: Chosen, layer: int, space: Space) -> int:
+    rows = {kind: units[layer : layer + 1] for kind, units in chosen.items()}
+    return parameter_count(rows, space._replace(layers=1))
+
+
+def random(space: Space, budget: int, seed: int, kinds: Mapping[str, tuple[int, ...]]) -> Chosen:
+    """Baseline: units of these kinds and shapes drawn uniformly until the budget is spent."""
+    rng = np.random.default_rng((seed, len(kinds)))
+    return select({kind: rng.random(shape) for kind, shape in kinds.items()}, budget, space)
+
+
+def everything(space: Space, parts: tuple[str, ...]) -> Chosen:
+    """Baseline: all components of these parts (both: the nonlocalized arm)."""
+    return {part: np.ones(space.layers, bool) for part in parts}
+
+
+def multipliers(chosen: Chosen, space: Space) -> dict[str, Float[np.ndarray, ...]]:
+    """By path: 1 in what is chosen, 0 in all other parameters, broadcasting."""
+    found = {path: mask.astype(np.float32) for path, mask in masks(chosen, space).items()}
+    return found | {path: np.zeros((), np.float32) for path in space.others}
+
+
+def overlap(a: Chosen, b: Chosen, space: Space) -> float:
+    """Shared parameters over those in either (Jaccard); NaN where both are empty."""
+    ours, theirs = masks(a, space), masks(b, space)
+    both = either = 0
+    for paths in space.matrices.values():
+        for path, shape in paths.items():
+            both += int(_entries(ours[path] & theirs[path], shape).sum())
+            either += int(_entries(ours[path] | theirs[path], shape).sum())
+    return both / either if either else math.nan
+
+
+def _path(kind: str) -> str:
+    return f"blocks/{kind}/kernel"
 
 
 def roc_area(scores: Float[np.ndarray, " N"], truth: Bool[np.ndarray, " N"]) -> float:

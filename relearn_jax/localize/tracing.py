@@ -41,6 +41,7 @@ def restored(
     scale: Float[Array, ""] | float,
     start: int = 0,
     probabilities: bool = True,
+    others: Array | None = None,
 ) -> tuple[Float[Array, "R L P B W"], Float[Array, "R B W"]]:
     """Answers with parts of one place restored, and without, for R draws of the noise.
 
@@ -50,32 +51,26 @@ def restored(
       clean: the run that is corrupted, and restored from.
       keys: R random keys.
       scale: standard deviation of the noise; 3 times `deviation` as published.
+      others: R keys of other draws, from whose runs is restored instead of the clean one: a null,
+        for neither run has the subject.
 
     Returns:
       (answers of the restored runs, answers of the corrupted runs)
     """
 
-    def draw(key: Array) -> tuple[Array, Array]:
+    def noised(key: Array) -> Cache:
         noise = scale * jax.random.normal(key, clean.states[0].shape)
         embedded = clean.states[0] + (noise * question.subject[..., None]).astype(
             clean.states.dtype
         )
-        corrupt = questions.run(model, params, inputs, question, embedded, probabilities)
+        return questions.run(model, params, inputs, question, embedded, probabilities)
+
+    def draw(keys: tuple[Array, Array | None]) -> tuple[Array, Array]:
+        corrupt = noised(keys[0])
+        source = clean if keys[1] is None else noised(keys[1])
         answers = patched(
-            model, params, inputs, corrupt, clean, question, place, where, start, probabilities
+            model, params, inputs, corrupt, source, question, place, where, start, probabilities
         )
         return answers, corrupt.answers
 
-    return jax.lax.map(draw, keys)
-
-
-def indirect_effect(
-    restored: Float[Array, "R L P B"], corrupt: Float[Array, "R B"], clean: Float[Array, " B"]
-) -> Float[Array, "L P"]:
-    """Share of the lost metric that a restoration brings back: 0 nothing, 1 all of it.
-
-    Sums over draws and prompts are taken before dividing, so that no single draw without an effect
-    rules the result.
-    """
-    gained = (restored - corrupt[:, None, None]).mean((0, 3))
-    return gained / jnp.mean(clean - corrupt)
+    return jax.lax.map(draw, (keys, others))

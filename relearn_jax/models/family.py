@@ -66,6 +66,7 @@ class Family:
     spans, `windows(config)` [L] says how many positions each sees, a token's own included, and
     blocks take a `window`. Blocks of a `causal` family take a `past`. A language head that is not
     `tied(config)` to the word embedding has vectors of its own, "head/word/embedding".
+    `heads(config)[path]` says which axis of a stacked matrix heads divide up, and what each owns.
     """
 
     name: str
@@ -83,3 +84,15 @@ class Family:
     causal: bool = False
     windows: Callable[[Any], np.ndarray] | None = None
     tied: Callable[[Any], bool] = lambda config: True
+    heads: Callable[[Any], Mapping[str, tuple[int, np.ndarray]]] | None = None
+
+
+def owned(heads: int, width: int, groups: int | None = None, copies: int = 1) -> np.ndarray:
+    """[heads, copies * groups * width]: which entries of an axis belong to each head.
+
+    Heads stand side by side, `width` entries each, the whole `copies` times; or neighbours share
+    what `groups` heads have.
+    """
+    groups = groups or heads
+    one = np.kron(np.eye(groups, dtype=bool), np.ones((heads // groups, width), bool))
+    return np.tile(one, (1, copies))

@@ -14,11 +14,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from relearn_jax.errors import UserError
 from relearn_jax.models import layers, rotary
-from relearn_jax.models.family import Row, linear, matrix
+from relearn_jax.models.family import Row, linear, matrix, owned
 from relearn_jax.models.heads import LanguageHead
 from relearn_jax.models.inputs import Inputs, Past, RowKeys
 from relearn_jax.models.rotary import Rope
@@ -101,6 +102,18 @@ def parse(
         head_dropout=settings.number("classifier_dropout", None, 0.1),
         **own,
     )
+
+
+def of_heads(config: Decoder) -> dict[str, tuple[int, np.ndarray]]:
+    """Which columns and rows belong to which head; heads of a group share keys and values."""
+    own = owned(config.heads, config.head_width)
+    shared = owned(config.heads, config.head_width, config.groups)
+    return {
+        "blocks/query/kernel": (2, own),
+        "blocks/key/kernel": (2, shared),
+        "blocks/value/kernel": (2, shared),
+        "blocks/attention_out/kernel": (1, own),
+    }
 
 
 class Embed(nn.Module):

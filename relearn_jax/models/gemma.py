@@ -59,5 +59,6 @@ FAMILY = Family(
         "backbone": "GemmaModel",
     },
     causal=True,
+    heads=gated.of_heads,
     tied=lambda config: config.tied,
 )

@@ -80,6 +80,7 @@ FAMILY = Family(
         "backbone": "Gemma2Model",
     },
     causal=True,
+    heads=gated.of_heads,
     windows=lambda config: np.array(config.windows, np.int32),
     tied=lambda config: config.tied,
 )

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from relearn_jax.models import layers
-from relearn_jax.models.family import Family, Row, conv1d, linear, norm
+from relearn_jax.models.family import Family, Row, conv1d, linear, norm, owned
 from relearn_jax.models.heads import LanguageHead, LayerNorm, TokenClassifier
 from relearn_jax.models.inputs import Inputs, Past, RowKeys
 from relearn_jax.models.settings import Settings
@@ -60,6 +61,15 @@ def parse(settings: Settings) -> Decoder:
         hidden_dropout=settings.number("resid_pdrop", 0.1),
         head_dropout=settings.number("classifier_dropout", None, 0.1),
     )
+
+
+def of_heads(config: Decoder) -> dict[str, tuple[int, np.ndarray]]:
+    """Which columns and rows belong to which head."""
+    width = config.width // config.heads
+    return {
+        "blocks/qkv/kernel": (2, owned(config.heads, width, copies=3)),
+        "blocks/attention_out/kernel": (1, owned(config.heads, width)),
+    }
 
 
 class Embed(nn.Module):
@@ -154,4 +164,5 @@ FAMILY = Family(
         "backbone": "GPT2Model",
     },
     causal=True,
+    heads=of_heads,
 )

@@ -41,5 +41,6 @@ FAMILY = Family(
         "backbone": "LlamaModel",
     },
     causal=True,
+    heads=gated.of_heads,
     tied=lambda config: config.tied,
 )

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from relearn_jax.models import layers, rotary
-from relearn_jax.models.family import Family, Row, linear, norm
+from relearn_jax.models.family import Family, Row, linear, norm, owned
 from relearn_jax.models.heads import LanguageHead, LayerNorm, TokenClassifier
 from relearn_jax.models.inputs import Inputs, Past, RowKeys
 from relearn_jax.models.rotary import Rope
@@ -65,6 +66,15 @@ def parse(settings: Settings) -> Decoder:
         hidden_dropout=settings.number("hidden_dropout", 0.0),
         head_dropout=settings.number("classifier_dropout", 0.1),
     )
+
+
+def of_heads(config: Decoder) -> dict[str, tuple[int, np.ndarray]]:
+    """Which columns and rows belong to which head."""
+    width = config.width // config.heads
+    return {
+        "blocks/qkv/kernel": (2, owned(config.heads, 3 * width)),
+        "blocks/attention_out/kernel": (1, owned(config.heads, width)),
+    }
 
 
 class Embed(nn.Module):
@@ -158,5 +168,6 @@ FAMILY = Family(
         "backbone": "GPTNeoXModel",
     },
     causal=True,
+    heads=of_heads,
     tied=lambda config: config.tied,
 )

@@ -35,10 +35,8 @@ def test_all_states_restored_bring_all_back(decoder, pair):
     clean = sure(decoder, pair)
     restored, corrupt = traced(decoder, pair, clean, "states")
     assert np.abs(corrupt - clean.answers)[..., 0].max() > 0.05, "the noise did something"
-    effect = tracing.indirect_effect(
-        jnp.exp(restored[..., 0]), jnp.exp(corrupt[..., 0]), jnp.exp(clean.answers[:, 0])
-    )
-    np.testing.assert_allclose(effect, 1.0, atol=1e-3)
+    wanted = np.broadcast_to(clean.answers, restored.shape)[..., 0]
+    np.testing.assert_allclose(restored[..., 0], wanted, atol=1e-3)
 
 
 def test_a_restoration_is_the_full_pass_with_the_same_noise(decoder, pair):
@@ -63,3 +61,12 @@ def test_the_deviation_is_that_of_the_subjects_embeddings(decoder, pair):
     clean = sure(decoder, pair)
     wanted = np.asarray(clean.states[0])[np.asarray(pair.question.subject)].std()
     np.testing.assert_allclose(tracing.deviation(clean, pair.question.subject), wanted, rtol=1e-5)
+
+
+def test_restoring_from_another_draw_of_the_same_noise_brings_nothing_back(decoder, pair):
+    clean = sure(decoder, pair)
+    ask = (*decoder, pair.clean, clean, pair.question, "mlp_out", EVERYWHERE, KEYS, 0.5)
+    same, corrupt = tracing.restored(*ask, others=KEYS)
+    np.testing.assert_allclose(same[:, :, 0], corrupt[:, None].repeat(3, 1), atol=1e-5)
+    other, _ = tracing.restored(*ask, others=jnp.roll(KEYS, 1))
+    assert np.abs(other[:, :, 0] - corrupt[:, None])[..., 0].max() > 1e-3

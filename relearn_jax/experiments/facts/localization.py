@@ -108,20 +108,19 @@ def _localized(prepared: Prepared, out: Path, seed: int, knowing: Knowing, tick:
         return
     began = time.perf_counter()
     params = knowing.params()
-    clean, corrupt = pairs.clean, pairs.corrupt
-    right = teaching.accuracy(model, params, clean)
-    found = localizers.effects(model, params, clean, corrupt, pairs.null, settings, seed, tick)
+    asked = pairs.clean, pairs.corrupt, pairs.again
+    right = teaching.accuracy(model, params, pairs.clean)
+    found = localizers.effects(model, params, *asked, settings, seed, tick)
     record: dict[str, Any] = {"accuracy": float(right.mean())}
     if "paths" in settings.methods:
-        heads, found["paths/mlp"] = localizers.lookup_by_paths(
-            model, params, clean, corrupt, found, settings
-        )
+        heads, more = localizers.lookup_by_paths(model, params, *asked, found, settings)
+        found |= more
         record["extraction_heads"] = [[int(layer), int(head)] for layer, head in heads]
     arrays = {"effects": found}
     if "probes" in settings.methods:
         arrays["probes"] = _probed(prepared, params, seed)
     if "interchange" in found and data.world is not None:
-        subject, last = _ends(clean)
+        subject, last = _ends(pairs.clean)
         checked = gates.interchange(found["interchange"], subject, last)
         record["gates"] = [gate._asdict() for gate in checked]
         if config.gates == "enforce":

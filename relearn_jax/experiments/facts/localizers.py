@@ -43,25 +43,28 @@ def effects(
     params: PyTree,
     clean: Prompts,
     corrupt: Prompts,
-    null: Prompts,
+    again: Prompts,
     settings: config.Localize,
     seed: int,
     tick: Callable[[int, str], None],
 ) -> Effects:
     """All localizers, some pairs at a time.
 
+    Every method has its null, under `null/` and its name: the same between two runs of which
+    neither has the fact, `corrupt` and `again` (tracing: two draws of the noise). What it finds
+    there it finds without a fact.
+
     Args:
       model, params: a causal language model.
-      clean, corrupt: prompts that have the fact, and partners that have another.
-      null: partners of equal length whose answer is the same: what patching from them changes is
-        what patching changes by chance.
+      clean, corrupt: prompts that have the fact, and partners that have another, or none.
+      again: partners of `corrupt` in which the fact is the same.
       settings: which localizers, and how.
       seed: of the noise of causal tracing.
       tick: progress; called with the pairs done.
     """
     found: list[Effects] = []
     for number, rows in enumerate(_batches(len(clean.ids), settings.batch)):
-        parts = [take(prompts, rows) for prompts in (clean, corrupt, null)]
+        parts = [take(prompts, rows) for prompts in (clean, corrupt, again)]
         key = jax.random.fold_in(jax.random.key(seed), number)
         some = _of_batch(model, params, *parts, settings, key)
         found.append(jax.tree.map(np.asarray, some))
@@ -80,61 +83,101 @@ def _of_batch(
     params: PyTree,
     clean: Prompts,
     corrupt: Prompts,
-    null: Prompts,
+    again: Prompts,
     settings: config.Localize,
     key: jax.Array,
 ) -> Effects:
     donor = settings.corrupt == "swapped"
     asked = pair(clean, corrupt, donor)
-    question = asked.question
-    run = partial(questions.run, model, params, question=question)
-    at_clean, at_corrupt = run(asked.clean), run(asked.corrupt)
+    inputs = asked.clean, asked.corrupt, Inputs(again.ids, again.mask)
+    runs = [questions.run(model, params, some, asked.question) for some in inputs]
+    at_clean, at_corrupt, at_again = runs
     value = questions.difference
     found = {"clean": value(at_clean.answers), "corrupt": value(at_corrupt.answers)}
-
-    def noised(cache: Cache) -> tuple[Any, ...]:
-        return model, params, asked.clean, at_clean, cache, question
-
-    restored = (model, params, asked.corrupt, at_corrupt, at_clean, question)
+    # By name, what stands still and what is put into it: (inputs, base, source).
+    noising = asked.clean, at_clean, at_corrupt
+    restoring = asked.corrupt, at_corrupt, at_clean
+    null = asked.corrupt, at_corrupt, at_again
+    ways: list[tuple[str, Callable[..., Effects], tuple[Any, ...]]] = []
     if "patching" in settings.methods:
-        at_null = run(Inputs(null.ids, null.mask))
-        for place in STREAM:
-            found[f"patching/{place}"] = _change(
-                patching.whole(*noised(at_corrupt), place), at_clean
-            )
-            found[f"restoring/{place}"] = _change(patching.whole(*restored, place), at_corrupt)
-            found[f"null/{place}"] = _change(patching.whole(*noised(at_null), place), at_clean)
-        for place in ("states", *STREAM):
-            by_position = patching.by_position(*noised(at_corrupt), place, settings.groups)
-            found[f"patching/{place}/position"] = _change(by_position, at_clean)
-            if place == "states":
-                found["interchange"] = _flips(by_position, at_clean, at_corrupt, question)
-        heads = patching.by_head(*noised(at_corrupt))
-        found["patching/heads"] = _change(heads, at_clean)
+        ways += [("patching", _patched, noising), ("restoring", _patched, restoring)]
+        ways += [("null/patching", _patched, null)]
     for name, steps in (("attribution", 0), ("attribution_path", settings.path_steps)):
         if name in settings.methods:
-            change = attribution.attribution(
-                model, params, asked.clean, at_clean, at_corrupt, question, steps
-            )
-            for place in ("states", *STREAM):
-                found[f"{name}/{place}/position"] = change[place]
-            found[f"{name}/heads"] = jnp.moveaxis(change["heads"].sum(1), 2, 1)
+            gradient = partial(_attributed, steps=steps)
+            ways += [(name, gradient, noising), (f"null/{name}", gradient, null)]
     if "paths" in settings.methods:
-        heads = paths.heads_to_output(*restored)
-        found["paths/heads"] = _change(heads, at_corrupt)
+        ways += [("paths", _by_path, restoring), ("null/paths", _by_path, null)]
+    for name, method, way in ways:
+        parts = method(model, params, *way, asked.question, settings)
+        found |= {f"{name}/{place}": effect for place, effect in parts.items()}
+    if donor and "patching" in settings.methods:
+        for name, (_, base, source), answer in (("", noising, 1), ("null/", null, 0)):
+            states = found.pop(f"{name}patching/answers")
+            found[f"{name}interchange"] = _turned(states, base, source, asked.question, answer)
     if "tracing" in settings.methods:
         found |= _traced(model, params, asked, settings, key)
+    return {name: effect for name, effect in found.items() if not name.endswith("/answers")}
+
+
+def _patched(
+    model: Model,
+    params: PyTree,
+    inputs: Inputs,
+    base: Cache,
+    source: Cache,
+    question: Question,
+    settings: config.Localize,
+) -> Effects:
+    """Activation patching of whole outputs, single positions and heads."""
+    runs = model, params, inputs, base, source, question
+    found = {place: _change(patching.whole(*runs, place), base) for place in STREAM}
+    for place in ("states", *STREAM):
+        answers = patching.by_position(*runs, place, settings.groups)
+        found[f"{place}/position"] = _change(answers, base)
+        if place == "states":
+            found["answers"] = answers
+    found["heads"] = _change(patching.by_head(*runs), base)
     return found
 
 
-def _flips(
-    by_position: jax.Array, at_clean: Cache, at_corrupt: Cache, question: Question
+def _attributed(
+    model: Model,
+    params: PyTree,
+    inputs: Inputs,
+    base: Cache,
+    source: Cache,
+    question: Question,
+    settings: config.Localize,
+    steps: int,
+) -> Effects:
+    change = attribution.attribution(model, params, inputs, base, source, question, steps)
+    heads = jnp.moveaxis(change.pop("heads").sum(1), 2, 1)
+    return {f"{place}/position": effect for place, effect in change.items()} | {"heads": heads}
+
+
+def _by_path(
+    model: Model,
+    params: PyTree,
+    inputs: Inputs,
+    base: Cache,
+    source: Cache,
+    question: Question,
+    settings: config.Localize,
+) -> Effects:
+    heads = paths.heads_to_output(model, params, inputs, base, source, question)
+    return {"heads": _change(heads, base)}
+
+
+def _turned(
+    by_position: jax.Array, base: Cache, source: Cache, question: Question, answer: int
 ) -> jax.Array:
-    """Whether the answer becomes the donor's when a state is the donor's: L+1 rows, the last state
-    being the answer itself at the last position and nothing elsewhere."""
+    """Whether a state of the source run turns the answer to word number `answer`, which it was not:
+    L+1 rows, the last state being the answer itself at the last position and nothing elsewhere."""
     here = jnp.arange(by_position.shape[1])[:, None] == question.last
-    final = jnp.where(here[..., None], at_corrupt.answers, at_clean.answers)
-    return jnp.argmax(jnp.concatenate([by_position, final[None]]), -1) == 1
+    final = jnp.where(here[..., None], source.answers, base.answers)
+    said = jnp.argmax(jnp.concatenate([by_position, final[None]]), -1)
+    return (said == answer) & (jnp.argmax(base.answers, -1) != answer)
 
 
 def _change(answers: jax.Array, base: Cache) -> jax.Array:
@@ -147,25 +190,28 @@ def _traced(
     """Probability of the right answer that restoring brings back, and what noise takes."""
     clean = questions.run(model, params, asked.clean, asked.question, probabilities=True)
     scale = settings.noise * tracing.deviation(clean, asked.question.subject)
-    keys = jax.random.split(key, settings.draws)
+    keys, others = jax.random.split(key, (2, settings.draws))
     first = int(np.argmax(np.asarray(asked.question.subject).any(0)))
     length = asked.clean.mask.shape[1]
     trace = partial(
         tracing.restored, model, params, asked.clean, clean, asked.question,
         keys=keys, scale=scale, start=first,
     )  # fmt: skip
-    sure = jnp.exp(clean.answers[:, 0])
+    everywhere = jnp.ones((1, 1, 1, 1), bool)
+    each = (jnp.arange(first, length) == jnp.arange(first, length)[:, None])[:, None, :, None]
     found: Effects = {}
-    for place in STREAM:
-        restored, corrupt = trace(place=place, where=jnp.ones((1, 1, 1, 1), bool))
-        gained = jnp.exp(restored[..., 0]) - jnp.exp(corrupt[..., 0])[:, None, None]
-        found[f"tracing/{place}"] = gained.mean(0)[:, 0]
-    here = (jnp.arange(first, length) == jnp.arange(first, length)[:, None])[:, None, :, None]
-    restored, corrupt = trace(place="states", where=here)
-    gained = jnp.exp(restored[..., 0]) - jnp.exp(corrupt[..., 0])[:, None, None]
-    before = jnp.zeros((gained.shape[1], first, gained.shape[3]))
-    found["tracing/states/position"] = jnp.concatenate([before, gained.mean(0)], axis=1)
-    found["tracing/lost"] = sure - jnp.exp(corrupt[..., 0]).mean(0)
+    for name, source in (("", None), ("null/", others)):
+        for place, where in (*((place, everywhere) for place in STREAM), ("states", each)):
+            restored, corrupt = trace(place=place, where=where, others=source)
+            gained = jnp.exp(restored[..., 0]) - jnp.exp(corrupt[..., 0])[:, None, None]
+            gained = gained.mean(0)
+            if place == "states":
+                before = jnp.zeros((gained.shape[0], first, gained.shape[2]))
+                by_position = jnp.concatenate([before, gained], axis=1)
+                found[f"{name}tracing/states/position"] = by_position
+            else:
+                found[f"{name}tracing/{place}"] = gained[:, 0]
+    found["tracing/lost"] = jnp.exp(clean.answers[:, 0]) - jnp.exp(corrupt[..., 0]).mean(0)
     return found
 
 
@@ -174,25 +220,28 @@ def lookup_by_paths(
     params: PyTree,
     clean: Prompts,
     corrupt: Prompts,
+    again: Prompts,
     effects: Effects,
     settings: config.Localize,
-) -> tuple[list[tuple[int, int]], np.ndarray]:
+) -> tuple[list[tuple[int, int]], Effects]:
     """The second step of fact lookup by paths (specs: mechanistic unlearning 3.2).
 
     Returns:
       (extraction heads, largest effect first; effects of the feed-forward layers on the state that
-      enters the earliest of them, [L, B])
+      enters the earliest of them, [L, B], and their null)
     """
     change = np.mean(effects["clean"] - effects["corrupt"])
     heads = paths.extraction(jnp.asarray(effects["paths/heads"].mean(-1) / change), settings.heads)
     receiver = jnp.int32(min(layer for layer, _ in heads))
-    found = []
+    found: dict[str, list[np.ndarray]] = {"paths/mlp": [], "null/paths/mlp": []}
     for rows in _batches(len(clean.ids), settings.batch):
         asked = pair(take(clean, rows), take(corrupt, rows), settings.corrupt == "swapped")
+        other = take(again, rows)
         run = partial(questions.run, model, params, question=asked.question)
-        at_clean, at_corrupt = run(asked.clean), run(asked.corrupt)
-        said = paths.mlps_to_state(
-            model, params, asked.corrupt, at_corrupt, at_clean, asked.question, receiver
-        )
-        found.append(np.asarray(_change(said, at_corrupt)))
-    return heads, np.concatenate(found, axis=-1)
+        base = run(asked.corrupt)
+        for name, source in zip(found, (asked.clean, Inputs(other.ids, other.mask)), strict=True):
+            said = paths.mlps_to_state(
+                model, params, asked.corrupt, base, run(source), asked.question, receiver
+            )
+            found[name].append(np.asarray(_change(said, base)))
+    return heads, {name: np.concatenate(parts, axis=-1) for name, parts in found.items()}

@@ -27,8 +27,9 @@ class Pairs:
     """Index of each pair's fact."""
     clean: Prompts
     corrupt: Prompts
-    null: Prompts
-    """Other subjects with the same answer."""
+    again: Prompts
+    """Partners of the corrupt prompts of which no more is known: other subjects with the same
+    answer, or other random tokens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,23 +103,28 @@ def _pairs(config: Localization, data: FactData, seed: int) -> Pairs:
     rows = data.split.forget
     asked, fact = reading.ask(data, rows, settings.format)
     pool, _ = reading.ask(data, np.arange(len(data.facts)), settings.format)
-    fits = corruption.partnered(asked, pool, same_answer=True)
+    fits = np.ones(len(rows), bool)
     if settings.corrupt == "swapped":
-        fits &= corruption.partnered(asked, pool)
+        # Each partner needs one of its own, with its answer, for the null.
+        pool = prompts.take(pool, np.flatnonzero(corruption.partnered(pool, same_answer=True)))
+        fits = corruption.partnered(asked, pool)
     kept = np.flatnonzero(fits)[: settings.pairs]
     if not len(kept):
         raise UserError(
             f"localize: none of the {len(rows)} facts to be forgotten has a partner whose subject "
-            "has as many tokens; take more facts, or set localize.corrupt: random"
+            "has as many tokens and another answer that a third subject shares; take more facts, "
+            "or set localize.corrupt: random"
         )
     clean = prompts.take(asked, kept)
     if settings.corrupt == "swapped":
         corrupt = corruption.swapped(clean, seed, pool)
+        again = corruption.swapped(corrupt, seed, pool, same_answer=True)
     else:
         corrupt = corruption.randomized(clean, data.tokenizer, seed)
-    corruption.check_pair(clean, corrupt)
-    null = corruption.swapped(clean, seed, pool, same_answer=True)
-    return Pairs(fact[kept], clean, corrupt, null)
+        again = corruption.randomized(corrupt, data.tokenizer, seed + 1)
+    for partner in (corrupt, again):
+        corruption.check_pair(clean, partner)
+    return Pairs(fact[kept], clean, corrupt, again)
 
 
 def _probed(config: Localization, data: FactData) -> Prompts:

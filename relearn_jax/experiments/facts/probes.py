@@ -32,6 +32,8 @@ class Readable(NamedTuple):
     """Of the stream between attention and feed-forward layer of each block."""
     shuffled: Float[np.ndarray, " L1"]
     """Of the states, by probes that were fitted to answers of other facts."""
+    middle_shuffled: Float[np.ndarray, " L"]
+    """The same between attention and feed-forward layer."""
     facts: int
 
 
@@ -65,9 +67,8 @@ def readable(
             probe = probing.fit(x[:, train], labels[train], len(answers))
             found.append(probing.accuracy(probe, x[:, test], labels[test]))
     right, shuffled = (np.mean(found, axis=0) for found in (right, shuffled))
-    return Readable(
-        right[: len(states)], right[len(states) :], shuffled[: len(states)], FOLDS * size
-    )
+    rows = len(states)
+    return Readable(right[:rows], right[rows:], shuffled[:rows], shuffled[rows:], FOLDS * size)
 
 
 def _stream(
@@ -90,9 +91,9 @@ def _at(model: Model, params: PyTree, inputs: Inputs, at: Int[np.ndarray, " B"])
     return transformer.hidden(model, params, inputs, taps=Taps(states=tap, attention=tap))[1]
 
 
-def gains(found: Readable) -> dict[str, Float[np.ndarray, " L"]]:
+def gains(found: Readable, shuffled: bool = False) -> dict[str, Float[np.ndarray, " L"]]:
     """What each attention block and each feed-forward layer adds to the accuracy."""
-    return {
-        "attention": found.middle - found.states[:-1],
-        "mlp": found.states[1:] - found.middle,
-    }
+    states, middle = found.states, found.middle
+    if shuffled:
+        states, middle = found.shuffled, found.middle_shuffled
+    return {"attention": middle - states[:-1], "mlp": states[1:] - middle}

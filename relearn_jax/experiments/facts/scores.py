@@ -11,6 +11,12 @@ from relearn_jax.experiments.facts.localizers import Effects
 
 PARTS = {"attention": "attention", "mlp": "mlp_out"}
 """Part of a layer -> the place where it adds to the stream."""
+SIGNS = {
+    "patching": -1, "restoring": 1, "tracing": 1, "attribution": -1, "attribution_path": -1,
+    "paths": 1,
+}  # fmt: skip
+NULL_OF = {"restoring": "patching"}
+"""Between two runs without the fact, patching has no direction: one null serves both."""
 RESAMPLES = 1000
 ByPair = Mapping[str, Float[np.ndarray, "L B"]]
 
@@ -21,18 +27,33 @@ def by_pair(effects: Effects) -> dict[str, ByPair]:
     Of positive sign where patching moves the answer the way that the whole corruption does
     (patching, attribution), or brings it back (restoring, tracing, paths).
     """
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for method, sign in (("patching", -1), ("restoring", 1), ("null", -1), ("tracing", 1)):
-        if f"{method}/mlp_out" in effects:
-            found[method] = {p: sign * effects[f"{method}/{at}"] for p, at in PARTS.items()}
-    for method in ("attribution", "attribution_path"):
-        if f"{method}/mlp_out/position" in effects:
-            found[method] = {
-                p: -effects[f"{method}/{at}/position"].sum(1) for p, at in PARTS.items()
-            }
-    if "paths/mlp" in effects:
-        found["paths"] = {"mlp": effects["paths/mlp"]}
-    return found
+    return {
+        method: {part: SIGNS[method] * effect for part, effect in parts.items()}
+        for method in SIGNS
+        if (parts := _parts(effects, method))
+    }
+
+
+def nulls(effects: Effects) -> dict[str, ByPair]:
+    """The same between two runs without the fact; positive is away from what the first answers."""
+    found = {method: _parts(effects, null_name(method)) for method in SIGNS}
+    return {method: parts for method, parts in found.items() if parts}
+
+
+def null_name(name: str) -> str:
+    """Under which name the null of an effect stands."""
+    method, slash, place = name.partition("/")
+    return f"null/{NULL_OF.get(method, method)}{slash}{place}"
+
+
+def _parts(effects: Effects, name: str) -> dict[str, np.ndarray]:
+    if f"{name}/mlp_out" in effects:
+        return {part: effects[f"{name}/{place}"] for part, place in PARTS.items()}
+    if f"{name}/mlp_out/position" in effects:
+        return {part: effects[f"{name}/{place}/position"].sum(1) for part, place in PARTS.items()}
+    if f"{name}/mlp" in effects:
+        return {"mlp": effects[f"{name}/mlp"]}
+    return {}
 
 
 def whole_change(effects: Effects, method: str) -> Float[np.ndarray, " B"]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from scipy.stats import rankdata, spearmanr
 
 from relearn_jax import runs
@@ -16,8 +17,7 @@ from relearn_jax.experiments.facts import probes, scores, teaching
 from relearn_jax.experiments.facts.localization import stage
 from relearn_jax.experiments.facts.preparation import Prepared
 from relearn_jax.localize import paths, probing, selection
-from relearn_jax.localize.selection import Components
-from relearn_jax.models import weights
+from relearn_jax.localize.selection import Chosen
 
 PARTS = tuple(selection.PARTS)
 BASELINES = ("random", "random_mlps", "all_mlps", "nonlocalized")
@@ -70,26 +70,30 @@ def gate_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
 
 
 def map_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
-    """Effects by layer and position, as shares of the whole change."""
-    clean = prepared.pairs[one.seed].clean
-    roles = roles_of(clean)
-    for name, effect in one.effects.items():
+    """Effects by layer and position, as shares of the whole change, beside their nulls."""
+    roles = roles_of(prepared.pairs[one.seed].clean)
+    for name in one.effects:
         method, _, rest = name.partition("/")
-        if not rest.endswith("/position") and name != "interchange":
+        if method == "null" or not (rest.endswith("/position") or name == "interchange"):
             continue
-        place = "states" if name == "interchange" else rest.removesuffix("/position")
-        if name == "interchange":
-            share = effect.mean(-1)
-        else:
-            sign = -1 if method in ("patching", "attribution", "attribution_path") else 1
-            change = scores.whole_change(one.effects, method)
-            share = sign * effect.mean(-1) / change.mean()
-        for layer, row in enumerate(share):
-            for position, value in enumerate(row):
-                yield {
-                    "seed": one.seed, "method": method, "place": place, "layer": layer,
-                    "position": position, "role": roles[position], "share": float(value),
-                }  # fmt: skip
+        place = rest.removesuffix("/position") or "states"
+        share, null = _shares(one, name)
+        for (layer, position), value in np.ndenumerate(share):
+            yield {
+                "seed": one.seed, "method": method, "place": place, "layer": layer,
+                "position": position, "role": roles[position], "share": float(value),
+                "null": float(null[layer, position]),
+            }  # fmt: skip
+
+
+def _shares(one: Seed, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over pairs of an effect and of its null; of the whole change, or of the answers."""
+    method = name.partition("/")[0]
+    effect, null = one.effects[name], one.effects[scores.null_name(name)]
+    if method == "interchange":
+        return effect.mean(-1), null.mean(-1)
+    change = scores.whole_change(one.effects, method).mean()
+    return scores.SIGNS[method] * effect.mean(-1) / change, null.mean(-1) / change
 
 
 def roles_of(clean: Any) -> list[str]:
@@ -108,19 +112,17 @@ def roles_of(clean: Any) -> list[str]:
 
 
 def head_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
-    """Effects by head, as shares of the whole change."""
-    for name, effect in one.effects.items():
+    """Effects by head, as shares of the whole change, beside their nulls."""
+    for name in one.effects:
         method, _, place = name.partition("/")
-        if place != "heads":
+        if method == "null" or place != "heads":
             continue
-        sign = 1 if method == "paths" else -1
-        share = sign * effect.mean(-1) / scores.whole_change(one.effects, method).mean()
-        for layer, row in enumerate(share):
-            for head, value in enumerate(row):
-                yield {
-                    "seed": one.seed, "method": method, "layer": layer, "head": head,
-                    "share": float(value),
-                }  # fmt: skip
+        share, null = _shares(one, name)
+        for (layer, head), value in np.ndenumerate(share):
+            yield {
+                "seed": one.seed, "method": method, "layer": layer, "head": head,
+                "share": float(value), "null": float(null[layer, head]),
+            }  # fmt: skip
 
 
 def component_scores(prepared: Prepared, one: Seed) -> dict[str, dict[str, np.ndarray]]:
@@ -138,78 +140,100 @@ def component_scores(prepared: Prepared, one: Seed) -> dict[str, dict[str, np.nd
 
 
 def score_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
-    """Shares of the whole change, with 95 % intervals over pairs; gains in accuracy for probes."""
+    """Shares of the whole change, with 95 % intervals over pairs, beside those of the null; for
+    probes gains in accuracy, beside those of probes of shuffled answers."""
+    nulls = scores.nulls(one.effects)
     for method, parts in scores.by_pair(one.effects).items():
         change = scores.whole_change(one.effects, method)
         for part, effect in parts.items():
-            for layer, values in enumerate(
-                zip(*scores.share(effect, change, one.seed), strict=True)
-            ):
-                share, low, high = map(float, values)
-                yield {
-                    "seed": one.seed, "method": method, "part": part, "layer": layer,
-                    "score": share, "low": low, "high": high,
-                }  # fmt: skip
+            found = scores.share(effect, change, one.seed)
+            beside = scores.share(nulls[method][part], change, one.seed)
+            yield from _layers(one, method, part, *found, *beside)
     if one.probes:
+        shuffled = _gains(one, shuffled=True)
         for part, gains in _gains(one).items():
-            for layer, gain in enumerate(gains):
-                yield {
-                    "seed": one.seed, "method": "probes", "part": part, "layer": layer,
-                    "score": float(gain), "low": np.nan, "high": np.nan,
-                }  # fmt: skip
+            none = np.full(len(gains), np.nan)
+            yield from _layers(one, "probes", part, gains, none, none, shuffled[part], none, none)
 
 
-def _gains(one: Seed) -> dict[str, np.ndarray]:
+def _layers(
+    one: Seed, method: str, part: str, *columns: Float[np.ndarray, " L"]
+) -> Iterator[dict[str, Any]]:
+    names = ("score", "low", "high", "null", "null_low", "null_high")
+    for layer, values in enumerate(zip(*columns, strict=True)):
+        yield {"seed": one.seed, "method": method, "part": part, "layer": layer} | dict(
+            zip(names, map(float, values), strict=True)
+        )
+
+
+def _gains(one: Seed, shuffled: bool = False) -> dict[str, np.ndarray]:
     parts = {name.split("/")[1]: x for name, x in one.probes.items() if name.startswith("subject/")}
-    return probes.gains(probes.Readable(**{k: parts[k] for k in probes.Readable._fields}))
+    found = probes.Readable(**{k: parts[k] for k in probes.Readable._fields})
+    return probes.gains(found, shuffled)
 
 
-def selections(prepared: Prepared, one: Seed) -> dict[str, Components]:
+def selections(prepared: Prepared, one: Seed) -> dict[str, Chosen]:
     """What every localizer and baseline chooses under the budget."""
-    settings, shapes = prepared.config.localize, weights.shapes(prepared.model)
-    found: dict[str, Components] = {}
-    layers = prepared.model.config.layers
-    none = np.zeros(layers, bool)
+    settings, space = prepared.config.localize, selection.space(prepared.model)
+    found: dict[str, Chosen] = {}
     if one.probes:
         first, last = probing.window(_gains(one)["mlp"], settings.window)
-        rows = np.arange(layers)
-        found["probes"] = Components(none, (rows >= first) & (rows <= last))
-    everything = selection.parameter_count(selection.everything(shapes, PARTS), shapes)
+        rows = np.arange(space.layers)
+        found["probes"] = {"mlp": (rows >= first) & (rows <= last)}
     if settings.budget is None:
-        budget = selection.parameter_count(found["probes"], shapes)
+        budget = selection.parameter_count(found["probes"], space)
     else:
-        budget = max(int(settings.budget * everything), 1)
+        every = selection.parameter_count(selection.everything(space, PARTS), space)
+        budget = max(int(settings.budget * every), 1)
     for method, parts in component_scores(prepared, one).items():
-        if method in ("null", "probes"):
+        if method == "probes":
             continue
         if method == "paths":
-            chosen = np.asarray(paths.lookup(parts["mlp"], settings.threshold))
-            found["paths"] = Components(none, chosen)
+            found["paths"] = {"mlp": np.asarray(paths.lookup(parts["mlp"], settings.threshold))}
         else:
-            found[method] = selection.select(parts, budget, shapes)
-        found[f"{method}_mlps"] = selection.select({"mlp": parts["mlp"]}, budget, shapes)
-    found["random"] = selection.random(shapes, budget, one.seed, PARTS)
-    found["random_mlps"] = selection.random(shapes, budget, one.seed, ("mlp",))
-    found["all_mlps"] = selection.everything(shapes, ("mlp",))
-    found["nonlocalized"] = selection.everything(shapes, PARTS)
+            found[method] = selection.select(_by_unit(prepared, one, method), budget, space)
+        found[f"{method}_mlps"] = selection.select({"mlp": parts["mlp"]}, budget, space)
+    kinds = selection.kinds(space, settings.granularity)
+    found["random"] = selection.random(space, budget, one.seed, kinds)
+    found["random_mlps"] = selection.random(space, budget, one.seed, {"mlp": kinds["mlp"]})
+    found["all_mlps"] = selection.everything(space, ("mlp",))
+    found["nonlocalized"] = selection.everything(space, PARTS)
     return found
 
 
+def _by_unit(prepared: Prepared, one: Seed, method: str) -> dict[str, np.ndarray]:
+    """A method's scores at the granularity of the config.
+
+    A matrix has the score of its part. Methods that do not score heads choose components.
+    """
+    parts, granularity = (
+        component_scores(prepared, one)[method],
+        prepared.config.localize.granularity,
+    )
+    space = selection.space(prepared.model)
+    if granularity == "matrix":
+        return {k: parts[selection.part_of(space, k)] for k in selection.kinds(space, "matrix")}
+    if granularity == "head" and f"{method}/heads" in one.effects:
+        return {"heads": _shares(one, f"{method}/heads")[0], "mlp": parts["mlp"]}
+    return parts
+
+
 def selection_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
-    """Chosen components, and how many parameters they have."""
-    shapes = weights.shapes(prepared.model)
-    size = selection.sizes(shapes)
+    """What is chosen of each part of each layer, and how many parameters that is."""
+    space = selection.space(prepared.model)
+    size = selection.sizes(space)
     chosen = selections(prepared, one)
     reference = chosen.get("probes")
-    for method, components in chosen.items():
-        count = selection.parameter_count(components, shapes)
-        shared = np.nan if reference is None else selection.overlap(components, reference)
-        for part in PARTS:
-            for layer, value in enumerate(getattr(components, part)):
+    for method, units in chosen.items():
+        counts = selection.counts(units, space)
+        whole = sum(int(rows.sum()) for rows in counts.values())
+        shared = np.nan if reference is None else selection.overlap(units, reference, space)
+        for part, rows in counts.items():
+            for layer, count in enumerate(map(int, np.broadcast_to(rows, space.layers))):
                 yield {
                     "seed": one.seed, "method": method, "part": part, "layer": layer,
-                    "chosen": bool(value), "parameters": size[part] if value else 0,
-                    "parameters_of_method": count, "overlap_with_probes": shared,
+                    "chosen": count > 0, "share": count / size[part], "parameters": count,
+                    "parameters_of_method": whole, "overlap_with_probes": shared,
                 }  # fmt: skip
 
 
@@ -217,14 +241,14 @@ def truth_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
     """Against the layers that the facts were planted in: how well each method finds them."""
     if not prepared.config.teaching.plant_layers:
         return
-    truth = teaching.planted(prepared.model, prepared.config.teaching).mlp
-    shapes = weights.shapes(prepared.model)
-    size = selection.sizes(shapes)["mlp"]
+    truth = teaching.planted(prepared.model, prepared.config.teaching)["mlp"]
+    space = selection.space(prepared.model)
+    size = selection.sizes(space)["mlp"]
     rng = np.random.default_rng((one.seed, 3))
-    rows = {m: parts["mlp"] for m, parts in component_scores(prepared, one).items() if m != "null"}
+    rows = {method: parts["mlp"] for method, parts in component_scores(prepared, one).items()}
     rows["random_mlps"] = rng.random(len(truth))
     for method, score in rows.items():
-        chosen = selection.select({"mlp": score}, int(truth.sum()) * size, shapes).mlp
+        chosen = selection.select({"mlp": score}, int(truth.sum()) * size, space)["mlp"]
         precision, recall = selection.precision_recall(chosen, truth)
         yield {
             "seed": one.seed, "method": method, "precision": precision, "recall": recall,
@@ -236,15 +260,15 @@ def truth_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
 
 def agreement_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
     """Rank correlation of two methods' scores of feed-forward layers, and their shared choice."""
-    rows = {m: np.abs(p["mlp"]) for m, p in component_scores(prepared, one).items() if m != "null"}
-    chosen = selections(prepared, one)
+    rows = {m: np.abs(parts["mlp"]) for m, parts in component_scores(prepared, one).items()}
+    chosen, space = selections(prepared, one), selection.space(prepared.model)
     for a, b in combinations(rows, 2):
         flat = len(set(rankdata(rows[a]))) < 2 or len(set(rankdata(rows[b]))) < 2
         pair = [chosen.get(f"{m}_mlps", chosen.get(m)) for m in (a, b)]
         yield {
             "seed": one.seed, "method_a": a, "method_b": b,
             "spearman": np.nan if flat else float(spearmanr(rows[a], rows[b])[0]),
-            "jaccard": selection.overlap(*pair),
+            "jaccard": selection.overlap(*pair, space),
         }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from relearn_jax.data.batching import TokenBatch
 from relearn_jax.data.facts import world as worlds
 from relearn_jax.data.facts.world import World
 from relearn_jax.localize import selection
-from relearn_jax.localize.selection import Components
+from relearn_jax.localize.selection import Chosen
 from relearn_jax.models import transformer, weights
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model
@@ -57,19 +57,14 @@ def teach(
     params = run(params, "pretrain", settings.steps, settings.learning_rate, None)
     if "plant" not in members[0].phases or not settings.plant_steps:
         return params
-    chosen = planted(model, settings)
-    move = {
-        path: jnp.broadcast_to(rows, (len(keys), *rows.shape))
-        for path, rows in selection.multipliers(chosen, shapes).items()
-    }
+    times = selection.multipliers(planted(model, settings), selection.space(model))
+    move = {path: jnp.broadcast_to(rows, (len(keys), *rows.shape)) for path, rows in times.items()}
     return run(params, "plant", settings.plant_steps, settings.plant_learning_rate, move)
 
 
-def planted(model: Model, settings: config.Teaching) -> Components:
-    """The layers whose feed-forward matrices hold the planted facts."""
-    layers = model.config.layers
-    mlp = np.isin(np.arange(layers), settings.plant_layers)
-    return Components(attention=np.zeros(layers, bool), mlp=mlp)
+def planted(model: Model, settings: config.Teaching) -> Chosen:
+    """The feed-forward layers that hold the planted facts."""
+    return {"mlp": np.isin(np.arange(model.config.layers), settings.plant_layers)}
 
 
 def _phase(

@@ -12,49 +12,46 @@ from relearn_jax.report.draw import Key, Margins, Panel, Plot, light, line
 from relearn_jax.report.figures import row_ticks
 from relearn_jax.report.layer_figures import Curve, limits_of
 from relearn_jax.report.localization.maps import PART_COLOURS
-from relearn_jax.report.localization.methods import NULL, PARTS, POSITIONS, ordered, title
+from relearn_jax.report.localization.methods import PARTS, POSITIONS, ordered, title
 from relearn_jax.report.localization.reading import Localized
 
 BARS = {part: Key(word, PART_COLOURS[part], "", "band") for part, word in PARTS.items()}
-SHUFFLED_DONORS = Key("null: donors with the same answer", "before", "x", "")
+NULL = Key("null: the same without a fact", "before", "x", "")
 STATE = Key("state between blocks", "concept", "o", "-")
 MIDDLE = Key("between attention and MLP", "layer_matched", "^", "")
 SHUFFLED = Key("shuffled answers", "random", "s", "--")
 CHANCE = Key("most common answer", "before", "", ":")
 PLANTED = Key("planted layer", "band", "", "band")
 PROBES = "probes"
+SCORE, BESIDE = ("score", "low", "high"), ("null", "null_low", "null_high")
 
 
 def components(run: Localized, planted: Sequence[int]) -> Plot | None:
     """A row for each localizer: attention at the left, MLPs at the right, on one scale."""
     frame = run.tables["scores"]
-    null = frame[frame["method"] == NULL]
-    methods = [m for m in ordered(frame["method"]) if m != NULL]
     panels = []
-    for method in methods:
+    for method in ordered(frame["method"]):
         rows = frame[frame["method"] == method]
-        beside = null if method == "patching" else null.iloc[:0]
-        limits = limits_of([_ends(part) for part in (rows, beside)])
+        limits = limits_of([_ends(rows, SCORE), _ends(rows, BESIDE)])
         unit = "gain in accuracy" if method == PROBES else "share of change"
         panels += [
-            _bars(run, rows[rows["part"] == part], beside[beside["part"] == part], limits,
-                  f"{title(method)}: {word}", unit, part, planted if part == "mlp" else ())
+            _bars(run, rows[rows["part"] == part], limits, f"{title(method)}: {word}", unit, part,
+                  planted if part == "mlp" else ())
             for part, word in PARTS.items()
         ]  # fmt: skip
-    legend = (*BARS.values(), *((SHUFFLED_DONORS,) if len(null) else ()))
+    legend = (*BARS.values(), NULL)
     legend += (PLANTED,) if planted else ()
     return Plot("components", tuple(panels), legend, columns=2) if panels else None
 
 
-def _ends(rows: pd.DataFrame) -> Curve:
-    every = np.concatenate([rows[c].to_numpy(float) for c in ("score", "low", "high")])
+def _ends(rows: pd.DataFrame, columns: Sequence[str]) -> Curve:
+    every = np.concatenate([rows[c].to_numpy(float) for c in columns])
     return Curve(STATE, every, every)
 
 
 def _bars(
     run: Localized,
     rows: pd.DataFrame,
-    null: pd.DataFrame,
     limits: tuple[float, float],
     name: str,
     unit: str,
@@ -69,20 +66,17 @@ def _bars(
             ax.text(0.5, 0.5, "not scored by this method", ha="center", va="center",
                     transform=ax.transAxes, color=light("muted"))  # fmt: skip
         else:
-            means = rows.groupby("layer")[["score", "low", "high"]].mean()
+            means = rows.groupby("layer")[[*SCORE, *BESIDE]].mean()
             x = means.index.to_numpy(float)
             ax.bar(x, means["score"], 0.72, color=light(PART_COLOURS[part]), alpha=0.6)
-            _interval(ax, x - 0.18, means, "fg")
+            _interval(ax, x - 0.18, means, SCORE, "fg")
             if rows["seed"].nunique() > 1:
                 for _, one in rows.groupby("seed"):
                     ax.plot(one["layer"] + 0.02, one["score"], linestyle="", marker="o",
                             markersize=2.2, color=light("fg"), alpha=0.55)  # fmt: skip
-        if len(null):
-            means = null.groupby("layer")[["score", "low", "high"]].mean()
-            x = means.index.to_numpy(float) + 0.22
-            _interval(ax, x, means, SHUFFLED_DONORS.colour)
-            ax.plot(x, means["score"], linestyle="", marker="x", markersize=4.5,
-                    markeredgewidth=1.3, color=light(SHUFFLED_DONORS.colour))  # fmt: skip
+            _interval(ax, x + 0.22, means, BESIDE, NULL.colour)
+            ax.plot(x + 0.22, means["null"], linestyle="", marker=NULL.marker, markersize=4.5,
+                    markeredgewidth=1.3, color=light(NULL.colour))  # fmt: skip
         ax.set_ylim(limits)
         ax.set_xlim(-0.6, run.layers - 0.4)
         row_ticks(ax.xaxis, run.layers)
@@ -93,9 +87,12 @@ def _bars(
     return Panel(draw, f"{name}: {unit} by layer", (420, 158), Margins(bottom=38))
 
 
-def _interval(ax: Axes, x: np.ndarray, means: pd.DataFrame, colour: str) -> None:
-    if means["low"].notna().any():
-        ax.vlines(x, means["low"], means["high"], color=light(colour), linewidth=1.2)
+def _interval(
+    ax: Axes, x: np.ndarray, means: pd.DataFrame, columns: Sequence[str], colour: str
+) -> None:
+    _, low, high = columns
+    if means[low].notna().any():
+        ax.vlines(x, means[low], means[high], color=light(colour), linewidth=1.2)
 
 
 def probes(run: Localized, chance: Mapping[str, float]) -> Plot | None:

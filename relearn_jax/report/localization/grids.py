@@ -23,9 +23,9 @@ LINE = 17
 """Least distance of two slanted labels, in points."""
 
 
-def mean_grid(frame: pd.DataFrame, column: str) -> np.ndarray:
+def mean_grid(frame: pd.DataFrame, column: str, value: str = "share") -> np.ndarray:
     """[layer, column] means over seeds; NaN where there is none."""
-    grid = frame.groupby(["layer", column])["share"].mean().unstack()
+    grid = frame.groupby(["layer", column])[value].mean().unstack()
     return grid.reindex(index=range(int(grid.index.max()) + 1),
                         columns=range(int(grid.columns.max()) + 1)).to_numpy(float)  # fmt: skip
 
@@ -64,11 +64,12 @@ def grid_panel(
     ticks: Sequence[tuple[float, str]],
     label: str,
     width: float,
+    top: float,
     slanted: bool = False,
 ) -> Panel:
-    """A grid over layers with its scale at the right, and numbers where there are few cells."""
+    """A grid over layers with its scale, up to `top`, at the right, and numbers where there are few
+    cells."""
     rows = len(values)
-    top = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0
     height = min(max(230 / rows, 6.5), 30) * rows
     room = ROOM._replace(bottom=66) if slanted else ROOM
 
@@ -87,6 +88,11 @@ def grid_panel(
 
     size = (width, room.top + room.bottom + height)
     return Panel(draw, f"{name}: {row} by {label}, {rows} by {values.shape[1]}", size, room)
+
+
+def largest(*grids: np.ndarray) -> float:
+    """The largest size of any value, for a scale that grids share."""
+    return max((float(np.nanmax(np.abs(g))) for g in grids if np.isfinite(g).any()), default=0.0)
 
 
 def shaded(ax: Axes, values: np.ndarray, top: float, least: float = 0.005) -> None:

@@ -13,68 +13,90 @@ from relearn_jax.report.figures import row_ticks
 from relearn_jax.report.localization.grids import (
     ROOM,
     grid_panel,
+    largest,
     mean_grid,
     runs,
     scale,
     shaded,
     spaced,
 )
-from relearn_jax.report.localization.methods import METHODS, PARTS, PLACES, ordered, short, title
-from relearn_jax.report.localization.reading import Localized, places
+from relearn_jax.report.localization.methods import PARTS, PLACES, ordered, short, title
+from relearn_jax.report.localization.reading import Localized
 
 PART_COLOURS = {"attention": "random", "mlp": "concept"}
 FRAME = Key("planted layer (frame)", "fg", "", "-")
 
 
 def positions(run: Localized, methods: Sequence[str]) -> Plot | None:
-    """Layer by position, a panel for each method and place; mean over seeds."""
+    """Layer by position, a row of places for each method and one for its null; mean over seeds."""
     frame = run.tables["maps"]
-    panels = []
-    for method, place in sorted(
-        places(frame), key=lambda x: (ordered([*METHODS, x[0]]).index(x[0]), [*PLACES].index(x[1]))
-    ):
-        if method in methods:
-            some = frame[(frame["method"] == method) & (frame["place"] == place)]
-            panels.append(_map(some, f"{title(method)}: {PLACES[place]}", "block", 340))
+    panels: list[Panel] = []
+    for method in methods:
+        rows = [
+            _beside(some, f"{title(method)}: {PLACES[place]}", "block", 340)
+            for place in PLACES
+            if len(some := frame[(frame["method"] == method) & (frame["place"] == place)])
+        ]
+        for row in zip(*rows, strict=True):
+            panels += row
     return Plot("positions", tuple(panels), columns=3) if panels else None
 
 
 def states(run: Localized) -> Plot | None:
-    """Layer by position for whole states: causal tracing, and interchange."""
+    """Layer by position for whole states: causal tracing, and interchange, with their nulls."""
     frame = run.tables["maps"]
-    panels = []
+    panels: list[Panel] = []
     for method, name, row in (
         ("tracing", "Tracing: state that enters", "block"),
         ("interchange", "Interchange: answers turned", "state"),
     ):
         some = frame[(frame["method"] == method) & (frame["place"] == "states")]
         if len(some):
-            panels.append(_map(some, name, row, 420))
+            panels += _beside(some, name, row, 420)
     return Plot("states", tuple(panels), columns=2) if panels else None
 
 
 def heads(run: Localized) -> Plot | None:
-    """Layer by head."""
+    """Layer by head, with nulls."""
     frame = run.tables["heads"]
-    panels = []
+    panels: list[Panel] = []
     for method in ordered(frame["method"]):
-        values = mean_grid(frame[frame["method"] == method], "head")
-        count = values.shape[1]
-        step = 1 if count <= 16 else 4
-        ticks = [(x, str(x)) for x in range(0, count, step)]
-        panels.append(grid_panel(values, title(method), "block", ticks, "head", 420))
+        some = frame[frame["method"] == method]
+        grids = [mean_grid(some, "head", value) for value in ("share", "null")]
+        count = grids[0].shape[1]
+        ticks = [(x, str(x)) for x in range(0, count, 1 if count <= 16 else 4)]
+        panels += [
+            grid_panel(values, name, "block", ticks, "head", 420, largest(*grids))
+            for values, name in zip(grids, (title(method), null_of(title(method))), strict=True)
+        ]
     return Plot("heads", tuple(panels), columns=2) if panels else None
 
 
-def _map(some: pd.DataFrame, name: str, row: str, width: float) -> Panel:
-    values = mean_grid(some, "position")
+def null_of(name: str) -> str:
+    """Title of a null's panel."""
+    return f"Null of {name[:1].lower() + name[1:] if name[1:2].islower() else name}"
+
+
+def _beside(some: pd.DataFrame, name: str, row: str, width: float) -> tuple[Panel, Panel]:
+    """A map by position and its null, on one scale."""
+    grids = [mean_grid(some, "position", value) for value in ("share", "null")]
+    top = largest(*grids)
+    return tuple(
+        _map(some, values, text, row, width, top)
+        for values, text in zip(grids, (name, null_of(name)), strict=True)
+    )
+
+
+def _map(
+    some: pd.DataFrame, values: np.ndarray, name: str, row: str, width: float, top: float
+) -> Panel:
     roles = [
         part.iloc[0] if part.nunique() == 1 else "various"
         for _, part in some.groupby("position")["role"]
     ]
     spans = runs(roles)
     ticks = spaced(spans, (width - ROOM.left - ROOM.right) / values.shape[1])
-    panel = grid_panel(values, name, row, ticks, "", width, slanted=True)
+    panel = grid_panel(values, name, row, ticks, "", width, top, slanted=True)
     edges = [begin - 0.5 for begin, _, _ in spans[1:]]
 
     def draw(ax: Axes) -> None:
@@ -124,7 +146,7 @@ def selections(run: Localized, planted: Sequence[int]) -> Plot | None:
         return None
     left = 14 + 6.3 * max(len(short(n)) for n in names)
     room = Margins(left=left, right=8, bottom=40, top=27)
-    share = frame.groupby(["part", "method", "layer"])["chosen"].mean()
+    share = frame.groupby(["part", "method", "layer"])["share"].mean()
     panels = []
     for part, word in PARTS.items():
 

@@ -69,7 +69,6 @@ METHODS = {
 }
 """In the order of the page."""
 
-NULL = "null"
 BASELINES = {
     "random": "random components",
     "random_mlps": "random MLPs",
@@ -88,8 +87,6 @@ def label(name: str) -> str:
         return METHODS[name].label
     if name in BASELINES:
         return BASELINES[name]
-    if name == NULL:
-        return "null (same answer)"
     if name.endswith(ONLY):
         return f"{label(name.removesuffix(ONLY))}, MLPs only"
     return name

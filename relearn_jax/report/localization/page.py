@@ -19,7 +19,7 @@ PROTOCOL = (
     "and Editing via Mechanistic Localization (ICML 2025)"
 )
 TITLE = "Where does the model look its facts up?"
-LOCALIZERS = ("patching", "attribution", "attribution_path")
+LOCALIZERS = ("patching", "restoring", "attribution", "attribution_path")
 
 
 def page(run: Localized, tables: Tables) -> Drawn:
@@ -49,6 +49,11 @@ def _figure(plot: Plot | None, number: int, caption: str, data: str, missing: st
 def _data(name: str, anchor: str = "") -> str:
     link = f', <a href="#t-{anchor}">table</a>' if anchor else ""
     return files([f"tables/{name}.csv"]) + link
+
+
+def _finer(run: Localized) -> bool:
+    """Whether anything less than a whole component is chosen."""
+    return bool(run.tables["selections"]["share"].between(0, 1, inclusive="neither").any())
 
 
 def _seeds(run: Localized) -> str:
@@ -88,16 +93,18 @@ def localized(run: Localized, tables: Tables) -> Drawn:
             figures.components(run, truth.layers(run)), 1,
             "Each row is a localizer, at the left its scores of attention blocks, at the right of "
             "feed-forward layers (MLPs), on one scale within a row and not between rows. Lines are "
-            f"95 % intervals of a bootstrap over pairs ({mean}){dots}. Crosses at patching are the "
-            "null: the same patch from partners with the same answer, which should change nothing. "
+            f"95 % intervals of a bootstrap over pairs ({mean}){dots}. Crosses are the null: the "
+            "same method between two runs that both lack the fact, or probes of shuffled answers. "
             "A score that does not leave its null says little.",
             _data("scores", "components"), "scores by layer (tables/scores.parquet)",
         ),
         _figure(
             maps.positions(run, LOCALIZERS), 2,
             "Layer (down) by position (across): the share of the change by one place alone; blue "
-            f"in its direction, orange against it, {_seeds(run)}. Every map has its own scale, at "
-            "its right: compare where maps are strong, and read how strong off the scale. Dotted "
+            f"in its direction, orange against it, {_seeds(run)}. Below each map its null, on the "
+            "same scale: the same method between two runs that both lack the fact. Maps of two "
+            "methods have scales of their own: compare where they are strong, and read how strong "
+            "off the scale. Dotted "
             "lines part the roles of positions. “State that enters” is the stream before a block.",
             _data("maps"), "maps by position (tables/maps.parquet)",
         ),
@@ -107,7 +114,7 @@ def localized(run: Localized, tables: Tables) -> Drawn:
             "restoring one state brings back. Interchange: share of answers that become the "
             "corrupt partner's when one state is replaced by its (state 0: embedding; the last: "
             "the output). Where the subject's end fades and the last position grows, the answer is "
-            "handed over. "
+            "handed over. At the right of each its null. "
             f"{_seeds(run).capitalize()}.",
             _data("maps"), "causal tracing and interchange (tables/maps.parquet)",
         ),
@@ -115,7 +122,7 @@ def localized(run: Localized, tables: Tables) -> Drawn:
             maps.heads(run), 4,
             "Layer (down) by attention head (across): the share of the whole change by one head "
             f"at all positions, {_seeds(run)}; path patching counts the direct way to the answer "
-            "only. Every map has its own scale.",
+            "only. At the right of each map its null, on the same scale.",
             _data("heads", "heads"), "maps by head (tables/heads.parquet)",
         ),
     )  # fmt: skip
@@ -160,12 +167,13 @@ def chosen(run: Localized, tables: Tables) -> Drawn:
         6,
         "Rows are methods, columns layers; filled components were chosen"
         + (", the paler the fewer seeds chose them" if len(run.done) > 1 else "")
+        + (", or the less of them" if _finer(run) else "")
         + ". “MLPs” after a method's name: the same scores with attention left out. The last rows "
         "are baselines: drawn at random, or everything.",
         _data("selections", "selections"),
         "chosen components (tables/selections.parquet)",
     )
-    note = of(run) + "Overlap: shared components over those in either. "
+    note = of(run) + "Overlap: shared parameters over those in either. "
     return text + (table(tables["selections"], note=note) if plots else ""), plots
 
 

@@ -18,6 +18,10 @@ CORRUPT = {
     "swapped": "another subject with another answer, whose name has as many tokens",
     "random": "the subject's tokens replaced by random ones",
 }
+AGAIN = {
+    "swapped": "a third subject with the corrupt one's answer",
+    "random": "other random tokens",
+}
 ASKED = {"swapped": "the corrupt partner's", "random": "the alternatives"}
 
 
@@ -46,8 +50,10 @@ def done(run: Localized, tables: Tables) -> Drawn:
         f"The facts: {html.text(sources(run))}.",
         f"The pairs: {pairs} prompts of {tokens} tokens in the format "
         f"“{html.text(config.get('format', 'not named'))}”, each with a corrupt partner: "
-        f"{CORRUPT.get(config.get('corrupt'), html.text(config.get('corrupt')))}. Where a null is "
-        "shown, partners are other subjects with the same answer.",
+        f"{CORRUPT.get(config.get('corrupt'), html.text(config.get('corrupt')))}. For the null "
+        "the corrupt run has a partner of its own, "
+        f"{AGAIN.get(config.get('corrupt'), 'not named')}; tracing takes a second draw of the "
+        "noise.",
         f"Scores of patching and attribution are shares of a change: of what the whole corruption "
         f"does to the difference of logits between the right answer and "
         f"{ASKED.get(config.get('corrupt'), 'the others')}. Those of tracing are shares of the "

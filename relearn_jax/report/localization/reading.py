@@ -15,12 +15,15 @@ from relearn_jax.report.reading import read_files, read_table, table_path
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "gates": ("seed", "name", "value", "limit", "at_least", "passed"),
-    "scores": ("seed", "method", "part", "layer", "score", "low", "high"),
-    "maps": ("seed", "method", "place", "layer", "position", "role", "share"),
-    "heads": ("seed", "method", "layer", "head", "share"),
+    "scores": (
+        *("seed", "method", "part", "layer", "score", "low", "high"),
+        *("null", "null_low", "null_high"),
+    ),
+    "maps": ("seed", "method", "place", "layer", "position", "role", "share", "null"),
+    "heads": ("seed", "method", "layer", "head", "share", "null"),
     "probes": ("seed", "position", "kind", "row", "accuracy", "facts"),
     "selections": (
-        *("seed", "method", "part", "layer", "chosen"),
+        *("seed", "method", "part", "layer", "chosen", "share"),
         *("parameters_of_method", "overlap_with_probes"),
     ),
     "agreement": ("seed", "method_a", "method_b", "spearman", "jaccard"),
@@ -109,8 +112,3 @@ def _accuracy(folder: Path, seeds: tuple[int, ...]) -> dict[int, float]:
             if value is not None:
                 found[seed] = float(value)
     return found
-
-
-def places(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """(method, place) of every map, in the order of the file."""
-    return list(dict.fromkeys(zip(frame["method"], frame["place"], strict=True)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from relearn_jax.report.localization import truth
-from relearn_jax.report.localization.methods import METHODS, NULL, label
+from relearn_jax.report.localization.methods import METHODS, label
 from relearn_jax.report.localization.reading import Localized
-from relearn_jax.report.localization.tables import EVERY_GATE, first_component
+from relearn_jax.report.localization.tables import EVERY_GATE
 from relearn_jax.report.tables import Number, Piece, Sentence, Table, cite, value_of
 from relearn_jax.report.verdict import fact
 
@@ -71,8 +71,6 @@ def _first(table: Table) -> Sentence:
     """Which feed-forward layer comes first, and for which localizers."""
     by_layer: dict[int, list[str]] = {}
     for row in table.frame["method"]:
-        if row == label(NULL):
-            continue
         by_layer.setdefault(int(value_of(table, (row,), "first")), []).append(row)
     order = sorted(by_layer, key=lambda layer: (-len(by_layer[layer]), layer))
     text: list[Piece] = []
@@ -122,17 +120,21 @@ def _gates(table: Table) -> Sentence:
 
 
 def _null(run: Localized, tables: Tables) -> Sentence:
-    """Where patching from a partner with the same answer changes most, beside patching itself."""
-    frame, leading, every = run.tables["scores"], tables["leading"], tables["components"]
-    null, row = frame[frame["method"] == NULL], (label(NULL),)
-    if null.empty or label(NULL) not in set(leading.frame["method"]):
+    """For each localizer the largest effect between two runs without the fact, and its score."""
+    leading = tables["leading"]
+    text: list[Piece] = []
+    for row in leading.frame.loc[leading.frame["null"].notna(), "method"]:
+        key = (row,)
+        text += ["; " if text else "", f"{row}: ", cite(leading, key, "null_component"), ", "]
+        text += [cite(leading, key, "null"), " beside a score of "]
+        text.append(cite(leading, key, "null_score"))
+    if not text:
         return ()
-    part, layer = first_component(null)
     return (
-        "Patching from partners with the same answer should change nothing; it changes most at ",
-        *(cite(leading, row, "component"), ": ", cite(leading, row, "component_score")),
-        " of the whole change, beside ",
-        *(cite(every, (label("patching"), layer), f"{part}_score"), " by patching itself."),
+        "Between two runs that both lack the fact a localizer should find nothing, and probes of "
+        "shuffled answers should gain nothing. The largest that each finds there: ",
+        *text,
+        ".",
     )
 
 

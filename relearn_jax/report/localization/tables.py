@@ -31,6 +31,7 @@ STRONGEST = 5
 """Heads listed for a method."""
 LISTED = 5
 """Layers listed for a method."""
+CELLS = ("score", "low", "high", "null")
 
 
 def tables(run: Localized) -> dict[str, Table]:
@@ -114,6 +115,7 @@ def leading(run: Localized) -> Table:
             | {"of": mlp["seed"].nunique(), "order": ", ".join(str(layer) for layer in order)}
             | {"score": mlp.loc[mlp["layer"] == first, "score"].mean()}
             | _first_component(some)
+            | _largest_null(some)
         )
     columns = (
         Column("first", "MLP that comes first", "int"),
@@ -123,6 +125,9 @@ def leading(run: Localized) -> Table:
         Column("order", "order of the MLPs by mean size", "text"),
         Column("component", "first of all components", "text"),
         Column("component_score", "its score", "f3"),
+        Column("null_component", "where", "text", "largest null"),
+        Column("null", "null", "f3", "largest null"),
+        Column("null_score", "score there", "f3", "largest null"),
     )
     names = ["method", *(c.key for c in columns)]
     caption = "Feed-forward layers (MLPs) that each localizer puts first, by the size of the score"
@@ -134,16 +139,18 @@ def _first_component(some: pd.DataFrame) -> dict[str, Any]:
     """By mean size over seeds; nothing where only one part has scores."""
     if some["part"].nunique() < 2:
         return {}
-    part, layer = first_component(some)
+    part, layer = some["size"].groupby([some["part"], some["layer"]]).mean().idxmax()
     here = (some["part"] == part) & (some["layer"] == layer)
     name = f"{PARTS.get(part, part)} {layer}"
     return {"component": name, "component_score": some.loc[here, "score"].mean()}
 
 
-def first_component(some: pd.DataFrame) -> tuple[str, int]:
-    """Part and layer of the largest score, by mean size over seeds."""
-    part, layer = some["score"].abs().groupby([some["part"], some["layer"]]).mean().idxmax()
-    return part, int(layer)
+def _largest_null(some: pd.DataFrame) -> dict[str, Any]:
+    """Where the null is largest by mean size over seeds, and the score there."""
+    part, layer = some["null"].abs().groupby([some["part"], some["layer"]]).mean().idxmax()
+    here = some.loc[(some["part"] == part) & (some["layer"] == layer), ["null", "score"]].mean()
+    name = f"{PARTS.get(part, part)} {layer}"
+    return {"null_component": name, "null": here["null"], "null_score": here["score"]}
 
 
 def components(run: Localized) -> Table:
@@ -152,14 +159,14 @@ def components(run: Localized) -> Table:
     values: dict[tuple, dict[str, float]] = {}
     for method in ordered(frame["method"]):
         for seed, part, layer, *cells in _rows(
-            frame[frame["method"] == method], "seed", "part", "layer", "score", "low", "high"
+            frame[frame["method"] == method], "seed", "part", "layer", *CELLS
         ):
             cell = values.setdefault((seed, label(method), layer), {})
-            cell |= {f"{part}_{k}": v for k, v in zip(("score", "low", "high"), cells, strict=True)}
+            cell |= {f"{part}_{k}": v for k, v in zip(CELLS, cells, strict=True)}
     columns = tuple(
         Column(f"{part}_{name}", name.replace("low", "95 % from").replace("high", "to"), "f3", word)
         for part, word in PARTS.items()
-        for name in ("score", "low", "high")
+        for name in CELLS
     )
     plain = [c.key for c in columns if not c.key.endswith("score")]
     caption = "Scores of attention blocks and feed-forward layers"
@@ -196,20 +203,24 @@ def heads(run: Localized) -> Table:
     for method in ordered(frame["method"]):
         some = frame[frame["method"] == method]
         found = some.assign(size=some["share"].abs()).groupby(["layer", "head"])
-        found = found.agg(size=("size", "mean"), share=("share", "mean"), sd=("share", "std"))
+        found = found.agg(size=("size", "mean"), share=("share", "mean"), sd=("share", "std"),
+                          null=("null", "mean"))  # fmt: skip
         found = found.sort_values("size", ascending=False, kind="stable").head(STRONGEST)
         for place, ((layer, head), row) in enumerate(found.iterrows(), start=1):
             records.append(
                 {"method": label(method), "place": place, "layer": layer, "head": head}
-                | {"share": row["share"], "share_sd": row["sd"]}
+                | {"share": row["share"], "share_sd": row["sd"], "null": row["null"]}
             )
     columns = (
         Column("layer", "layer", "int"),
         Column("head", "head", "int"),
         Column("share", "share of the whole change", "f3"),
+        Column("null", "null", "f3"),
     )
     keys = (METHOD, Column("place", "place", "text"))
-    frame = pd.DataFrame(records, columns=["method", "place", "layer", "head", "share", "share_sd"])
+    frame = pd.DataFrame(
+        records, columns=["method", "place", "layer", "head", "share", "share_sd", "null"]
+    )
     caption = "The heads with the largest effects"
     return Table("heads", caption, frame, keys, columns, ("tables/heads.csv",))
 

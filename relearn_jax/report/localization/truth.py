@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from relearn_jax.report.localization.methods import NULL, label, ordered
+from relearn_jax.report.localization.methods import label, ordered
 from relearn_jax.report.localization.reading import Localized
 from relearn_jax.report.tables import Column, Table, averaged
 
@@ -88,7 +88,6 @@ def lookup(run: Localized) -> Table:
     planted, wanted = reference(run)
     frame, values = run.tables["scores"], {}
     counts: dict[str, dict[str, int]] = {}
-    frame = frame[frame["method"] != NULL]
     for name in ordered(frame["method"]):
         if not planted and name == "probes":
             continue

@@ -54,7 +54,7 @@ def table(out, name):
 
 def test_every_method_scores_every_layer_of_every_seed(finished):
     scores = table(finished, "scores")
-    methods = {"patching", "restoring", "null", "tracing", "attribution", "attribution_path"}
+    methods = {"patching", "restoring", "tracing", "attribution", "attribution_path"}
     assert set(scores.method) == methods | {"paths", "probes"}
     counts = scores.groupby(["seed", "method", "part"]).layer.nunique()
     assert set(counts) == {3}

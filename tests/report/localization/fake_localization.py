@@ -111,17 +111,18 @@ def _gates(shape: Shape, rng):
 
 def _scores(shape: Shape, rng):
     names = scored(shape)
-    names += ["null"] if "patching" in names else []
     for method in names:
         for part in PARTS if method != "paths" else ("mlp",):
             for layer in range(shape.layers):
                 score = 0.1 * rng.normal() + (0.6 if part == "mlp" and layer == 1 else 0.0)
-                if method in ("null", "attribution"):
+                if method == "attribution":
                     score *= 0.1
                 width = np.nan if method == "probes" else 0.05
                 yield {
                     "method": method, "part": part, "layer": layer, "score": score,
                     "low": score - width, "high": score + width,
+                    "null": 0.1 * score, "null_low": 0.1 * score - width,
+                    "null_high": 0.1 * score + width,
                 }  # fmt: skip
 
 
@@ -133,8 +134,8 @@ def _roles(tokens: int) -> list[str]:
 def _maps(shape: Shape, rng):
     wanted = [
         (m, p)
-        for m in ("patching", "attribution", "attribution_path")
-        if m in shape.methods
+        for m in ("patching", "restoring", "attribution", "attribution_path")
+        if {"restoring": "patching"}.get(m, m) in shape.methods
         for p in ("states", *STREAM)
     ]
     wanted += [("tracing", "states")] if "tracing" in shape.methods else []
@@ -146,7 +147,7 @@ def _maps(shape: Shape, rng):
                 share -= 0.0 if method == "interchange" else 0.2
                 yield {
                     "method": method, "place": place, "layer": layer, "position": position,
-                    "role": role, "share": float(share),
+                    "role": role, "share": float(share), "null": 0.1 * float(share),
                 }  # fmt: skip
 
 
@@ -156,7 +157,10 @@ def _heads(shape: Shape, rng):
             for layer in range(shape.layers):
                 for head in range(shape.heads):
                     share = 0.3 * rng.normal()
-                    yield {"method": method, "layer": layer, "head": head, "share": share}
+                    yield {
+                        "method": method, "layer": layer, "head": head, "share": share,
+                        "null": 0.1 * share,
+                    }  # fmt: skip
 
 
 def _probes(shape: Shape, rng):
@@ -190,7 +194,8 @@ def _selections(shape: Shape, rng):
             for layer, value in enumerate(chosen[part]):
                 yield {
                     "method": method, "part": part, "layer": layer, "chosen": bool(value),
-                    "parameters": size if value else 0, "parameters_of_method": count,
+                    "share": float(value), "parameters": size if value else 0,
+                    "parameters_of_method": count,
                     "overlap_with_probes": 0.5 if "probes" in shape.methods else np.nan,
                 }  # fmt: skip
 

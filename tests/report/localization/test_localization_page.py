@@ -12,7 +12,7 @@ from pages import Page, loose_ends, numbers, undefined
 
 from relearn_jax.errors import UserError
 from relearn_jax.report import build, localization
-from relearn_jax.report.localization import grids
+from relearn_jax.report.localization import grids, maps
 from relearn_jax.report.localization.tables import usual
 
 SEEDS = SHAPE._replace(seeds=(0, 1, 2))
@@ -79,7 +79,7 @@ def test_the_page_stands_alone_and_has_no_loose_ends(page, built):
 def test_every_figure_is_drawn_in_the_theme_and_says_how_to_read_it(page):
     drawings = re.findall(r"<svg role.*?</svg>", page.source, flags=re.DOTALL)
     # Components, positions, states, heads, probes, chosen, agreement.
-    assert len(drawings) == 7 * 2 + 3 * 3 + 2 + 4 + 2 + 2 + 2
+    assert len(drawings) == 7 * 2 + 4 * 3 * 2 + 2 * 2 + 4 * 2 + 2 + 2 + 2
     assert not [d for d in drawings if re.search(r"(fill|stroke): ?#", d)]
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page.source, flags=re.DOTALL)
     assert [re.search(r"Figure (\d)", c)[1] for c in captions] == list("1234567")
@@ -115,13 +115,13 @@ def test_chosen_components_have_the_exact_parameters_of_the_table(single):
         assert page.cells[f"c-selections-{label}-parameters"] == f"{rows.parameters.sum():,}"
 
 
-def scores(folder: Path, method: str, **parts: list[float]) -> None:
-    """Give a method these scores, layer by layer."""
+def scores(folder: Path, method: str, column: str = "score", **parts: list[float]) -> None:
+    """Give a method these scores or nulls, layer by layer."""
 
     def edit(frame: pd.DataFrame) -> pd.DataFrame:
         for part, values in parts.items():
             use = (frame["method"] == method) & (frame["part"] == part)
-            frame.loc[use, "score"] = values
+            frame.loc[use, column] = values
         return frame
 
     change(folder, "scores", edit)
@@ -156,12 +156,23 @@ def test_h5_is_answered_by_the_order_of_the_feed_forward_layers_alone(single):
     assert "does not hold" in said(single, "Hypothesis H5")
 
 
-def test_the_null_is_shown_where_it_is_largest_beside_the_same_patch(single):
-    scores(single, "null", attention=[0.1, 0.2, -0.4, 0.1], mlp=[0.3, 0.1, 0.1, 0.1])
+def test_each_null_is_shown_where_it_is_largest_beside_the_score_there(single):
+    scores(single, "patching", "null", attention=[0.1, 0.2, -0.4, 0.1], mlp=[0.3, 0.1, 0.1, 0.1])
     scores(single, "patching", attention=[0.5, 0.5, 0.567, 0.5])
     text = said(single, "Null")
-    assert "changes most at attention 2: −0.400 of the whole change, beside 0.567 by" in text
-    assert "null" not in said(single, "First layers")
+    assert "activation patching: attention 2, −0.400 beside a score of 0.567" in text
+    assert "probes: " in text
+
+
+def test_a_map_and_its_null_have_one_scale(single):
+    """The null's panel says its largest value, and the scale is the map's."""
+    change(single, "maps", lambda m: m.assign(share=0.5, null=0.25))
+    source = page_of(single).source
+    plots = {name: maps.positions(localization.read(single), (name,)) for name in ("patching",)}
+    assert [p.summary.startswith("Null of") for p in plots["patching"].panels] == [False] * 3 + [
+        True
+    ] * 3
+    assert source.count(">.25<") >= source.count(">.50<") > 0
 
 
 def test_without_planted_facts_no_hypothesis_is_called_tested(tmp_path):
