@@ -109,7 +109,9 @@ def build(kind: Any, value: Any, origin: str, key: str, default: Any = None) -> 
             return value
         if value is None and type(None) in args:
             return None
-        return build(next(a for a in args if a is not type(None)), value, origin, key)
+        listed = isinstance(value, list)
+        kinds = [a for a in args if (typing.get_origin(a) is tuple) == listed]
+        return build(next(a for a in kinds or args if a is not type(None)), value, origin, key)
     if outer is Literal:
         if value not in args:
             raise UserError(f"{where} = {value!r}; allowed: {', '.join(map(str, args))}")
@@ -210,18 +212,23 @@ def check_localization(config: Localization) -> None:
     """Refuse combinations that cannot work, before anything is computed."""
     localize, teaching, problems = config.localize, config.teaching, []
     world = config.facts.kind == "world"
-    if world != (config.model.source == "random"):
+    drawn = config.model.source == "random"
+    if world and not drawn:
         problems.append(
-            "model.source random is taught the built-in world (facts.kind: world), other facts "
-            f"need weights that know them; here are model.source {config.model.source!r} and "
-            f"facts.kind {config.facts.kind!r}"
+            "facts.kind world is taught to random weights (model.source: random), and here is "
+            f"model.source {config.model.source!r}"
+        )
+    if drawn and not world and teaching.steps:
+        problems.append(
+            f"model.source random does not know facts.kind {config.facts.kind!r}; name weights "
+            "that do, or set teaching.steps: 0 to measure time and memory on weights as drawn"
         )
     if (config.facts.world.variant == "planted") != bool(teaching.plant_layers):
         problems.append("teaching.plant_layers goes with facts.world.variant planted")
     for name in ("pairs", "batch", "groups", "draws", "path_steps", "heads"):
         if getattr(localize, name) < 1:
             problems.append(f"localize.{name} must be at least 1")
-    if teaching.steps < 1 or teaching.plant_steps < 0 or teaching.batch_size < 2:
+    if teaching.steps < world or teaching.plant_steps < 0 or teaching.batch_size < 2:
         problems.append("teaching: steps and batch_size must be positive, plant_steps at least 0")
     if localize.probed < 10:
         problems.append("localize.probed must be at least 10")

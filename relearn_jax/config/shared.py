@@ -15,7 +15,7 @@ class Model:
     installed Python package carries. `random`: weights drawn for the shape in `settings`."""
     revision: str = "main"
     """Hub branch, tag or commit."""
-    settings: dict[str, bool | int | float | str] = field(default_factory=dict)
+    settings: dict[str, bool | int | float | str | tuple[str, ...]] = field(default_factory=dict)
     """source random: what `config.json` would say, `model_type` included."""
     tokenizer: str = ""
     """Where the tokenizer comes from, named as `source`; empty: from `source`."""

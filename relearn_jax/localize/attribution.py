@@ -7,6 +7,7 @@ AP-IG   the gradient is averaged over runs on the straight line between the two 
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -47,6 +48,8 @@ def attribution(
       B]; for `heads` [L, T, B, H]. What enters the first block is states[0]; the last state is left
       out.
     """
+    # Else the backward pass would keep every layer's matrices in the compute dtype.
+    model = dataclasses.replace(model, remat=True)
     zeros = {place: jnp.zeros_like(getattr(clean, place)) for place in PLACES}
 
     def metric(deltas: dict[str, Array], embedded: Array) -> Array:

@@ -19,7 +19,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from relearn_jax.errors import UserError
-from relearn_jax.models import bert, distilbert, gemma, gemma2, gpt2, llama, neox, weights
+from relearn_jax.models import (
+    bert,
+    distilbert,
+    gemma,
+    gemma2,
+    gpt2,
+    llama,
+    ministral,
+    neox,
+    weights,
+)
 from relearn_jax.models.family import Family, Task
 from relearn_jax.models.settings import Settings
 from relearn_jax.models.streaming import Index, Place
@@ -28,7 +38,7 @@ from relearn_jax.models.transformer import Model
 PyTree = Any
 FAMILIES: dict[str, Family] = {
     module.FAMILY.name: module.FAMILY
-    for module in (bert, distilbert, gpt2, llama, gemma, gemma2, neox)
+    for module in (bert, distilbert, gpt2, llama, ministral, gemma, gemma2, neox)
 }
 RANDOM = "random"
 TOKENIZER_FILES = (

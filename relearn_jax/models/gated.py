@@ -26,6 +26,9 @@ from relearn_jax.models.rotary import Rope
 from relearn_jax.models.settings import Settings
 from relearn_jax.models.sites import Inside, Sites, touch
 
+LOCAL, GLOBAL = "sliding_attention", "full_attention"
+EVERYTHING = int(np.iinfo(np.int32).max)
+
 
 @dataclass(frozen=True)
 class Decoder:
@@ -114,6 +117,19 @@ def of_heads(config: Decoder) -> dict[str, tuple[int, np.ndarray]]:
         "blocks/value/kernel": (2, shared),
         "blocks/attention_out/kernel": (1, own),
     }
+
+
+def windows(settings: Settings, layers: int, kinds: tuple[str, ...]) -> tuple[int, ...]:
+    """How many positions each layer sees; `kinds` in turn where the file says nothing."""
+    count = settings.integer("num_hidden_layers", layers)
+    window = int(settings.limit("sliding_window", 4096) or EVERYTHING)
+    named = settings.names("layer_types") or tuple(kinds[i % len(kinds)] for i in range(count))
+    if len(named) != count or not set(named) <= {LOCAL, GLOBAL}:
+        raise UserError(
+            f"{settings.origin}: layer_types should be {count} times {LOCAL} or {GLOBAL}, "
+            f"not {list(named)}"
+        )
+    return tuple(window if kind == LOCAL else EVERYTHING for kind in named)
 
 
 class Embed(nn.Module):

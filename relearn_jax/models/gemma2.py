@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from relearn_jax.errors import UserError
 from relearn_jax.models import gated
 from relearn_jax.models.family import Family, Row
-from relearn_jax.models.gated import Block, Decoder, Embed, Final
+from relearn_jax.models.gated import GLOBAL, LOCAL, Block, Decoder, Embed, Final
 from relearn_jax.models.gemma import activation
 from relearn_jax.models.heads import TokenClassifier
 from relearn_jax.models.settings import Settings
@@ -21,8 +20,6 @@ SIZES = {
     "num_key_value_heads": 4, "head_dim": 256, "intermediate_size": 9216,
     "max_position_embeddings": 8192,
 }  # fmt: skip
-LOCAL, GLOBAL = "sliding_attention", "full_attention"
-EVERYTHING = int(np.iinfo(np.int32).max)
 
 
 def parse(settings: Settings) -> Decoder:
@@ -40,21 +37,8 @@ def parse(settings: Settings) -> Decoder:
         score_scale=settings.number("query_pre_attn_scalar", 256) ** -0.5,
         score_cap=settings.limit("attn_logit_softcapping", 50.0),
         logit_cap=settings.limit("final_logit_softcapping", 30.0),
-        windows=windows(settings),
+        windows=gated.windows(settings, SIZES["num_hidden_layers"], (LOCAL, GLOBAL)),
     )
-
-
-def windows(settings: Settings) -> tuple[int, ...]:
-    """How many positions each layer sees."""
-    count = settings.integer("num_hidden_layers", SIZES["num_hidden_layers"])
-    window = int(settings.limit("sliding_window", 4096) or EVERYTHING)
-    kinds = settings.names("layer_types") or tuple((LOCAL, GLOBAL)[i % 2] for i in range(count))
-    if len(kinds) != count or not set(kinds) <= {LOCAL, GLOBAL}:
-        raise UserError(
-            f"{settings.origin}: layer_types should be {count} times {LOCAL} or {GLOBAL}, "
-            f"not {list(kinds)}"
-        )
-    return tuple(window if kind == LOCAL else EVERYTHING for kind in kinds)
 
 
 FAMILY = Family(

@@ -64,7 +64,7 @@ class Settings:
     def names(self, key: str) -> tuple[str, ...]:
         """A list of names; empty where the key is absent or null."""
         value = self._take(key, [])
-        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        if not isinstance(value, list | tuple) or not all(isinstance(n, str) for n in value):
             raise UserError(f"{self.origin}: {key} should be a list of names, not {value!r}")
         return tuple(value)
 

@@ -91,6 +91,12 @@ def rows(mesh: Mesh, sets_axis: bool) -> NamedSharding:
     return NamedSharding(mesh, P(SETS, ROWS) if sets_axis else P(ROWS))
 
 
+def pairs(mesh: Mesh, count: int) -> NamedSharding:
+    """Sharding of `count` rows that cannot be filled up: whole everywhere if they do not divide."""
+    divides = count % math.prod(mesh.shape[axis] for axis in ROWS) == 0
+    return rows(mesh, False) if divides else replicated(mesh)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The whole array on every device."""
     return NamedSharding(mesh, P())

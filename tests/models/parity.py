@@ -21,7 +21,8 @@ from relearn_jax.training.step import Round, start, train_step
 
 GOLDEN = Path(__file__).parent / "golden"
 FAMILIES = (
-    "bert", "distilbert", "gpt2", "llama", "gemma", "gemma2", "gpt_neox", "gpt_neox_serial",
+    "bert", "distilbert", "gpt2", "llama", "ministral", "gemma", "gemma2", "gpt_neox",
+    "gpt_neox_serial",
 )  # fmt: skip
 LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 

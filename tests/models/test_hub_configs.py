@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from relearn_jax.errors import UserError
-from relearn_jax.models import checkpoint, gemma2, weights
+from relearn_jax.models import checkpoint, gated, weights
 from relearn_jax.models.rotary import Rope
 
 COMMON = {"initializer_range": 0.02, "vocab_size": 28996}
@@ -131,7 +131,7 @@ def test_what_sets_the_families_apart_is_read():
     assert gemma.activation == "gelu_pytorch_tanh", "what the first releases meant by gelu"
     assert (gemma.score_cap, gemma.logit_cap, gemma.windows) == (None, None, ())
     assert (second.score_cap, second.logit_cap, second.score_scale) == (50.0, 30.0, 1 / 16)
-    assert second.windows == (4096, gemma2.EVERYTHING) * 21
+    assert second.windows == (4096, gated.EVERYTHING) * 21
     assert second.embedding_scale == pytest.approx(np.sqrt(3584))
     stretched = described(DECODERS["Llama-3.2-1B"]).config
     assert stretched.rope == Rope(500000.0, "llama3", 1.0, 32.0, 1.0, 4.0, 8192)
@@ -143,7 +143,7 @@ def test_null_takes_a_cap_away_and_absence_does_not():
     del bare["final_logit_softcapping"]
     found = described(bare).config
     assert (found.score_cap, found.logit_cap) == (None, 30.0)
-    assert set(found.windows) == {gemma2.EVERYTHING}
+    assert set(found.windows) == {gated.EVERYTHING}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ HF = {
     "distilbert": ("DistilBert", "DistilBertForMaskedLM"),
     "gpt2": ("GPT2", "GPT2LMHeadModel"),
     "llama": ("Llama", "LlamaForCausalLM"),
+    "ministral": ("Ministral", "MinistralForCausalLM"),
     "gemma": ("Gemma", "GemmaForCausalLM"),
     "gemma2": ("Gemma2", "Gemma2ForCausalLM"),
     "gpt_neox": ("GPTNeoX", "GPTNeoXForCausalLM"),
@@ -33,6 +34,7 @@ NO_DROPOUT = {
     "distilbert": ("dropout", "attention_dropout", "seq_classif_dropout"),
     "gpt2": ("embd_pdrop", "attn_pdrop", "resid_pdrop", "classifier_dropout"),
     "llama": ("attention_dropout", "classifier_dropout"),
+    "ministral": ("attention_dropout", "classifier_dropout"),
     "gemma": ("attention_dropout", "classifier_dropout"),
     "gemma2": ("attention_dropout", "classifier_dropout"),
     "gpt_neox": ("attention_dropout", "hidden_dropout", "classifier_dropout"),
@@ -85,6 +87,10 @@ def tiny_config(family: str) -> transformers.PretrainedConfig:
                 "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                 "original_max_position_embeddings": 128,
             },
+        },
+        "ministral": gated | {
+            "sliding_window": 4,
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
         },
         "gemma": gated | {"num_key_value_heads": 1},
         "gemma2": gated | {

@@ -12,8 +12,9 @@ from relearn_jax import runs, stopping
 from relearn_jax.config import Localization
 from relearn_jax.errors import Stopped, UserError
 from relearn_jax.experiments import memory, surroundings
-from relearn_jax.experiments.facts import localization, preparation, tables
+from relearn_jax.experiments.facts import localization, plan, preparation, tables
 from relearn_jax.experiments.facts.preparation import Prepared
+from relearn_jax.parallel import mesh as meshes
 
 
 def run(
@@ -26,12 +27,15 @@ def run(
         )
     began, started = time.perf_counter(), surroundings.now()
     out = out or Path(config.out or f"runs/{config.name}")
-    if not dry:
+    if dry:
+        meshes.simulate(config.parallel)
+    else:
         runs.check_run(out, config, reuse)
     prepared = preparation.prepare(config, base)
     preparing = round(time.perf_counter() - began, 1)
     surroundings.say(preparation.summary(prepared))
     if dry:
+        surroundings.say(plan.summary(prepared, meshes.make(config.parallel, 1)))
         return None
     runs.open_run(out, config)
     surroundings.say(f"  run          {out}\n")

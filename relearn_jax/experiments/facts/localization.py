@@ -35,7 +35,8 @@ class Knowing(NamedTuple):
 
 def run(prepared: Prepared, out: Path, tick: Tick) -> None:
     """Localize the facts of every seed, into a run directory."""
-    models = _taught(prepared, out, tick) if prepared.checkpoint.folder is None else _read(prepared)
+    taught = prepared.config.facts.kind == "world"
+    models = _taught(prepared, out, tick) if taught else _read(prepared)
     for seed, knowing in models.items():
         _localized(prepared, out, seed, knowing, tick)
 
@@ -46,7 +47,7 @@ def stage(seed: int, name: str) -> str:
 
 
 def _read(prepared: Prepared) -> dict[int, Knowing]:
-    """The published weights, one and the same for every seed."""
+    """The weights as they are, one and the same for every seed."""
     mesh = meshes.make(prepared.config.parallel, 1)
 
     def params() -> PyTree:
@@ -90,7 +91,14 @@ def _taught(prepared: Prepared, out: Path, tick: Tick) -> dict[int, Knowing]:
             gates.enforce([gates.Gate(**gate) for gate in record["gates"]], f"seed {seed}")
 
     def params_of(seed: int) -> Callable[[], PyTree]:
-        return lambda: weights.unflatten(runs.arrays_of(out, stage(seed, "model"), "params"))
+        def params() -> PyTree:
+            place = sharding.placer(meshes.make(config.parallel, 1))
+            read = runs.arrays_of(out, stage(seed, "model"), "params")
+            return weights.unflatten(
+                {path: jax.device_put(leaf, place(path, leaf.shape)) for path, leaf in read.items()}
+            )
+
+        return params
 
     return {seed: Knowing(key, params_of(seed)) for seed, key in keys.items()}
 
@@ -110,10 +118,11 @@ def _localized(prepared: Prepared, out: Path, seed: int, knowing: Knowing, tick:
     params = knowing.params()
     asked = pairs.clean, pairs.corrupt, pairs.again
     right = teaching.accuracy(model, params, pairs.clean)
-    found = localizers.effects(model, params, *asked, settings, seed, tick)
+    mesh = meshes.make(config.parallel, 1)
+    found = localizers.effects(model, params, *asked, settings, seed, tick, mesh)
     record: dict[str, Any] = {"accuracy": float(right.mean())}
     if "paths" in settings.methods:
-        heads, more = localizers.lookup_by_paths(model, params, *asked, found, settings)
+        heads, more = localizers.lookup_by_paths(model, params, *asked, found, settings, mesh)
         found |= more
         record["extraction_heads"] = [[int(layer), int(head)] for layer, head in heads]
     arrays = {"effects": found}
@@ -162,5 +171,5 @@ def _steps(prepared: Prepared) -> int:
 
 def total(prepared: Prepared) -> int:
     """Ticks of a whole run: steps of teaching and pairs."""
-    taught = _steps(prepared) if prepared.checkpoint.folder is None else 0
+    taught = _steps(prepared) if prepared.config.facts.kind == "world" else 0
     return taught + sum(len(pairs.facts) for pairs in prepared.pairs.values())

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from relearn_jax import config
 from relearn_jax.data.facts.prompts import Prompts, take
@@ -20,6 +21,7 @@ from relearn_jax.localize import attribution, patching, paths, questions, tracin
 from relearn_jax.localize.questions import Cache, Pair, Question
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model
+from relearn_jax.parallel import mesh as meshes
 
 PyTree = Any
 Effects = dict[str, np.ndarray]
@@ -47,6 +49,7 @@ def effects(
     settings: config.Localize,
     seed: int,
     tick: Callable[[int, str], None],
+    mesh: Mesh | None = None,
 ) -> Effects:
     """All localizers, some pairs at a time.
 
@@ -61,12 +64,14 @@ def effects(
       settings: which localizers, and how.
       seed: of the noise of causal tracing.
       tick: progress; called with the pairs done.
+      mesh: devices that the pairs of a batch are spread over.
     """
+    put = placed(mesh)
     found: list[Effects] = []
     for number, rows in enumerate(_batches(len(clean.ids), settings.batch)):
         parts = [take(prompts, rows) for prompts in (clean, corrupt, again)]
         key = jax.random.fold_in(jax.random.key(seed), number)
-        some = _of_batch(model, params, *parts, settings, key)
+        some = _of_batch(model, params, *parts, settings, key, put)
         found.append(jax.tree.map(np.asarray, some))
         tick(len(rows), "localizing")
     return {name: np.concatenate([f[name] for f in found], axis=-1) for name in found[0]}
@@ -78,6 +83,18 @@ def _batches(count: int, size: int) -> Iterator[np.ndarray]:
         yield np.arange(begin, min(begin + size, count))
 
 
+def placed(mesh: Mesh | None) -> Callable[[PyTree], PyTree]:
+    """Puts what leads with an axis of pairs onto the devices, each with its own pairs."""
+
+    def put(tree: PyTree) -> PyTree:
+        if mesh is None:
+            return tree
+        rows = len(jax.tree.leaves(tree)[0])
+        return jax.device_put(tree, meshes.pairs(mesh, rows))
+
+    return put
+
+
 def _of_batch(
     model: Model,
     params: PyTree,
@@ -86,10 +103,11 @@ def _of_batch(
     again: Prompts,
     settings: config.Localize,
     key: jax.Array,
+    put: Callable[[PyTree], PyTree],
 ) -> Effects:
     donor = settings.corrupt == "swapped"
-    asked = pair(clean, corrupt, donor)
-    inputs = asked.clean, asked.corrupt, Inputs(again.ids, again.mask)
+    asked = put(pair(clean, corrupt, donor))
+    inputs = asked.clean, asked.corrupt, put(Inputs(again.ids, again.mask))
     runs = [questions.run(model, params, some, asked.question) for some in inputs]
     at_clean, at_corrupt, at_again = runs
     value = questions.difference
@@ -223,6 +241,7 @@ def lookup_by_paths(
     again: Prompts,
     effects: Effects,
     settings: config.Localize,
+    mesh: Mesh | None = None,
 ) -> tuple[list[tuple[int, int]], Effects]:
     """The second step of fact lookup by paths (specs: mechanistic unlearning 3.2).
 
@@ -233,10 +252,11 @@ def lookup_by_paths(
     change = np.mean(effects["clean"] - effects["corrupt"])
     heads = paths.extraction(jnp.asarray(effects["paths/heads"].mean(-1) / change), settings.heads)
     receiver = jnp.int32(min(layer for layer, _ in heads))
+    put = placed(mesh)
     found: dict[str, list[np.ndarray]] = {"paths/mlp": [], "null/paths/mlp": []}
     for rows in _batches(len(clean.ids), settings.batch):
-        asked = pair(take(clean, rows), take(corrupt, rows), settings.corrupt == "swapped")
-        other = take(again, rows)
+        asked = put(pair(take(clean, rows), take(corrupt, rows), settings.corrupt == "swapped"))
+        other = put(take(again, rows))
         run = partial(questions.run, model, params, question=asked.question)
         base = run(asked.corrupt)
         for name, source in zip(found, (asked.clean, Inputs(other.ids, other.mask)), strict=True):

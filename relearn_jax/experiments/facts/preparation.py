@@ -62,8 +62,8 @@ def prepare(config: Localization, base: Path) -> Prepared:
     )  # fmt: skip
     if not model.family.causal:
         raise UserError(
-            f"{opened.origin}: facts are localized in decoders (gpt2, gpt_neox, llama, gemma, "
-            f"gemma2), and this is {model.family.name}"
+            f"{opened.origin}: facts are localized in decoders (gpt2, gpt_neox, llama, ministral, "
+            f"gemma, gemma2), and this is {model.family.name}"
         )
     checkpoint.check(opened, model)
     wrong = [layer for layer in config.teaching.plant_layers if layer >= model.config.layers]

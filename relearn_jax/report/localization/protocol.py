@@ -40,10 +40,11 @@ def done(run: Localized, tables: Tables) -> Drawn:
         prose((fact(run, key, "manifest"),))
         for key in ("model.layers", "model.heads", "model.parameters", "pairs", "tokens")
     )
-    taught = about.get("source") == "random"
+    drawn = about.get("source") == "random"
+    taught = drawn and (run.config.get("facts") or {}).get("kind", "world") == "world"
     steps = (
         f"The model: a decoder of the family {html.text(about.get('family', 'not named'))}, "
-        f"{'random weights' if taught else html.text(about.get('source', 'weights not named'))}, "
+        f"{'random weights' if drawn else html.text(about.get('source', 'weights not named'))}, "
         f"{layers} layers of {heads} heads, {parameters} parameters"
         + (", taught a built-in world of athletes and sports" if taught else "")
         + _planting(run),

@@ -118,7 +118,8 @@ def test_truth_is_what_was_planted(finished):
         ("--localize.methods=[tracing]", "add probes"),
         ("--teaching.plant_layers=[7]", "layers 0 to 2"),
         ("--teaching.plant_layers=[]", "goes with facts.world.variant planted"),
-        ("--facts.kind=sports", "is taught the built-in world"),
+        ("--facts.kind=sports", "does not know facts.kind 'sports'"),
+        ("--localize.budget=1.5", "should be in (0, 1]"),
         ("--localize.format=nothing", "no format"),
         ("--experiment=editing", "allowed: relearning, localization"),
         ("--localize.pears=3", "did you mean pairs"),
@@ -129,6 +130,48 @@ def test_what_cannot_be_is_refused_at_once(tmp_path, capsys, setting, message):
     assert start(tmp_path, tmp_path / "run", setting) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run/stages").exists()
+
+
+REAL = {
+    "sports": ("sports-facts/sports_original.csv", {"corrupt": "swapped"}),
+    "counterfact": (
+        "counterfact/counterfact_rich_gemma-2-9b.csv",
+        {"corrupt": "random", "budget": 0.4, "granularity": "head",
+         "methods": ["patching", "attribution", "paths"]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REAL)
+def test_real_facts_of_a_real_tokenizer_go_through(tmp_path, shared, kind):
+    """A random GPT-2 knows none of them; every table and the report are there all the same."""
+    path, localize = REAL[kind]
+    sizes = {"model_type": "gpt2", "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    config = {
+        "experiment": "localization", "name": kind, "gates": "report",
+        "model": {
+            "source": "random", "tokenizer": str(shared / "data/tokenizer-gpt2"),
+            "settings": sizes | {"vocab_size": 50257},
+        },
+        "facts": {
+            "kind": kind, "path": str(shared / "data" / path), "unusable": "drop",
+            "split": {"forget": "first_16", "overlap": "drop"},
+        },
+        "teaching": {"steps": 0},
+        "localize": {"pairs": 6, "batch": 4, "draws": 2, "groups": 2, "heads": 2, "probed": 40,
+                     **localize},
+    }  # fmt: skip
+    assert start(tmp_path, tmp_path / "run", config=config) == 0
+    scores = table(tmp_path / "run", "scores")
+    methods = set(localize.get("methods", ())) or {"patching", "tracing", "paths", "probes"}
+    assert methods <= set(scores.method)
+    assert np.isfinite(scores[["score", "null"]]).all(axis=None)
+    assert len(table(tmp_path / "run", "gates")) == 0
+    chosen = table(tmp_path / "run", "selections")
+    parts = chosen[(chosen.method == "patching") & (chosen.part == "attention")].share
+    if localize.get("granularity") == "head":
+        assert set(parts) <= {0.0, 0.5, 1.0}
+    assert "taught a built-in world" not in (tmp_path / "run/report.html").read_text()
 
 
 def test_a_model_that_knows_nothing_does_not_pass_the_gates(tmp_path, capsys, monkeypatch):

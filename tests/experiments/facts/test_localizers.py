@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -12,6 +13,8 @@ from relearn_jax import config
 from relearn_jax.data.facts.prompts import Prompts
 from relearn_jax.experiments.facts import localizers, scores
 from relearn_jax.models import checkpoint, transformer
+from relearn_jax.parallel import mesh as meshes
+from relearn_jax.parallel import sharding
 
 SIZES = {"model_type": "gpt2", "vocab_size": 40, "n_embd": 16, "n_layer": 2, "n_head": 2}
 SETTINGS = config.Localize(batch=3, draws=2, path_steps=2, heads=1)
@@ -86,3 +89,25 @@ def test_batches_do_not_change_what_is_found(decoder):
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_allclose(one[name], other[name], atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("axes", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
+def test_eight_devices_find_what_one_finds(decoder, axes):
+    """Pairs over devices, and parameters too; five pairs do not divide and lie everywhere."""
+    model, params = decoder
+    mesh = meshes.make(config.Parallel(**axes), 1, jax.devices()[:8])
+    clean, corrupt, again = (
+        Prompts(*(np.concatenate([part, part])[:8] for part in prompts(n))) for n in range(3)
+    )
+    settings = config.Localize(batch=5, draws=2, path_steps=2, heads=1)
+    more = dataclasses.replace(settings, batch=8)
+    spread = jax.device_put(params, sharding.shardings(params, mesh))
+    wanted = found((model, params), clean, corrupt, again, settings)
+    for some in (settings, more):
+        asked = clean, corrupt, again
+        effects = localizers.effects(model, spread, *asked, some, 0, lambda *_: None, mesh)
+        effects |= localizers.lookup_by_paths(model, spread, *asked, effects, some, mesh)[1]
+        for name in wanted:
+            if "tracing" in name and some.batch != settings.batch:
+                continue  # the noise is drawn batch by batch
+            np.testing.assert_allclose(effects[name], wanted[name], atol=2e-4, err_msg=name)

@@ -1,0 +1,53 @@
+"""Ministral: Llama's layers, of which each sees a window or everything. They are in `gated`.
+
+Without `layer_types` all see a window, as in Mistral.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from relearn_jax.models import gated, layers
+from relearn_jax.models.family import Family, Row
+from relearn_jax.models.gated import LOCAL, Block, Decoder, Embed, Final
+from relearn_jax.models.heads import TokenClassifier
+from relearn_jax.models.settings import Settings
+
+SIZES = {
+    "vocab_size": 32000, "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "intermediate_size": 14336, "max_position_embeddings": 131072,
+}  # fmt: skip
+
+
+def parse(settings: Settings) -> Decoder:
+    """Read `config.json`; refuse what would change the computation in a way not built here."""
+    activation = settings.choice("hidden_act", "silu", layers.ACTIVATIONS)
+    windows = gated.windows(settings, SIZES["num_hidden_layers"], (LOCAL,))
+    return gated.parse(settings, activation, tied=False, sizes=SIZES, windows=windows)
+
+
+FAMILY = Family(
+    name="ministral",
+    parse=parse,
+    embed=Embed,
+    block=Block,
+    final=lambda config, dtype: Final(config),
+    classifier=lambda config, labels: TokenClassifier(labels, config.head_dropout),
+    language_head=gated.language_head,
+    table=(
+        *gated.TABLE,
+        Row(f"{gated.BLOCK}.post_attention_layernorm.weight", "blocks/mlp_norm/scale"),
+    ),
+    prefix="model.",
+    ignored=gated.IGNORED,
+    neurons={"ln_gain": {"blocks/mlp_norm/scale": 1}, "mlp_unit": gated.MLP_UNIT},
+    architectures={
+        "token-classification": "MinistralForTokenClassification",
+        "language-model": "MinistralForCausalLM",
+        "backbone": "MinistralModel",
+    },
+    causal=True,
+    heads=gated.of_heads,
+    windows=lambda config: np.array(config.windows, np.int32),
+    tied=lambda config: config.tied,
+)

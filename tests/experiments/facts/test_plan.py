@@ -1,0 +1,78 @@
+"""Memory and work of a localization before it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from relearn_jax import config, loading
+from relearn_jax.experiments.facts import driver, plan, preparation
+from relearn_jax.localize import selection
+from relearn_jax.parallel import mesh as meshes
+
+SETTINGS = {
+    "model": {
+        "source": "random",
+        "settings": {
+            "model_type": "gpt2", "n_embd": 32, "n_layer": 3, "n_head": 2, "n_positions": 32,
+        },
+    },
+    "facts": {"world": {"names": 9, "degree": 6}},
+    "localize": {"pairs": 8, "batch": 8, "draws": 2, "groups": 2},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    settings = loading.build(config.Localization, SETTINGS, "test", "")
+    return preparation.prepare(settings, Path.cwd())
+
+
+def mesh(**axes):
+    devices = jax.devices()[: int(np.prod(list(axes.values()) or [1]))]
+    return meshes.make(config.Parallel(**axes), 1, devices)
+
+
+def test_parameters_are_counted_exactly_and_split_over_devices(prepared):
+    one = plan.make(prepared, mesh(data=1))
+    assert one.params == 4 * prepared.parameters
+    half = plan.make(prepared, mesh(data=1, fsdp=2)).params
+    assert one.params / 2 <= half < 0.6 * one.params
+
+
+def test_every_localizer_is_planned_and_pairs_are_spread(prepared):
+    one, two = (plan.make(prepared, mesh(data=n)) for n in (1, 2))
+    assert set(one.temporary) == {
+        "a run", "patching", "patching positions", "patching heads", "attribution", "head paths",
+        "MLP paths", "causal tracing",
+    }  # fmt: skip
+    for name in one.temporary:
+        assert two.temporary[name] < one.temporary[name], name
+
+
+def test_the_work_is_that_of_the_passes(prepared):
+    """Of runs and attribution alone the passes can be counted by hand."""
+    settings = dataclasses.replace(prepared.config.localize, methods=("attribution",), budget=0.5)
+    alone = dataclasses.replace(
+        prepared, config=dataclasses.replace(prepared.config, localize=settings)
+    )
+    tokens = prepared.pairs[0].clean.ids.size
+    matrices = selection.parameter_count(
+        selection.everything(space := selection.space(prepared.model), ("attention", "mlp")), space
+    )
+    # Three runs, and for the effect and its null one pass forward, one again and one backward.
+    passes = 3 + 2 * 4
+    assert plan.make(alone, mesh(data=1)).flops == pytest.approx(2 * matrices * tokens * passes)
+
+
+def test_a_dry_run_says_it_and_leaves_nothing(tmp_path, capsys):
+    settings = loading.build(config.Localization, SETTINGS, "test", "")
+    assert driver.run(settings, Path.cwd(), tmp_path / "run", dry=True) is None
+    said = capsys.readouterr().err
+    assert "on each of 8 devices: parameters 0.2 MiB" in said
+    assert "GFLOP a seed" in said
+    assert not (tmp_path / "run").exists()
