@@ -27,7 +27,7 @@ from relearn_jax.config import Config
 from relearn_jax.errors import UserError
 
 PyTree = Any
-CODE = 2
+CODE = 3
 """Raised whenever a change of the code changes what a stage computes."""
 
 

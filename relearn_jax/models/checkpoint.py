@@ -76,15 +76,22 @@ def locate(source: str, revision: str = "main") -> Path:
     if path.is_absolute() or source.startswith("."):
         raise UserError(f"model.source: no folder {source}")
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError
 
     patterns = ["*.safetensors", "*.json", "vocab.txt", "merges.txt"]
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+    except GatedRepoError as error:
+        raise UserError(
+            f"model.source: the weights of {source} are gated, and the hub does not know that you "
+            "have access: accept their licence on the model's page, log in (`hf auth login`, or "
+            "set HF_TOKEN) and start again; or give a local folder."
+        ) from error
     except Exception as error:
         raise UserError(
             f"model.source: {source} is no local folder, and the hub did not deliver it "
-            f"({type(error).__name__}: {str(error).splitlines()[0][:200]}). Check the name, the "
-            "network and, for gated weights, your access token; or give a local folder."
+            f"({type(error).__name__}: {str(error).splitlines()[0][:200]}). Check the name and "
+            "the network, or give a local folder."
         ) from error
 
 

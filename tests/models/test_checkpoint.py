@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -142,3 +143,15 @@ def test_the_digest_follows_the_tokenizer_in_use(bert, tmp_path):
     assert checkpoint.digest(ck, tmp_path) == other, "not in use"
     (tmp_path / "tokenizer_config.json").write_text("{}")
     assert checkpoint.digest(ck, tmp_path) == checkpoint.digest(ck) != other
+
+
+def test_gated_weights_without_access_say_what_to_do(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError
+
+    def refuse(*_, **__):
+        raise GatedRepoError("401 Client Error", response=SimpleNamespace(headers={}, request=None))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(UserError, match=r"gated.*accept their licence.*hf auth login"):
+        checkpoint.locate("someone/gated-model")

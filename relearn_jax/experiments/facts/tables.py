@@ -279,7 +279,7 @@ def probe_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
     for where in ("subject", "last"):
         if f"{where}/states" not in one.probes:
             continue
-        for kind in ("states", "middle", "shuffled"):
+        for kind in ("states", "middle", "shuffled", "middle_shuffled"):
             for row, value in enumerate(one.probes[f"{where}/{kind}"]):
                 yield {
                     "seed": one.seed, "position": where, "kind": kind, "row": row,

@@ -45,15 +45,21 @@ def _finders(table: Table) -> Sentence:
         ending = " in every seed" if several else ""
         clauses.append(f"{listed(some['always'])} {verb} exactly that{ending}")
     if some["at times"]:
-        clauses.append(f"only in some seeds {listed(some['at times'])}")
+        what = "" if some["always"] else f" {_do(some['at times'])}"
+        ending = "" if some["always"] else " choose exactly that"
+        clauses.append(f"only in some seeds{what} {listed(some['at times'])}{ending}")
     if some["never"]:
-        verb = "does" if len(some["never"]) == 1 else "do"
+        verb = _do(some["never"])
         ending = " in any seed" if several else ""
-        what = "" if some["always"] else " choose exactly that"
+        what = "" if clauses else " choose exactly that"
         clauses.append(f"{listed(some['never'])} {verb} not{what}{ending}")
     said = "; ".join(clauses)
     planted = layers(cite(table, (rows[0],), "planted"))
     return ("Facts were planted in ", *planted, f". {said[:1].upper()}{said[1:]}.")
+
+
+def _do(names: Sequence[str]) -> str:
+    return "does" if len(names) == 1 else "do"
 
 
 def layers(number: Number) -> Sentence:
