@@ -61,7 +61,9 @@ class Localize:
     probed: int = 500
     """Fact lookup by probes: facts that probes are fitted to and tested on."""
     window: float = 0.95
-    """Fact lookup by probes: share of the gain in accuracy that the chosen layers must hold."""
+    """Fact lookup by probes: share of the gain in accuracy that the chosen layers must hold. What
+    is below the most common answer's accuracy, or below the largest gain of probes of shuffled
+    answers, does not count."""
     granularity: Literal["component", "head", "matrix"] = "component"
     """What localizers choose: whole attention blocks and feed-forward layers; single heads and
     feed-forward layers (localizers that score heads); or single matrices, each with the score of

@@ -30,6 +30,12 @@ def test_all_probes_together_are_sklearns_one_by_one(examples, width, strength):
     assert probing.accuracy(found, x, y)[2] > 0.9
 
 
+def test_gains_within_the_noise_do_not_widen_the_window():
+    gains = np.array([0.0, 0.4, 0.0, 0.03])
+    assert probing.window(gains) == (1, 3)
+    assert probing.window(gains, noise=0.03) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("gains", "wanted"),
     [

@@ -91,9 +91,19 @@ def _at(model: Model, params: PyTree, inputs: Inputs, at: Int[np.ndarray, " B"])
     return transformer.hidden(model, params, inputs, taps=Taps(states=tap, attention=tap))[1]
 
 
-def gains(found: Readable, shuffled: bool = False) -> dict[str, Float[np.ndarray, " L"]]:
-    """What each attention block and each feed-forward layer adds to the accuracy."""
-    states, middle = found.states, found.middle
-    if shuffled:
-        states, middle = found.shuffled, found.middle_shuffled
+def gains(found: Readable, chance: float) -> dict[str, Float[np.ndarray, " L"]]:
+    """What each attention block and each feed-forward layer adds to the accuracy above chance.
+
+    Below that of the most common answer an accuracy says nothing: a design in which every name has
+    every answer equally often drives it there (specs: mechanistic unlearning 9.1).
+    """
+    return _added(np.maximum(found.states, chance), np.maximum(found.middle, chance))
+
+
+def noise(found: Readable) -> dict[str, Float[np.ndarray, " L"]]:
+    """What each seems to add for probes of shuffled answers."""
+    return _added(found.shuffled, found.middle_shuffled)
+
+
+def _added(states: np.ndarray, middle: np.ndarray) -> dict[str, np.ndarray]:
     return {"attention": middle - states[:-1], "mlp": states[1:] - middle}

@@ -135,7 +135,7 @@ def component_scores(prepared: Prepared, one: Seed) -> dict[str, dict[str, np.nd
         for method, parts in scores.by_pair(one.effects).items()
     }
     if one.probes:
-        found["probes"] = {"mlp": _gains(one)["mlp"]}
+        found["probes"] = {"mlp": _gains(prepared, one)[0]["mlp"]}
     return found
 
 
@@ -150,8 +150,8 @@ def score_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
             beside = scores.share(nulls[method][part], change, one.seed)
             yield from _layers(one, method, part, *found, *beside)
     if one.probes:
-        shuffled = _gains(one, shuffled=True)
-        for part, gains in _gains(one).items():
+        found, shuffled = _gains(prepared, one)
+        for part, gains in found.items():
             none = np.full(len(gains), np.nan)
             yield from _layers(one, "probes", part, gains, none, none, shuffled[part], none, none)
 
@@ -166,10 +166,17 @@ def _layers(
         )
 
 
-def _gains(one: Seed, shuffled: bool = False) -> dict[str, np.ndarray]:
+def _gains(prepared: Prepared, one: Seed) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What the parts of each layer add to what probes read at the subject's end, and the noise."""
     parts = {name.split("/")[1]: x for name, x in one.probes.items() if name.startswith("subject/")}
     found = probes.Readable(**{k: parts[k] for k in probes.Readable._fields})
-    return probes.gains(found, shuffled)
+    return probes.gains(found, _chance(prepared, one)), probes.noise(found)
+
+
+def _chance(prepared: Prepared, one: Seed) -> float:
+    """Accuracy of always giving the most common answer."""
+    answers = np.unique(prepared.probed[one.seed].target, return_counts=True)[1]
+    return float(answers.max() / answers.sum())
 
 
 def selections(prepared: Prepared, one: Seed) -> dict[str, Chosen]:
@@ -177,7 +184,8 @@ def selections(prepared: Prepared, one: Seed) -> dict[str, Chosen]:
     settings, space = prepared.config.localize, selection.space(prepared.model)
     found: dict[str, Chosen] = {}
     if one.probes:
-        first, last = probing.window(_gains(one)["mlp"], settings.window)
+        gains, noise = (some["mlp"] for some in _gains(prepared, one))
+        first, last = probing.window(gains, settings.window, noise.max())
         rows = np.arange(space.layers)
         found["probes"] = {"mlp": (rows >= first) & (rows <= last)}
     if settings.budget is None:
@@ -274,8 +282,7 @@ def agreement_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
 
 def probe_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
     """Accuracy of probes by state and position, and of always giving the most common answer."""
-    answers = np.unique(prepared.probed[one.seed].target, return_counts=True)[1]
-    chance = float(answers.max() / answers.sum())
+    chance = _chance(prepared, one)
     for where in ("subject", "last"):
         if f"{where}/states" not in one.probes:
             continue

@@ -62,8 +62,9 @@ METHODS = {
         "probes",
         "probes",
         "logistic regression reads the answer from the stream at the subject's end; a layer's "
-        "score is what it adds to the accuracy, and the shortest run of layers that holds most of "
-        "the gain is chosen",
+        "score is what it adds to the accuracy above that of the most common answer, and the "
+        "shortest run of layers that holds most of the gain beyond that of shuffled answers is "
+        "chosen",
         "Alain, Bengio 2017; Nanda et al. 2023; Guo et al. 2025 (by eye; the rule is ours)",
     ),
 }
