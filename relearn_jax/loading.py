@@ -223,6 +223,14 @@ def check_localization(config: Localization) -> None:
             f"model.source random does not know facts.kind {config.facts.kind!r}; name weights "
             "that do, or set teaching.steps: 0 to measure time and memory on weights as drawn"
         )
+    if drawn and not world and not config.model.tokenizer:
+        problems.append("model.source random has no tokenizer: name one in model.tokenizer")
+    checked = localize.corrupt == "swapped" and {"patching", "probes"} <= set(localize.methods)
+    if world and config.gates == "enforce" and not checked:
+        problems.append(
+            "the gates of facts.kind world need localize.corrupt: swapped, and patching and probes "
+            "among localize.methods; or set gates: report"
+        )
     if (config.facts.world.variant == "planted") != bool(teaching.plant_layers):
         problems.append("teaching.plant_layers goes with facts.world.variant planted")
     for name in ("pairs", "batch", "groups", "draws", "path_steps", "heads"):

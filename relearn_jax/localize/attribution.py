@@ -64,15 +64,16 @@ def attribution(
         return jax.grad(metric)(zeros, embedded.astype(clean.states.dtype))
 
     def add(sums: dict[str, Array], share: Array) -> tuple[dict[str, Array], None]:
-        return jax.tree.map(jnp.add, sums, gradient(share)), None
+        return jax.tree.map(lambda a, b: a + b.astype(a.dtype), sums, gradient(share)), None
 
     # Midpoints; one step at share 0 is AP itself.
     shares = (jnp.arange(steps) + 0.5) / steps if steps else jnp.zeros(1)
-    gradients, _ = jax.lax.scan(add, zeros, shares)
+    sums = jax.tree.map(lambda x: x.astype(jnp.float32), zeros)
+    gradients, _ = jax.lax.scan(add, sums, shares)
 
     def change(place: str) -> Float[Array, "L T B ..."]:
         step = (getattr(corrupt, place) - getattr(clean, place)).astype(jnp.float32)
-        total = (step * gradients[place].astype(jnp.float32)).sum(-1) / len(shares)
+        total = (step * gradients[place]).sum(-1) / len(shares)
         total = jnp.moveaxis(total, 2, 1)
         return total[:-1] if place == "states" else total
 

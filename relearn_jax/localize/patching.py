@@ -80,14 +80,16 @@ def by_position(
     place: str,
     groups: int = 4,
     probabilities: bool = False,
+    first: int | None = None,
 ) -> Float[Array, "L T B W"]:
     """Answers for every layer and position of `states`, `attention` or `mlp_out`.
 
-    Positions before the first at which the runs differ change nothing and are not computed. The
-    others are taken in `groups`, each with a program of its own that begins at its first position.
+    Positions before `first`, where the runs begin to differ (None: it is looked up), change nothing
+    and are not computed. The others are taken in `groups`, each with a program of its own that
+    begins at its first position.
     """
     length = inputs.mask.shape[1]
-    first = first_difference(base, source)
+    first = first_difference(base, source) if first is None else first
     unchanged = jnp.broadcast_to(base.answers, (model.config.layers, first, *base.answers.shape))
     found = [unchanged]
     for part in np.array_split(np.arange(first, length), min(groups, length - first)):
@@ -110,11 +112,12 @@ def by_head(
     source: Cache,
     question: Question,
     probabilities: bool = False,
+    first: int | None = None,
 ) -> Float[Array, "L H B W"]:
     """Answers for every head, patched at all positions."""
     heads = base.heads.shape[3]
     where = jnp.eye(heads, dtype=bool)[:, None, None, :, None]
-    start = first_difference(base, source)
+    start = first_difference(base, source) if first is None else first
     return patched(
         model, params, inputs, base, source, question, "heads", where, start, probabilities
     )
@@ -129,10 +132,11 @@ def whole(
     question: Question,
     place: str,
     probabilities: bool = False,
+    first: int | None = None,
 ) -> Float[Array, "L B W"]:
     """Answers for every layer, the place patched at all positions."""
     where = jnp.ones((1,) * base.states.ndim, bool)
-    start = first_difference(base, source)
+    start = first_difference(base, source) if first is None else first
     found = patched(
         model, params, inputs, base, source, question, place, where, start, probabilities
     )

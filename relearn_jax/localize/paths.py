@@ -27,17 +27,19 @@ def heads_to_output(
     """Answers of the base run with one head's output from the source run, all positions.
 
     Other heads keep what they gave in the base run; feed-forward layers respond. Attention after
-    the head's layer is therefore not computed.
+    the head's layer being held, no position hears of another: only the last is computed.
     """
-    frozen = Sites(attention=Site(patch=base.attention))
-    own = jnp.eye(base.heads.shape[3], dtype=bool)[:, None, None, :, None]
+    at = question.last[None, :, None, None]
+    states, attention = (jnp.take_along_axis(x, at, axis=2) for x in (base.states, base.attention))
+    ours, theirs = (jnp.take_along_axis(run.heads, at[..., None], axis=2) for run in (base, source))
+    alone = Inputs(inputs.ids[:, :1], jnp.ones_like(inputs.mask[:, :1]))
+    frozen = Sites(attention=Site(patch=attention))
+    own = jnp.eye(ours.shape[3], dtype=bool)[:, None, None, :, None]
 
     def one(layer: Int[Array, ""], where: Bool[Array, "1 1 H 1"]) -> Float[Array, "B W"]:
-        heads = jnp.where(where, source.heads[layer], base.heads[layer])
-        row = Sites(heads=Site(patch=heads))
-        h = transformer.suffix(model, params, inputs, base.states[layer], layer, row, frozen)
-        h = questions.at_last(h, question.last)
-        return questions.answers(model, params, h, question.words)
+        row = Sites(heads=Site(patch=jnp.where(where, theirs[layer], ours[layer])))
+        h = transformer.suffix(model, params, alone, states[layer], layer, row, frozen)
+        return questions.answers(model, params, h[:, 0], question.words)
 
     def layer(number: Int[Array, ""]) -> Float[Array, "H B W"]:
         return jax.vmap(partial(one, number))(own)
@@ -61,16 +63,15 @@ def mlps_to_state(
     What lies between that layer and the receiver does not respond; all after it does. Layers from
     the receiver on have no such path and leave the base run's answers.
     """
-    before = (jnp.arange(model.config.layers) < receiver)[:, None, None, None]
-    steps = jnp.where(before, source.mlp_out - base.mlp_out, 0)
 
-    def one(step: Float[Array, "B T D"]) -> Float[Array, "B W"]:
+    def one(layer: Int[Array, ""], found: Float[Array, "L B W"]) -> Float[Array, "L B W"]:
+        step = source.mlp_out[layer] - base.mlp_out[layer]
         h = transformer.suffix(model, params, inputs, base.states[receiver] + step, receiver)
         h = questions.at_last(h, question.last)
-        return questions.answers(model, params, h, question.words)
+        return found.at[layer].set(questions.answers(model, params, h, question.words))
 
-    # One layer at a time: side by side they would hold L times the states.
-    return jax.lax.map(one, steps)
+    unchanged = jnp.broadcast_to(base.answers, (model.config.layers, *base.answers.shape))
+    return jax.lax.fori_loop(0, receiver, one, unchanged)
 
 
 def extraction(effects: Float[Array, "L H"], count: int) -> list[tuple[int, int]]:

@@ -98,10 +98,12 @@ def window(
       noise: gains no larger than this count as none.
 
     Returns:
-      (first layer, last layer), both included.
+      (first layer, last layer), both included; (0, -1) where no layer gains anything.
     """
     gains = np.nan_to_num(np.asarray(gains, float))
     gains = np.where(gains > max(noise, 0.0), gains, 0.0)
+    if not gains.any():
+        return 0, -1
     wanted = share * gains.sum() - 1e-12
     sums = np.concatenate([[0.0], np.cumsum(gains)])
     for length in range(1, len(gains) + 1):
@@ -109,4 +111,4 @@ def window(
         if found.max() >= wanted:
             first = int(found.argmax())
             return first, first + length - 1
-    return 0, len(gains) - 1
+    raise AssertionError("all layers together hold all gain")

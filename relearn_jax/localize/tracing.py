@@ -10,7 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from relearn_jax.localize import questions
 from relearn_jax.localize.patching import patched
@@ -19,10 +19,10 @@ from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model, PyTree
 
 
-def deviation(clean: Cache, subject: Bool[Array, "B T"]) -> Float[Array, ""]:
+def deviation(embedded: Float[Array, "B T D"], subject: Bool[Array, "B T"]) -> Float[Array, ""]:
     """Standard deviation of the subjects' embeddings over tokens and channels."""
     weights = subject[..., None].astype(jnp.float32)
-    embedded = clean.states[0].astype(jnp.float32)
+    embedded = embedded.astype(jnp.float32)
     count = weights.sum() * embedded.shape[-1]
     mean = (embedded * weights).sum() / count
     return jnp.sqrt((jnp.square(embedded - mean) * weights).sum() / count)
@@ -37,11 +37,11 @@ def restored(
     question: Question,
     place: str,
     where: Bool[Array, "P ..."],
-    keys: Array,
+    keys: Key[Array, "R B"],
     scale: Float[Array, ""] | float,
     start: int = 0,
     probabilities: bool = True,
-    others: Array | None = None,
+    others: Key[Array, "R B"] | None = None,
 ) -> tuple[Float[Array, "R L P B W"], Float[Array, "R B W"]]:
     """Answers with parts of one place restored, and without, for R draws of the noise.
 
@@ -49,17 +49,18 @@ def restored(
       model, params, inputs, question, place, where, start, probabilities: as in
         `patching.patched`; `start` is the subject's first position or earlier.
       clean: the run that is corrupted, and restored from.
-      keys: R random keys.
+      keys: random keys, one for each draw and prompt, so that a prompt's noise is its own.
       scale: standard deviation of the noise; 3 times `deviation` as published.
-      others: R keys of other draws, from whose runs is restored instead of the clean one: a null,
+      others: keys of other draws, from whose runs is restored instead of the clean one: a null,
         for neither run has the subject.
 
     Returns:
       (answers of the restored runs, answers of the corrupted runs)
     """
 
-    def noised(key: Array) -> Cache:
-        noise = scale * jax.random.normal(key, clean.states[0].shape)
+    def noised(keys: Key[Array, " B"]) -> Cache:
+        shape = clean.states.shape[2:]
+        noise = scale * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
         embedded = clean.states[0] + (noise * question.subject[..., None]).astype(
             clean.states.dtype
         )

@@ -123,6 +123,13 @@ def _rows(tree: PyTree, part: slice | int | Array) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[part], tree)
 
 
+def embed(
+    model: Model, params: PyTree, inputs: Inputs, keys: RowKeys | None = None
+) -> Float[Array, "B T D"]:
+    """Hidden state 0, before any intervention."""
+    return _modules(model)["embed"].apply({"params": params["embed"]}, inputs, keys)
+
+
 def hidden(
     model: Model,
     params: PyTree,
@@ -140,7 +147,7 @@ def hidden(
     layers = model.config.layers
     for_embed, for_blocks, _ = split(keys, 3)
     if embedded is None:
-        embedded = modules["embed"].apply({"params": params["embed"]}, inputs, for_embed)
+        embedded = embed(model, params, inputs, for_embed)
     h = _placed(model, embedded)
 
     # Each step owns the state that enters its block, so rows 0..L-1 are read inside the scan and

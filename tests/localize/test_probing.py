@@ -43,7 +43,7 @@ def test_gains_within_the_noise_do_not_widen_the_window():
         ([0.9, 0, 0, 0], (0, 0)),
         ([0.3, 0, 0.3, 0], (0, 2)),
         ([-0.2, 0.4, -0.1, 0.0], (1, 1)),
-        ([0.0, 0.0], (0, 0)),
+        ([0.0, 0.0], (0, -1)),
     ],
 )
 def test_the_window_is_the_shortest_with_nearly_all_gain(gains, wanted):

@@ -10,7 +10,7 @@ from relearn_jax.localize import questions, tracing
 from relearn_jax.models import transformer
 from relearn_jax.models.sites import Site, Sites
 
-KEYS = jax.random.split(jax.random.key(0), 3)
+KEYS = jax.random.split(jax.random.key(0), (3, 4))
 EVERYWHERE = jnp.ones((1, 1, 1, 1), bool)
 
 
@@ -45,7 +45,8 @@ def test_a_restoration_is_the_full_pass_with_the_same_noise(decoder, pair):
     clean = sure(decoder, pair)
     restored, corrupt = traced(decoder, pair, clean, "mlp_out", start=2)
     for r, key in enumerate(KEYS):
-        noise = 0.5 * jax.random.normal(key, clean.states[0].shape)
+        shape = clean.states.shape[2:]
+        noise = 0.5 * jnp.stack([jax.random.normal(own, shape) for own in key])
         embedded = clean.states[0] + noise * pair.question.subject[..., None]
         for layer in range(model.config.layers):
             where = (jnp.arange(model.config.layers) == layer)[:, None, None, None]
@@ -60,7 +61,9 @@ def test_a_restoration_is_the_full_pass_with_the_same_noise(decoder, pair):
 def test_the_deviation_is_that_of_the_subjects_embeddings(decoder, pair):
     clean = sure(decoder, pair)
     wanted = np.asarray(clean.states[0])[np.asarray(pair.question.subject)].std()
-    np.testing.assert_allclose(tracing.deviation(clean, pair.question.subject), wanted, rtol=1e-5)
+    np.testing.assert_allclose(
+        tracing.deviation(clean.states[0], pair.question.subject), wanted, rtol=1e-5
+    )
 
 
 def test_restoring_from_another_draw_of_the_same_noise_brings_nothing_back(decoder, pair):
@@ -68,5 +71,5 @@ def test_restoring_from_another_draw_of_the_same_noise_brings_nothing_back(decod
     ask = (*decoder, pair.clean, clean, pair.question, "mlp_out", EVERYWHERE, KEYS, 0.5)
     same, corrupt = tracing.restored(*ask, others=KEYS)
     np.testing.assert_allclose(same[:, :, 0], corrupt[:, None].repeat(3, 1), atol=1e-5)
-    other, _ = tracing.restored(*ask, others=jnp.roll(KEYS, 1))
+    other, _ = tracing.restored(*ask, others=jnp.roll(KEYS, 1, axis=0))
     assert np.abs(other[:, :, 0] - corrupt[:, None])[..., 0].max() > 1e-3

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 100
 """Draws of random subjects before a prompt is given up (specs: mechanistic unlearning 3.2)."""
+Seed = int | tuple[int, ...]
 SHOWN = 10
 """Rows named in a message."""
 
 
 def swapped(
-    prompts: Prompts, seed: int, pool: Prompts | None = None, same_answer: bool = False
+    prompts: Prompts, seed: Seed, pool: Prompts | None = None, same_answer: bool = False
 ) -> Prompts:
     """For each prompt that of another fact: the same but for the subject, with another answer.
 
@@ -57,7 +58,7 @@ def partnered(
 
 
 def randomized(
-    prompts: Prompts, tokenizer: PreTrainedTokenizerFast, seed: int, attempts: int = ATTEMPTS
+    prompts: Prompts, tokenizer: PreTrainedTokenizerFast, seed: Seed, attempts: int = ATTEMPTS
 ) -> Prompts:
     """The same prompts with every token of the subject replaced by a random one.
 
@@ -112,7 +113,7 @@ def check_pair(clean: Prompts, corrupt: Prompts) -> None:
 
 
 def _partners(
-    prompts: Prompts, pool: Prompts, seed: int, same_answer: bool
+    prompts: Prompts, pool: Prompts, seed: Seed, same_answer: bool
 ) -> tuple[Bool[np.ndarray, " B"], Int[np.ndarray, " B"]]:
     """Which prompts have a partner, and the row in `pool` of one drawn at random."""
     rng = np.random.default_rng(seed)

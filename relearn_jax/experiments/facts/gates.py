@@ -58,12 +58,27 @@ def knowledge(model: Model, params: PyTree, world: World, seed: int) -> list[Gat
 
 def interchange(flips: np.ndarray, subject: int, last: int) -> list[Gate]:
     """Where replacing a state by a donor's flips the answer to the donor's, [L+1, T, B] (specs:
-    9.4): early at the subject's last token, late at the prompt's last."""
+    9.4): early (in the lower half) at the subject's last token, late at the prompt's last.
+
+    The last state is the answer itself, so that the second gate says that the donors' facts, too,
+    are known.
+    """
     share = flips.mean(-1)
+    half = (len(share) - 1) // 2
     return [
-        Gate("interchange at the subject's end, best state", float(share[1:, subject].max()), 0.8),
-        Gate("interchange at the last token, last state", float(share[-1, last]), 0.9),
+        Gate(
+            "interchange at the subject's end, lower half", share[1 : half + 1, subject].max(), 0.8
+        ),
+        Gate("interchange at the last token, last state", share[-1, last], 0.9),
     ]
+
+
+def shuffled_probes(found: dict[str, np.ndarray], chance: float) -> Gate:
+    """Probes of shuffled answers stay within three standard errors above chance, on average over
+    states (specs: 9.4)."""
+    error = np.sqrt(chance * (1 - chance) / found["subject/facts"])
+    above = found["subject/shuffled"].mean() - chance
+    return Gate("probes of shuffled answers above chance", above, 3 * error, at_least=False)
 
 
 def enforce(gates: list[Gate], where: str) -> None:
@@ -71,7 +86,7 @@ def enforce(gates: list[Gate], where: str) -> None:
     wrong = [g for g in gates if not g.passed]
     if wrong:
         listed = "; ".join(
-            f"{g.name} {g.value:.3f}, should be {'≥' if g.at_least else '≤'} {g.limit:g}"
+            f"{g.name} {g.value:.3f}, should be {'≥' if g.at_least else '≤'} {g.limit:.3g}"
             for g in wrong
         )
         raise UserError(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from relearn_jax import loading, runs
+from relearn_jax import config, loading, runs
 from relearn_jax.experiments.facts import gates, localizers, probes, teaching
 from relearn_jax.experiments.facts.preparation import Prepared
 from relearn_jax.models import checkpoint, weights
@@ -23,6 +23,8 @@ from relearn_jax.parallel import hosts, sharding, stacking
 from relearn_jax.parallel import mesh as meshes
 
 PyTree = Any
+CHOICE = ("budget", "granularity", "window", "threshold", "batch")
+"""Settings of `Localize` that no effect depends on."""
 Tick = Callable[[int, str], None]
 
 
@@ -60,39 +62,36 @@ def _read(prepared: Prepared) -> dict[int, Knowing]:
 
 def _taught(prepared: Prepared, out: Path, tick: Tick) -> dict[int, Knowing]:
     """Models of random weights, taught the built-in world side by side; gates are enforced."""
-    config, model = prepared.config, prepared.model
+    settings, model = prepared.config, prepared.model
     keys = {
         seed: runs.key_of(
-            "taught", seed, prepared.weights_sha256, loading.plain(config.teaching),
-            loading.plain(config.facts), prepared.facts[seed].digest, config.model.dtype,
+            "taught", seed, prepared.weights_sha256, loading.plain(settings.teaching),
+            loading.plain(settings.facts), prepared.facts[seed].digest, settings.model.dtype,
         )
-        for seed in config.seeds
+        for seed in settings.seeds
     }  # fmt: skip
     done = all(runs.finished(out, stage(s, "model"), k) is not None for s, k in keys.items())
     if done:
         tick(_steps(prepared), "teaching")
     else:
-        mesh = meshes.make(config.parallel, len(config.seeds))
-        members = [prepared.facts[seed].world for seed in config.seeds]
+        mesh = meshes.make(settings.parallel, len(settings.seeds))
+        members = [prepared.facts[seed].world for seed in settings.seeds]
         began = time.perf_counter()
-        params = teaching.teach(model, mesh, members, config.seeds, config.teaching, tick)
-        wall = round((time.perf_counter() - began) / len(config.seeds), 2)
-        for c, (seed, world) in enumerate(zip(config.seeds, members, strict=True)):
+        params = teaching.teach(model, mesh, members, settings.seeds, settings.teaching, tick)
+        wall = round((time.perf_counter() - began) / len(settings.seeds), 2)
+        for c, (seed, world) in enumerate(zip(settings.seeds, members, strict=True)):
             one = stacking.one_model(mesh, params, c)
             found = gates.knowledge(model, one, world, seed)
             host = {path: hosts.fetch(leaf) for path, leaf in weights.flatten(one).items()}
-            record = {"gates": [gate._asdict() for gate in found], "wall_s": wall}
+            record = {"gates": [_plain(gate) for gate in found], "wall_s": wall}
             runs.save_stage(out, stage(seed, "model"), keys[seed], record, {"params": host})
 
-    if config.gates == "enforce":
-        # Only now, so that a model that fails need not be taught again to be looked at.
-        for seed in config.seeds:
-            record = runs.read_json(runs.stage_folder(out, stage(seed, "model")) / "stage.json")
-            gates.enforce([gates.Gate(**gate) for gate in record["gates"]], f"seed {seed}")
+    for seed in settings.seeds:
+        _enforce(prepared, out, stage(seed, "model"), seed)
 
     def params_of(seed: int) -> Callable[[], PyTree]:
         def params() -> PyTree:
-            place = sharding.placer(meshes.make(config.parallel, 1))
+            place = sharding.placer(meshes.make(settings.parallel, 1))
             read = runs.arrays_of(out, stage(seed, "model"), "params")
             return weights.unflatten(
                 {path: jax.device_put(leaf, place(path, leaf.shape)) for path, leaf in read.items()}
@@ -104,21 +103,22 @@ def _taught(prepared: Prepared, out: Path, tick: Tick) -> dict[int, Knowing]:
 
 
 def _localized(prepared: Prepared, out: Path, seed: int, knowing: Knowing, tick: Tick) -> None:
-    config, model, pairs = prepared.config, prepared.model, prepared.pairs[seed]
-    settings, data = config.localize, prepared.facts[seed]
+    model, pairs = prepared.model, prepared.pairs[seed]
+    settings, data = prepared.config.localize, prepared.facts[seed]
     key = runs.key_of(
-        "localized", knowing.key, seed, loading.plain(settings), data.digest,
-        loading.plain(config.facts), config.model.dtype,
+        "localized", knowing.key, seed, _read_by_localizers(settings), data.digest,
+        loading.plain(prepared.config.facts), prepared.config.model.dtype,
     )  # fmt: skip
     name = stage(seed, "localized")
     if runs.finished(out, name, key) is not None:
         tick(len(pairs.facts), "localizing")
+        _enforce(prepared, out, name, seed)
         return
     began = time.perf_counter()
     params = knowing.params()
     asked = pairs.clean, pairs.corrupt, pairs.again
     right = teaching.accuracy(model, params, pairs.clean)
-    mesh = meshes.make(config.parallel, 1)
+    mesh = meshes.make(prepared.config.parallel, 1)
     found = localizers.effects(model, params, *asked, settings, seed, tick, mesh)
     record: dict[str, Any] = {"accuracy": float(right.mean())}
     if "paths" in settings.methods:
@@ -128,18 +128,38 @@ def _localized(prepared: Prepared, out: Path, seed: int, knowing: Knowing, tick:
     arrays = {"effects": found}
     if "probes" in settings.methods:
         arrays["probes"] = _probed(prepared, params, seed)
-    if "interchange" in found and data.world is not None:
-        subject, last = _ends(pairs.clean)
-        checked = gates.interchange(found["interchange"], subject, last)
-        record["gates"] = [gate._asdict() for gate in checked]
-        if config.gates == "enforce":
-            gates.enforce(checked, f"seed {seed}")
+    checked = []
+    if data.world is not None:
+        if "interchange" in found:
+            checked += gates.interchange(found["interchange"], *_ends(pairs.clean))
+        if "probes" in arrays:
+            chance = prepared.chance(seed)
+            checked.append(gates.shuffled_probes(arrays["probes"], chance))
+    record["gates"] = [_plain(gate) for gate in checked]
     record["wall_s"] = round(time.perf_counter() - began, 2)
     files = {
         file: {k: np.asarray(v, np.float32) for k, v in some.items()}
         for file, some in arrays.items()
     }
     runs.save_stage(out, name, key, record, files)
+    _enforce(prepared, out, name, seed)
+
+
+def _plain(gate: gates.Gate) -> dict[str, Any]:
+    return gate._asdict() | {"value": float(gate.value), "limit": float(gate.limit)}
+
+
+def _enforce(prepared: Prepared, out: Path, name: str, seed: int) -> None:
+    """Only once a stage is saved, so that nothing need be done again to be looked at."""
+    if prepared.config.gates == "enforce":
+        record = runs.read_json(runs.stage_folder(out, name) / "stage.json")
+        gates.enforce([gates.Gate(**gate) for gate in record["gates"]], f"seed {seed}")
+
+
+def _read_by_localizers(settings: config.Localize) -> dict[str, Any]:
+    """What the stage depends on: not what is only read when components are chosen."""
+    plain = loading.plain(settings)
+    return {k: v for k, v in plain.items() if k not in CHOICE}
 
 
 def _probed(prepared: Prepared, params: PyTree, seed: int) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from relearn_jax import config
 from relearn_jax.data.facts.prompts import Prompts, take
 from relearn_jax.localize import attribution, patching, paths, questions, tracing
 from relearn_jax.localize.questions import Cache, Pair, Question
+from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model
 from relearn_jax.parallel import mesh as meshes
@@ -29,12 +30,20 @@ Effects = dict[str, np.ndarray]
 STREAM = ("attention", "mlp_out")
 
 
+DONOR = 2
+"""With donors the metric is between the first two words: the right answer and the donor's."""
+
+
 def pair(clean: Prompts, corrupt: Prompts, donor: bool) -> Pair:
     """Two runs of prompts of equal length, and the words between which the model decides.
 
-    With `donor` the other word is the corrupt prompt's answer; else they are the alternatives.
+    With `donor` the second word is the corrupt prompt's answer, and the alternatives that are left
+    follow; else all are the alternatives.
     """
-    others = corrupt.target[:, None] if donor else clean.others
+    others = clean.others
+    if donor:
+        rest = np.where(others == corrupt.target[:, None], -1, others)
+        others = np.concatenate([corrupt.target[:, None], rest], axis=1)
     words = np.concatenate([clean.target[:, None], others], axis=1)
     question = Question(clean.last, words, clean.subject)
     return Pair(Inputs(clean.ids, clean.mask), Inputs(corrupt.ids, corrupt.mask), question)
@@ -51,7 +60,7 @@ def effects(
     tick: Callable[[int, str], None],
     mesh: Mesh | None = None,
 ) -> Effects:
-    """All localizers, some pairs at a time.
+    """All localizers, some pairs at a time; what is found does not depend on how many.
 
     Every method has its null, under `null/` and its name: the same between two runs of which
     neither has the fact, `corrupt` and `again` (tracing: two draws of the noise). What it finds
@@ -66,21 +75,49 @@ def effects(
       tick: progress; called with the pairs done.
       mesh: devices that the pairs of a batch are spread over.
     """
-    put = placed(mesh)
+    put, first = placed(mesh), first_position(clean, corrupt, again)
+    keys = jax.random.split(jax.random.key(seed), (len(clean.ids), 2, settings.draws))
+    run = _Run(model, params, settings, first, 0.0)
+    if "tracing" in settings.methods:
+        run = run._replace(noise=settings.noise * _deviation(run, clean, put))
     found: list[Effects] = []
-    for number, rows in enumerate(_batches(len(clean.ids), settings.batch)):
+    for rows, count in _batches(len(clean.ids), settings.batch):
         parts = [take(prompts, rows) for prompts in (clean, corrupt, again)]
-        key = jax.random.fold_in(jax.random.key(seed), number)
-        some = _of_batch(model, params, *parts, settings, key, put)
-        found.append(jax.tree.map(np.asarray, some))
-        tick(len(rows), "localizing")
+        some = _of_batch(run, *parts, jnp.moveaxis(keys[rows], 0, 2), put)
+        found.append({name: np.asarray(effect)[..., :count] for name, effect in some.items()})
+        tick(count, "localizing")
     return {name: np.concatenate([f[name] for f in found], axis=-1) for name in found[0]}
 
 
-def _batches(count: int, size: int) -> Iterator[np.ndarray]:
-    """Rows of equally large batches; the last is filled up with none, so that sizes may differ."""
+class _Run(NamedTuple):
+    """What all batches share."""
+
+    model: Model
+    params: PyTree
+    settings: config.Localize
+    first: int
+    """The first position at which any prompt differs from its partners."""
+    noise: jax.Array | float
+    """Standard deviation of the noise of causal tracing."""
+
+
+def first_position(*prompts: Prompts) -> int:
+    """The first position at which any prompt differs from its partners."""
+    return int(np.any([p.ids != prompts[0].ids for p in prompts[1:]], axis=(0, 1)).argmax())
+
+
+def _deviation(run: _Run, clean: Prompts, put: Callable[[PyTree], PyTree]) -> jax.Array:
+    """Of the embeddings of all pairs' subjects."""
+    inputs, subject = put((Inputs(clean.ids, clean.mask), clean.subject))
+    embed = jax.jit(transformer.embed, static_argnums=0)
+    return tracing.deviation(embed(run.model, run.params, inputs), subject)
+
+
+def _batches(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Rows of equally large batches, and how many count: the last is filled up with the first."""
+    size = min(size, count)
     for begin in range(0, count, size):
-        yield np.arange(begin, min(begin + size, count))
+        yield np.arange(begin, begin + size) % count, min(size, count - begin)
 
 
 def placed(mesh: Mesh | None) -> Callable[[PyTree], PyTree]:
@@ -96,21 +133,21 @@ def placed(mesh: Mesh | None) -> Callable[[PyTree], PyTree]:
 
 
 def _of_batch(
-    model: Model,
-    params: PyTree,
+    run: _Run,
     clean: Prompts,
     corrupt: Prompts,
     again: Prompts,
-    settings: config.Localize,
-    key: jax.Array,
+    keys: jax.Array,
     put: Callable[[PyTree], PyTree],
 ) -> Effects:
+    settings = run.settings
     donor = settings.corrupt == "swapped"
     asked = put(pair(clean, corrupt, donor))
     inputs = asked.clean, asked.corrupt, put(Inputs(again.ids, again.mask))
-    runs = [questions.run(model, params, some, asked.question) for some in inputs]
-    at_clean, at_corrupt, at_again = runs
-    value = questions.difference
+    at_clean, at_corrupt, at_again = (
+        questions.run(run.model, run.params, some, asked.question) for some in inputs
+    )
+    value = partial(_difference, settings=settings)
     found = {"clean": value(at_clean.answers), "corrupt": value(at_corrupt.answers)}
     # By name, what stands still and what is put into it: (inputs, base, source).
     noising = asked.clean, at_clean, at_corrupt
@@ -127,64 +164,49 @@ def _of_batch(
     if "paths" in settings.methods:
         ways += [("paths", _by_path, restoring), ("null/paths", _by_path, null)]
     for name, method, way in ways:
-        parts = method(model, params, *way, asked.question, settings)
+        parts = method(run, *way, asked.question)
         found |= {f"{name}/{place}": effect for place, effect in parts.items()}
     if donor and "patching" in settings.methods:
         for name, (_, base, source), answer in (("", noising, 1), ("null/", null, 0)):
             states = found.pop(f"{name}patching/answers")
             found[f"{name}interchange"] = _turned(states, base, source, asked.question, answer)
     if "tracing" in settings.methods:
-        found |= _traced(model, params, asked, settings, key)
+        found |= _traced(run, asked, keys)
     return {name: effect for name, effect in found.items() if not name.endswith("/answers")}
 
 
-def _patched(
-    model: Model,
-    params: PyTree,
-    inputs: Inputs,
-    base: Cache,
-    source: Cache,
-    question: Question,
-    settings: config.Localize,
-) -> Effects:
+def _difference(answers: jax.Array, settings: config.Localize) -> jax.Array:
+    """The right answer's logit above the donor's, or above the mean of the alternatives'."""
+    return questions.difference(answers[..., :DONOR] if settings.corrupt == "swapped" else answers)
+
+
+def _patched(run: _Run, inputs: Inputs, base: Cache, source: Cache, question: Question) -> Effects:
     """Activation patching of whole outputs, single positions and heads."""
-    runs = model, params, inputs, base, source, question
-    found = {place: _change(patching.whole(*runs, place), base) for place in STREAM}
+    runs = run.model, run.params, inputs, base, source, question
+    first, change = run.first, partial(_change, base=base, settings=run.settings)
+    found = {place: change(patching.whole(*runs, place, first=first)) for place in STREAM}
     for place in ("states", *STREAM):
-        answers = patching.by_position(*runs, place, settings.groups)
-        found[f"{place}/position"] = _change(answers, base)
+        answers = patching.by_position(*runs, place, run.settings.groups, first=first)
+        found[f"{place}/position"] = change(answers)
         if place == "states":
             found["answers"] = answers
-    found["heads"] = _change(patching.by_head(*runs), base)
+    found["heads"] = change(patching.by_head(*runs, first=first))
     return found
 
 
 def _attributed(
-    model: Model,
-    params: PyTree,
-    inputs: Inputs,
-    base: Cache,
-    source: Cache,
-    question: Question,
-    settings: config.Localize,
-    steps: int,
+    run: _Run, inputs: Inputs, base: Cache, source: Cache, question: Question, steps: int
 ) -> Effects:
-    change = attribution.attribution(model, params, inputs, base, source, question, steps)
+    if run.settings.corrupt == "swapped":
+        question = question._replace(words=question.words[:, :DONOR])
+    change = attribution.attribution(run.model, run.params, inputs, base, source, question, steps)
     heads = jnp.moveaxis(change.pop("heads").sum(1), 2, 1)
     return {f"{place}/position": effect for place, effect in change.items()} | {"heads": heads}
 
 
-def _by_path(
-    model: Model,
-    params: PyTree,
-    inputs: Inputs,
-    base: Cache,
-    source: Cache,
-    question: Question,
-    settings: config.Localize,
-) -> Effects:
-    heads = paths.heads_to_output(model, params, inputs, base, source, question)
-    return {"heads": _change(heads, base)}
+def _by_path(run: _Run, inputs: Inputs, base: Cache, source: Cache, question: Question) -> Effects:
+    heads = paths.heads_to_output(run.model, run.params, inputs, base, source, question)
+    return {"heads": _change(heads, base, run.settings)}
 
 
 def _turned(
@@ -198,27 +220,25 @@ def _turned(
     return (said == answer) & (jnp.argmax(base.answers, -1) != answer)
 
 
-def _change(answers: jax.Array, base: Cache) -> jax.Array:
-    return questions.difference(answers) - questions.difference(base.answers)
+def _change(answers: jax.Array, base: Cache, settings: config.Localize) -> jax.Array:
+    return _difference(answers, settings) - _difference(base.answers, settings)
 
 
-def _traced(
-    model: Model, params: PyTree, asked: Pair, settings: config.Localize, key: jax.Array
-) -> Effects:
-    """Probability of the right answer that restoring brings back, and what noise takes."""
-    clean = questions.run(model, params, asked.clean, asked.question, probabilities=True)
-    scale = settings.noise * tracing.deviation(clean, asked.question.subject)
-    keys, others = jax.random.split(key, (2, settings.draws))
-    first = int(np.argmax(np.asarray(asked.question.subject).any(0)))
-    length = asked.clean.mask.shape[1]
+def _traced(run: _Run, asked: Pair, keys: jax.Array) -> Effects:
+    """Probability of the right answer that restoring brings back, and what noise takes.
+
+    `keys` [2, R, B]: of the noise, and of the noise that a null is restored from.
+    """
+    clean = questions.run(run.model, run.params, asked.clean, asked.question, probabilities=True)
+    first, length = run.first, asked.clean.mask.shape[1]
     trace = partial(
-        tracing.restored, model, params, asked.clean, clean, asked.question,
-        keys=keys, scale=scale, start=first,
+        tracing.restored, run.model, run.params, asked.clean, clean, asked.question,
+        keys=keys[0], scale=run.noise, start=first,
     )  # fmt: skip
     everywhere = jnp.ones((1, 1, 1, 1), bool)
     each = (jnp.arange(first, length) == jnp.arange(first, length)[:, None])[:, None, :, None]
     found: Effects = {}
-    for name, source in (("", None), ("null/", others)):
+    for name, source in (("", None), ("null/", keys[1])):
         for place, where in (*((place, everywhere) for place in STREAM), ("states", each)):
             restored, corrupt = trace(place=place, where=where, others=source)
             gained = jnp.exp(restored[..., 0]) - jnp.exp(corrupt[..., 0])[:, None, None]
@@ -254,7 +274,7 @@ def lookup_by_paths(
     receiver = jnp.int32(min(layer for layer, _ in heads))
     put = placed(mesh)
     found: dict[str, list[np.ndarray]] = {"paths/mlp": [], "null/paths/mlp": []}
-    for rows in _batches(len(clean.ids), settings.batch):
+    for rows, count in _batches(len(clean.ids), settings.batch):
         asked = put(pair(take(clean, rows), take(corrupt, rows), settings.corrupt == "swapped"))
         other = put(take(again, rows))
         run = partial(questions.run, model, params, question=asked.question)
@@ -263,5 +283,5 @@ def lookup_by_paths(
             said = paths.mlps_to_state(
                 model, params, asked.corrupt, base, run(source), asked.question, receiver
             )
-            found[name].append(np.asarray(_change(said, base)))
+            found[name].append(np.asarray(_change(said, base, settings))[..., :count])
     return heads, {name: np.concatenate(parts, axis=-1) for name, parts in found.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +12,19 @@ import numpy as np
 from jax.sharding import Mesh
 
 from relearn_jax import config
-from relearn_jax.experiments.facts.localizers import STREAM
+from relearn_jax.experiments.facts.localizers import DONOR, STREAM, first_position, pair
 from relearn_jax.experiments.facts.preparation import Prepared
-from relearn_jax.localize import attribution, patching, paths, questions, selection, tracing
-from relearn_jax.localize.questions import Question
+from relearn_jax.experiments.facts.probes import FOLDS
+from relearn_jax.localize import (
+    attribution,
+    patching,
+    paths,
+    probing,
+    questions,
+    selection,
+    tracing,
+)
+from relearn_jax.localize.questions import Cache, Question
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model
@@ -50,20 +60,45 @@ class Plan(NamedTuple):
 def make(prepared: Prepared, mesh: Mesh) -> Plan:
     """Compile what will run, from shapes alone; nothing is computed."""
     model, settings = prepared.model, prepared.config.localize
-    clean = prepared.pairs[prepared.config.seeds[0]].clean
-    pairs, length = clean.ids.shape
+    seed = prepared.config.seeds[0]
+    asked = prepared.pairs[seed]
+    pairs, length = asked.clean.ids.shape
     rows = min(settings.batch, pairs)
-    first = int(clean.subject.any(0).argmax())
+    first = first_position(asked.clean, asked.corrupt, asked.again)
+    words = pair(asked.clean, asked.corrupt, settings.corrupt == "swapped").question.words.shape[1]
     params = _params(model, mesh)
+    inputs, question = _asked(mesh, rows, length, words)
+    cache = jax.eval_shape(partial(questions.run, model), params, inputs, question)
+    # Clean, corrupt, the null's, and the clean run with probabilities stay while others are made.
+    kept = 4 * sum(leaf.size * leaf.dtype.itemsize for leaf in cache) // _spread(mesh, rows)
     temporary, blocks = {}, 0.0
-    for program in programs(model, params, mesh, settings, rows, length, first):
-        analysis = program.lowered.compile().memory_analysis()
-        needed = int(analysis.temp_size_in_bytes + analysis.output_size_in_bytes)
+    for program in programs(model, params, settings, inputs, question, cache, first):
+        needed = _needed(program.lowered) + kept
         temporary[program.name] = max(needed, temporary.get(program.name, 0))
         blocks += program.blocks * program.calls
     size = sum(selection.sizes(selection.space(model)).values())
+    if "probes" in settings.methods:
+        temporary["probes"] = _probes_bytes(model, len(prepared.probed[seed].ids))
     flops = 2.0 * size * blocks * pairs * length
     return Plan(sharding.bytes_per_device(params, mesh), temporary, flops)
+
+
+def _needed(lowered: jax.stages.Lowered) -> int:
+    analysis = lowered.compile().memory_analysis()
+    return int(analysis.temp_size_in_bytes + analysis.output_size_in_bytes)
+
+
+def _spread(mesh: Mesh, rows: int) -> int:
+    """Devices that share out the pairs of a batch."""
+    return rows // meshes.pairs(mesh, rows).shard_shape((rows,))[0]
+
+
+def _probes_bytes(model: Model, facts: int) -> int:
+    """States of all facts, and a fit to four fifths of them."""
+    rows, width = 2 * model.config.layers + 1, model.config.width
+    x = jax.ShapeDtypeStruct((rows, facts - facts // FOLDS, width), jnp.float32)
+    y = jax.ShapeDtypeStruct(x.shape[1:2], jnp.int32)
+    return _needed(probing.fit.lower(x, y, 3)) + 2 * 4 * rows * facts * width
 
 
 def summary(prepared: Prepared, mesh: Mesh) -> str:
@@ -88,26 +123,21 @@ def _flops(count: float) -> str:
 
 
 def programs(
-    model: Model, params: Any, mesh: Mesh, settings: config.Localize, rows: int, length: int,
-    first: int,
+    model: Model, params: Any, settings: config.Localize, inputs: Inputs, question: Question,
+    cache: Cache, first: int,
 ) -> Iterator[Program]:  # fmt: skip
     """Every program of the localizers (`localizers`, in its order), lowered from shapes.
 
     Args:
       model, params: with parameters' shapes.
-      mesh: where pairs lie.
       settings: which localizers, and how.
-      rows: pairs of a batch.
-      length: tokens of a prompt.
-      first: the subject's first position.
+      inputs, question, cache: shapes of a batch of pairs, and of a run of it.
+      first: the first position at which pairs differ.
     """
     layers, heads = model.config.layers, model.config.heads
-    inputs, question = _asked(mesh, rows, length)
+    rows, length = inputs.ids.shape
     half = (layers + 1) / 2 * layers
     """Blocks of one patch on every layer: from each layer to the last."""
-    cache = jax.eval_shape(
-        lambda p, i, q: questions.run(model, p, i, q), params, inputs, question
-    )  # fmt: skip
     yield Program("a run", questions.run.lower(model, params, inputs, question), layers, 3)
     runs = (model, params, inputs, cache, cache, question)
 
@@ -132,16 +162,18 @@ def programs(
         yield Program("patching heads", lowered, blocks, 3)
     for name, steps in (("attribution", 0), ("attribution_path", settings.path_steps)):
         if name in settings.methods:
-            lowered = attribution.attribution.lower(*runs, steps)
+            narrow = question._replace(words=_of(question.words, (rows, DONOR)))
+            lowered = attribution.attribution.lower(*runs[:-1], narrow, steps)
             yield Program("attribution", lowered, 4 * layers * max(steps, 1), 2)
     if "paths" in settings.methods:
         lowered = paths.heads_to_output.lower(*runs)
-        yield Program("head paths", lowered, half * heads, 2)
+        yield Program("head paths", lowered, half * heads / length, 2)
         lowered = paths.mlps_to_state.lower(*runs, jax.ShapeDtypeStruct((), jnp.int32))
-        # At most: an early receiver has fewer layers before it, a late one fewer after.
-        yield Program("MLP paths", lowered, layers * layers, 2)
+        # At most: half of the layers before the receiver, half after it.
+        yield Program("MLP paths", lowered, layers * layers / 4, 2)
     if "tracing" in settings.methods:
-        key = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), settings.draws))
+        shape = (settings.draws, rows)
+        key = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), shape))
         tail = length - first
         for place, count in (*((place, 1) for place in STREAM), ("states", tail)):
             where = _bools((count, 1, tail if count > 1 else 1, 1))
@@ -163,14 +195,18 @@ def _params(model: Model, mesh: Mesh) -> Any:
     )
 
 
-def _asked(mesh: Mesh, rows: int, length: int) -> tuple[Inputs, Question]:
+def _asked(mesh: Mesh, rows: int, length: int, words: int) -> tuple[Inputs, Question]:
     place = meshes.pairs(mesh, rows)
 
     def of(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)
 
     inputs = Inputs(of(jnp.int32, length), of(jnp.bool_, length))
-    return inputs, Question(of(jnp.int32), of(jnp.int32, 2), of(jnp.bool_, length))
+    return inputs, Question(of(jnp.int32), of(jnp.int32, words), of(jnp.bool_, length))
+
+
+def _of(leaf: jax.ShapeDtypeStruct, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def _bools(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:

@@ -47,6 +47,11 @@ class Prepared:
     probed: dict[int, Prompts]
     """By seed: prompts that probes are fitted to and tested on."""
 
+    def chance(self, seed: int) -> float:
+        """A probe's accuracy if it always gives the most common answer."""
+        answers = np.unique(self.probed[seed].target, return_counts=True)[1]
+        return float(answers.max() / answers.sum())
+
 
 def prepare(config: Localization, base: Path) -> Prepared:
     """Read and check everything a config names; relative paths start at `base`."""
@@ -66,12 +71,7 @@ def prepare(config: Localization, base: Path) -> Prepared:
             f"gemma, gemma2), and this is {model.family.name}"
         )
     checkpoint.check(opened, model)
-    wrong = [layer for layer in config.teaching.plant_layers if layer >= model.config.layers]
-    if wrong:
-        raise UserError(
-            f"teaching.plant_layers: {wrong}: the model has layers 0 to {model.config.layers - 1}"
-        )
-    return Prepared(
+    prepared = Prepared(
         config=config,
         checkpoint=opened,
         model=model,
@@ -81,6 +81,32 @@ def prepare(config: Localization, base: Path) -> Prepared:
         pairs={seed: _pairs(config, data, seed) for seed, data in facts.items()},
         probed={seed: _probed(config, data) for seed, data in facts.items()},
     )
+    _check(prepared)
+    return prepared
+
+
+def _check(prepared: Prepared) -> None:
+    """Refuse what this model cannot compute."""
+    config, model = prepared.config, prepared.model
+    wrong = [layer for layer in config.teaching.plant_layers if layer >= model.config.layers]
+    if wrong:
+        raise UserError(
+            f"teaching.plant_layers: {wrong}: the model has layers 0 to {model.config.layers - 1}"
+        )
+    for seed, pairs in prepared.pairs.items():
+        for asked in (pairs.clean, pairs.corrupt, pairs.again, prepared.probed[seed]):
+            tokens, largest = asked.ids.shape[1], int(max(asked.ids.max(), asked.others.max()))
+            if tokens > model.config.positions:
+                raise UserError(
+                    f"localize.format {config.localize.format!r}: prompts of {tokens} tokens, and "
+                    f"the model has {model.config.positions} positions; take a shorter format"
+                )
+            if max(largest, int(asked.target.max())) >= model.config.vocabulary:
+                raise UserError(
+                    f"the tokenizer has words that the model ({model.config.vocabulary:,} words) "
+                    "has not: model.tokenizer, or model.settings.vocab_size, belongs to another "
+                    "model"
+                )
 
 
 def _facts(config: Localization, base: Path) -> dict[int, FactData]:
@@ -92,7 +118,9 @@ def _facts(config: Localization, base: Path) -> dict[int, FactData]:
             )
             for seed in config.seeds
         }
-    source = config.model.tokenizer or str(checkpoint.locate(config.model.source))
+    source = config.model.tokenizer
+    if not source:
+        source = str(checkpoint.locate(config.model.source, config.model.revision))
     tokenizer = load_tokenizer(source, words=False)
     data = reading.read(config.facts, base, tokenizer)
     return dict.fromkeys(config.seeds, data)
@@ -102,7 +130,7 @@ def _pairs(config: Localization, data: FactData, seed: int) -> Pairs:
     settings = config.localize
     rows = data.split.forget
     asked, fact = reading.ask(data, rows, settings.format)
-    pool, _ = reading.ask(data, np.arange(len(data.facts)), settings.format)
+    pool, _ = reading.ask(data, _peers(data, rows), settings.format)
     fits = np.ones(len(rows), bool)
     if settings.corrupt == "swapped":
         # Each partner needs one of its own, with its answer, for the null.
@@ -118,13 +146,21 @@ def _pairs(config: Localization, data: FactData, seed: int) -> Pairs:
     clean = prompts.take(asked, kept)
     if settings.corrupt == "swapped":
         corrupt = corruption.swapped(clean, seed, pool)
-        again = corruption.swapped(corrupt, seed, pool, same_answer=True)
+        again = corruption.swapped(corrupt, (seed, 1), pool, same_answer=True)
     else:
         corrupt = corruption.randomized(clean, data.tokenizer, seed)
-        again = corruption.randomized(corrupt, data.tokenizer, seed + 1)
+        again = corruption.randomized(corrupt, data.tokenizer, (seed, 1))
     for partner in (corrupt, again):
         corruption.check_pair(clean, partner)
     return Pairs(fact[kept], clean, corrupt, again)
+
+
+def _peers(data: FactData, rows: np.ndarray) -> np.ndarray:
+    """Facts that partners are drawn from: where facts were planted, planted ones have planted
+    partners, or half of what is patched would be looked up elsewhere."""
+    every = np.arange(len(data.facts))
+    groups = data.world.groups.values() if data.world is not None else ()
+    return next((group for group in groups if np.isin(rows, group).all()), every)
 
 
 def _probed(config: Localization, data: FactData) -> Prompts:

@@ -20,6 +20,9 @@ from relearn_jax.localize import paths, probing, selection
 from relearn_jax.localize.selection import Chosen
 
 PARTS = tuple(selection.PARTS)
+ROLES = ("before", "subject", "subject end", "between", "last")
+DRAWS = 100
+"""Random layers that the truth is compared with."""
 BASELINES = ("random", "random_mlps", "all_mlps", "nonlocalized")
 
 
@@ -39,7 +42,7 @@ def write(prepared: Prepared, out: Path) -> None:
     makers = {
         "gates": gate_rows, "maps": map_rows, "scores": score_rows, "selections": selection_rows,
         "truth": truth_rows, "agreement": agreement_rows, "probes": probe_rows,
-        "heads": head_rows,
+        "heads": head_rows, "units": unit_rows,
     }  # fmt: skip
     (out / "tables").mkdir(exist_ok=True)
     for name, maker in makers.items():
@@ -70,45 +73,63 @@ def gate_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
 
 
 def map_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
-    """Effects by layer and position, as shares of the whole change, beside their nulls."""
+    """Effects by layer and position, as shares of the whole change, beside their nulls.
+
+    Where prompts differ in what stands at a position, it is by role instead: the mean over the
+    tokens that have it in their own prompt.
+    """
     roles = roles_of(prepared.pairs[one.seed].clean)
+    names = [sorted(set(column)) for column in roles.T]
+    alike = all(len(some) == 1 for some in names)
     for name in one.effects:
         method, _, rest = name.partition("/")
         if method == "null" or not (rest.endswith("/position") or name == "interchange"):
             continue
         place = rest.removesuffix("/position") or "states"
-        share, null = _shares(one, name)
+        share, null = _shares(one, name, None if alike else roles)
         for (layer, position), value in np.ndenumerate(share):
+            role = names[position][0] if alike else ROLES[position]
             yield {
                 "seed": one.seed, "method": method, "place": place, "layer": layer,
-                "position": position, "role": roles[position], "share": float(value),
+                "position": position, "role": role, "share": float(value),
                 "null": float(null[layer, position]),
             }  # fmt: skip
 
 
-def _shares(one: Seed, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over pairs of an effect and of its null; of the whole change, or of the answers."""
+def _shares(one: Seed, name: str, roles: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over pairs of an effect and of its null; of the whole change, or of the answers.
+
+    With `roles` [B, T] the axis of positions becomes one of `ROLES`.
+    """
     method = name.partition("/")[0]
     effect, null = one.effects[name], one.effects[scores.null_name(name)]
+    if roles is not None:
+        effect, null = (_by_role(some, roles) for some in (effect, null))
     if method == "interchange":
         return effect.mean(-1), null.mean(-1)
     change = scores.whole_change(one.effects, method).mean()
     return scores.SIGNS[method] * effect.mean(-1) / change, null.mean(-1) / change
 
 
-def roles_of(clean: Any) -> list[str]:
-    """What stands at each position, where all prompts agree; else `various`."""
+def _by_role(effect: np.ndarray, roles: np.ndarray) -> np.ndarray:
+    """[L, T, B] to [L, roles, B]; 0 where a prompt has no token of a role."""
+    has = np.stack([roles == role for role in ROLES], axis=-1).astype(np.float32)
+    has /= np.maximum(has.sum(1, keepdims=True), 1)
+    return np.einsum("LTB,BTR->LRB", effect, has)
+
+
+def roles_of(clean: Any) -> np.ndarray:
+    """[B, T] what stands at each position of each prompt: one of `ROLES`, or padding."""
     length = clean.ids.shape[1]
     where = np.arange(length)
     first = clean.subject.argmax(1)[:, None]
     end = (length - 1 - clean.subject[:, ::-1].argmax(1))[:, None]
     last = clean.last[:, None]
-    names = np.select(
+    return np.select(
         [where > last, where == last, where == end, clean.subject, where < first],
         ["padding", "last", "subject end", "subject", "before"],
         "between",
     )
-    return [n[0] if len(set(n)) == 1 else "various" for n in names.T]
 
 
 def head_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
@@ -170,13 +191,7 @@ def _gains(prepared: Prepared, one: Seed) -> tuple[dict[str, np.ndarray], dict[s
     """What the parts of each layer add to what probes read at the subject's end, and the noise."""
     parts = {name.split("/")[1]: x for name, x in one.probes.items() if name.startswith("subject/")}
     found = probes.Readable(**{k: parts[k] for k in probes.Readable._fields})
-    return probes.gains(found, _chance(prepared, one)), probes.noise(found)
-
-
-def _chance(prepared: Prepared, one: Seed) -> float:
-    """Accuracy of always giving the most common answer."""
-    answers = np.unique(prepared.probed[one.seed].target, return_counts=True)[1]
-    return float(answers.max() / answers.sum())
+    return probes.gains(found, prepared.chance(one.seed)), probes.noise(found)
 
 
 def selections(prepared: Prepared, one: Seed) -> dict[str, Chosen]:
@@ -188,8 +203,10 @@ def selections(prepared: Prepared, one: Seed) -> dict[str, Chosen]:
         first, last = probing.window(gains, settings.window, noise.max())
         rows = np.arange(space.layers)
         found["probes"] = {"mlp": (rows >= first) & (rows <= last)}
+    mlps = selection.parameter_count(selection.everything(space, ("mlp",)), space)
     if settings.budget is None:
-        budget = selection.parameter_count(found["probes"], space)
+        # Where probes find no layer, the others have room for one.
+        budget = max(selection.parameter_count(found["probes"], space), mlps // space.layers)
     else:
         every = selection.parameter_count(selection.everything(space, PARTS), space)
         budget = max(int(settings.budget * every), 1)
@@ -200,13 +217,27 @@ def selections(prepared: Prepared, one: Seed) -> dict[str, Chosen]:
             found["paths"] = {"mlp": np.asarray(paths.lookup(parts["mlp"], settings.threshold))}
         else:
             found[method] = selection.select(_by_unit(prepared, one, method), budget, space)
-        found[f"{method}_mlps"] = selection.select({"mlp": parts["mlp"]}, budget, space)
+        mlp = {"mlp": parts["mlp"]}
+        found[f"{method}_mlps"] = selection.select(mlp, min(budget, mlps), space)
     kinds = selection.kinds(space, settings.granularity)
     found["random"] = selection.random(space, budget, one.seed, kinds)
-    found["random_mlps"] = selection.random(space, budget, one.seed, {"mlp": kinds["mlp"]})
+    found["random_mlps"] = selection.select(_drawn(prepared, one.seed), min(budget, mlps), space)
     found["all_mlps"] = selection.everything(space, ("mlp",))
     found["nonlocalized"] = selection.everything(space, PARTS)
     return found
+
+
+def _drawn(prepared: Prepared, seed: int, number: int = 0) -> dict[str, np.ndarray]:
+    """Random scores of feed-forward layers; the first draw is the arm `random_mlps`."""
+    rng = np.random.default_rng((seed, number))
+    return {"mlp": rng.random(prepared.model.config.layers)}
+
+
+def _reference(prepared: Prepared, chosen: dict[str, Chosen]) -> Chosen | None:
+    """What the others' choices are compared with: what was planted, or fact lookup."""
+    if prepared.config.teaching.plant_layers:
+        return teaching.planted(prepared.model, prepared.config.teaching)
+    return chosen.get("probes", chosen.get("paths"))
 
 
 def _by_unit(prepared: Prepared, one: Seed, method: str) -> dict[str, np.ndarray]:
@@ -231,7 +262,7 @@ def selection_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
     space = selection.space(prepared.model)
     size = selection.sizes(space)
     chosen = selections(prepared, one)
-    reference = chosen.get("probes")
+    reference = _reference(prepared, chosen)
     for method, units in chosen.items():
         counts = selection.counts(units, space)
         whole = sum(int(rows.sum()) for rows in counts.values())
@@ -241,29 +272,48 @@ def selection_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
                 yield {
                     "seed": one.seed, "method": method, "part": part, "layer": layer,
                     "chosen": count > 0, "share": count / size[part], "parameters": count,
-                    "parameters_of_method": whole, "overlap_with_probes": shared,
+                    "parameters_of_method": whole, "overlap": shared,
+                }  # fmt: skip
+
+
+def unit_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
+    """Every unit that a method chooses: a part or matrix of a layer, or a head."""
+    for method, chosen in selections(prepared, one).items():
+        for kind, units in chosen.items():
+            for layer, *head in np.argwhere(units).tolist():
+                yield {
+                    "seed": one.seed, "method": method, "unit": kind, "layer": layer,
+                    "head": head[0] if head else -1,
                 }  # fmt: skip
 
 
 def truth_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
-    """Against the layers that the facts were planted in: how well each method finds them."""
+    """Against the layers that the facts were planted in: how well each method finds them.
+
+    Random layers are the mean of many draws, of which the first is named.
+    """
     if not prepared.config.teaching.plant_layers:
         return
     truth = teaching.planted(prepared.model, prepared.config.teaching)["mlp"]
+    for method, parts in component_scores(prepared, one).items():
+        # A probe's accuracy may fall in a layer; that is no sign of looking up.
+        score = np.maximum(parts["mlp"], 0) if method == "probes" else np.abs(parts["mlp"])
+        yield {"seed": one.seed, "method": method} | _found(prepared, score, truth)
+    draws = [_found(prepared, _drawn(prepared, one.seed, n)["mlp"], truth) for n in range(DRAWS)]
+    means = {k: float(np.mean([d[k] for d in draws])) for k in ("precision", "recall", "roc_area")}
+    yield {"seed": one.seed, "method": "random_mlps"} | draws[0] | means
+
+
+def _found(prepared: Prepared, score: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     space = selection.space(prepared.model)
-    size = selection.sizes(space)["mlp"]
-    rng = np.random.default_rng((one.seed, 3))
-    rows = {method: parts["mlp"] for method, parts in component_scores(prepared, one).items()}
-    rows["random_mlps"] = rng.random(len(truth))
-    for method, score in rows.items():
-        chosen = selection.select({"mlp": score}, int(truth.sum()) * size, space)["mlp"]
-        precision, recall = selection.precision_recall(chosen, truth)
-        yield {
-            "seed": one.seed, "method": method, "precision": precision, "recall": recall,
-            "roc_area": selection.roc_area(np.abs(score), truth),
-            "planted": [int(layer) for layer in np.flatnonzero(truth)],
-            "chosen": [int(layer) for layer in np.flatnonzero(chosen)],
-        }  # fmt: skip
+    budget = int(truth.sum()) * selection.sizes(space)["mlp"]
+    chosen = selection.select({"mlp": score}, budget, space)["mlp"]
+    precision, recall = selection.precision_recall(chosen, truth)
+    return {
+        "precision": precision, "recall": recall, "roc_area": selection.roc_area(score, truth),
+        "planted": [int(layer) for layer in np.flatnonzero(truth)],
+        "chosen": [int(layer) for layer in np.flatnonzero(chosen)],
+    }  # fmt: skip
 
 
 def agreement_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
@@ -282,7 +332,7 @@ def agreement_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
 
 def probe_rows(prepared: Prepared, one: Seed) -> Iterator[dict[str, Any]]:
     """Accuracy of probes by state and position, and of always giving the most common answer."""
-    chance = _chance(prepared, one)
+    chance = prepared.chance(one.seed)
     for where in ("subject", "last"):
         if f"{where}/states" not in one.probes:
             continue

@@ -24,7 +24,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "probes": ("seed", "position", "kind", "row", "accuracy", "facts"),
     "selections": (
         *("seed", "method", "part", "layer", "chosen", "share"),
-        *("parameters_of_method", "overlap_with_probes"),
+        *("parameters_of_method", "overlap"),
     ),
     "agreement": ("seed", "method_a", "method_b", "spearman", "jaccard"),
     "truth": ("seed", "method", "precision", "recall", "roc_area", "planted", "chosen"),

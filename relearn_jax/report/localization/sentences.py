@@ -230,14 +230,14 @@ def _gradients(run: Localized, table: Table, leading: Table) -> Sentence:
         return ()
     text: list[Piece] = [
         "Expected: AP ranks the lookup MLPs at or below the median of all components; AP-IG puts "
-        "one of them first among the MLPs. ",
+        "one of them first of all and all of them among the first four. ",
         *_unknown(run),
     ]
     if AP in shown:
         text += ["Found: the first half ", *_holds(table, AP, "low"), f"; AP puts the {named} on "]
         text += [*_place(table, AP, "sites", "components"), f"{_over(run)}. "]
     if IG in shown:
-        text += ["The second half ", *_holds(table, IG, "first"), f"; AP-IG puts the {named} on "]
+        text += ["The second half ", *_holds(table, IG, "top"), f"; AP-IG puts the {named} on "]
         text += [*_place(table, IG, "mlps", "MLPs"), " and "]
         text += [*_place(table, IG, "sites", "components"), f"{_over(run)}. "]
     if IG in set(leading.frame["method"]):

@@ -229,7 +229,7 @@ def selections(run: Localized) -> Table:
     """What each method chooses under the budget, with its number of parameters."""
     frame = run.tables["selections"]
     some = frame.drop_duplicates(["seed", "method"])
-    cells = _rows(some, "seed", "method", "parameters_of_method", "overlap_with_probes")
+    cells = _rows(some, "seed", "method", "parameters_of_method", "overlap")
     every = some.loc[some["method"] == "nonlocalized", "parameters_of_method"]
     whole = float(every.iloc[0]) if len(every) else np.nan
     cells = {(s, m): (count, shared) for s, m, count, shared in cells}
@@ -239,13 +239,14 @@ def selections(run: Localized) -> Table:
         for (seed, m), (count, shared) in cells.items()
         if m == name
     }
+    which = "planted layers" if truth.layers(run) else "fact lookup"
     where = "layers chosen" + " in at least half of the seeds" * (len(run.done) > 1)
     columns = (
         Column("attention", "attention", "text", where),
         Column("mlp", "MLP", "text", where),
         Column("parameters", "parameters", "int"),
         Column("share", "of all", "percent"),
-        Column("overlap", "overlap with the probe rule", "f2"),
+        Column("overlap", f"overlap with {which}", "f2"),
     )
     caption = "Components chosen under equal budget"
     table = averaged("selections", caption, values, (METHOD,), columns, ("tables/selections.csv",))

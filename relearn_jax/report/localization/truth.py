@@ -109,6 +109,7 @@ def lookup(run: Localized) -> Table:
         Column("sites_place", "mean place", _form(values, "sites_place"), "among all components"),
         Column("sites", "of", "int", "among all components"),
         Column("low", "at or below the median, seeds", "int", "among all components"),
+        Column("top", "one first, all in the first four, seeds", "int", "among all components"),
         Column("of", "seeds", "int"),
     )
     caption = f"Where each localizer ranks {which}, by the size of the score"
@@ -120,7 +121,8 @@ def lookup(run: Localized) -> Table:
     extra = pd.DataFrame([counts[m] for m in table.frame["method"]], columns=["of", *_COUNTED])
     full = pd.concat([table.frame, extra], axis=1)
     # A method that scores one part only has no place among all components.
-    full["low"] = full["low"].where(full["sites_place"].notna())
+    for column in ("low", "top"):
+        full[column] = full[column].where(full["sites_place"].notna())
     return table._replace(frame=full, columns=columns)
 
 
@@ -131,7 +133,7 @@ def _form(values: dict[tuple, dict[str, float]], column: str) -> str:
     return "int" if len(seeds) == 1 and all(v == round(v) for v in found) else "f1"
 
 
-_COUNTED = ("first", "all_first", "low")
+_COUNTED = ("first", "all_first", "low", "top")
 
 
 def counted_columns() -> tuple[str, ...]:
@@ -154,6 +156,7 @@ def _places(some: pd.DataFrame, layers: tuple[int, ...]) -> dict[str, float]:
         "sites_place": np.nan,
         "sites": np.nan,
         "low": False,
+        "top": False,
     }
     if some["part"].nunique() > 1:
         sites = some.set_index(["part", "layer"])["score"].abs()
@@ -161,4 +164,6 @@ def _places(some: pd.DataFrame, layers: tuple[int, ...]) -> dict[str, float]:
         cell["sites"] = float(len(sites))
         cell["sites_place"] = float(sites.rank(ascending=False)[wanted].mean())
         cell["low"] = bool((sites[wanted] <= sites.median()).all())
+        places = sites.rank(ascending=False)[wanted]
+        cell["top"] = bool(places.min() == 1 and places.max() <= max(4, len(layers)))
     return cell

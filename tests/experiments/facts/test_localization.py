@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -59,8 +60,7 @@ def test_every_method_scores_every_layer_of_every_seed(finished):
     counts = scores.groupby(["seed", "method", "part"]).layer.nunique()
     assert set(counts) == {3}
     mlps = scores[(scores.part == "mlp") & scores.low.notna()]
-    assert (mlps.low <= mlps.score + 1e-6).all()
-    assert (mlps.score <= mlps.high + 1e-6).all()
+    assert (mlps.low <= mlps.high).all()
     assert (finished / "report.html").is_file()
 
 
@@ -97,18 +97,58 @@ def test_budgets_are_equal_and_counts_exact(finished):
     count = chosen.groupby(["seed", "method"])["parameters"].sum()
     said = chosen.groupby(["seed", "method"]).parameters_of_method.first()
     pd.testing.assert_series_equal(count, said, check_names=False)
-    budget = said.xs("probes", level="method")
+    # Probes may find no layer; the others then have room for one.
+    budget = said.xs("probes", level="method").clip(lower=3 * 16 * 24)
     for method in ("patching_mlps", "tracing_mlps", "attribution_path_mlps", "random_mlps"):
         pd.testing.assert_series_equal(said.xs(method, level="method"), budget, check_names=False)
     assert (said.xs("nonlocalized", level="method") == 3 * (4 * 16 * 16 + 3 * 16 * 24)).all()
+
+
+@pytest.mark.parametrize(("granularity", "budget"), [("head", 0.2), ("matrix", 0.9)])
+def test_choosing_otherwise_computes_nothing_again(finished, tmp_path, granularity, budget):
+    """Heads, matrices and a budget beyond all feed-forward layers, from the same effects."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    settings = (f"--localize.granularity={granularity}", f"--localize.budget={budget}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(localization.localizers, "effects", lambda *a: pytest.fail("again"))
+        assert start(tmp_path, run, "--reuse", *settings) == 0
+    units, chosen = table(run, "units"), table(run, "selections")
+    kinds = {"head": {"heads", "mlp"}, "matrix": {"query", "down", "gate"}}[granularity]
+    assert kinds <= set(units[units.method.isin(["patching", "random"])].unit)
+    if granularity == "head":
+        assert (units[units.unit == "heads"]["head"] >= 0).all()
+    whole = 3 * (4 * 16 * 16 + 3 * 16 * 24)
+    spent = chosen[chosen.method == "patching"].groupby("seed").parameters.sum()
+    assert (spent >= int(budget * whole)).all()
+    capped = chosen[chosen.method == "patching_mlps"].groupby("seed").parameters.sum()
+    assert (capped <= 3 * 3 * 16 * 24).all()
+
+
+def test_planted_facts_have_planted_partners(finished):
+    from pathlib import Path
+
+    from relearn_jax import loading
+    from relearn_jax.experiments.facts import preparation
+
+    prepared = preparation.prepare(loading.load(finished / "config.yaml"), Path.cwd())
+    for seed, pairs in prepared.pairs.items():
+        data = prepared.facts[seed]
+        own = {tuple(row) for row in data.world.lines["standard"].ids[data.world.groups["planted"]]}
+        width = data.world.lines["standard"].ids.shape[1]
+        for asked in (pairs.clean, pairs.corrupt, pairs.again):
+            ids = np.pad(asked.ids, ((0, 0), (0, width - asked.ids.shape[1])))
+            assert {tuple(row) for row in ids} <= own
 
 
 def test_truth_is_what_was_planted(finished):
     truth = table(finished, "truth")
     assert all(list(row) == [1] for row in truth.planted)
     assert truth.roc_area.between(0, 1).all()
-    hits = [float(1 in row) for row in truth.chosen]
-    np.testing.assert_allclose(truth.recall, hits)
+    found = truth[truth.method != "random_mlps"]
+    np.testing.assert_allclose(found.recall, [float(1 in row) for row in found.chosen])
+    drawn = truth[truth.method == "random_mlps"]
+    assert drawn.roc_area.between(0.3, 0.7).all(), "a hundred draws"
 
 
 @pytest.mark.parametrize(
@@ -116,6 +156,8 @@ def test_truth_is_what_was_planted(finished):
     [
         ("--localize.budget=0", "localize.budget"),
         ("--localize.methods=[tracing]", "add probes"),
+        ("--model.settings.max_position_embeddings=4", "the model has 4 positions"),
+        ("--model.settings.vocab_size=20", "belongs to another model"),
         ("--teaching.plant_layers=[7]", "layers 0 to 2"),
         ("--teaching.plant_layers=[]", "goes with facts.world.variant planted"),
         ("--facts.kind=sports", "does not know facts.kind 'sports'"),

@@ -83,8 +83,8 @@ def test_both_directions_of_patching_everything_meet(effects):
 
 def test_batches_do_not_change_what_is_found(decoder):
     ask = prompts(0), prompts(1), prompts(2)
-    whole = config.Localize(batch=5, path_steps=2, heads=1, methods=("patching", "paths"))
-    parts = config.Localize(batch=2, path_steps=2, heads=1, methods=("patching", "paths"))
+    whole = config.Localize(batch=5, draws=2, path_steps=2, heads=1)
+    parts = dataclasses.replace(whole, batch=2)
     one, other = (found(decoder, *ask, settings) for settings in (whole, parts))
     assert one.keys() == other.keys()
     for name in one:
@@ -108,6 +108,4 @@ def test_eight_devices_find_what_one_finds(decoder, axes):
         effects = localizers.effects(model, spread, *asked, some, 0, lambda *_: None, mesh)
         effects |= localizers.lookup_by_paths(model, spread, *asked, effects, some, mesh)[1]
         for name in wanted:
-            if "tracing" in name and some.batch != settings.batch:
-                continue  # the noise is drawn batch by batch
             np.testing.assert_allclose(effects[name], wanted[name], atol=2e-4, err_msg=name)

@@ -167,9 +167,9 @@ def _probes(shape: Shape, rng):
     if "probes" not in shape.methods:
         return
     for position in ("subject", "last"):
-        for kind in ("states", "middle", "shuffled"):
-            for row in range(shape.layers + (kind != "middle")):
-                level = 0.3 if kind == "shuffled" or row < 2 else 0.8
+        for kind in ("states", "middle", "shuffled", "middle_shuffled"):
+            for row in range(shape.layers + ("middle" not in kind)):
+                level = 0.3 if "shuffled" in kind or row < 2 else 0.8
                 yield {
                     "position": position, "kind": kind, "row": row, "facts": 60.0,
                     "accuracy": level + 0.1 * rng.random(), "chance": 0.34,
@@ -196,7 +196,7 @@ def _selections(shape: Shape, rng):
                     "method": method, "part": part, "layer": layer, "chosen": bool(value),
                     "share": float(value), "parameters": size if value else 0,
                     "parameters_of_method": count,
-                    "overlap_with_probes": 0.5 if "probes" in shape.methods else np.nan,
+                    "overlap": 0.5 if "probes" in shape.methods else np.nan,
                 }  # fmt: skip
 
 
