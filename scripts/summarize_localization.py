@@ -110,12 +110,16 @@ def ranks(run: Path, seeds: list[int]) -> str:
             "mean place among MLPs": f"{row['mlps_place']:.1f} of {row['mlps']:.0f}",
             "first MLP is one": f"{row['first']} of {row['of']}",
             "all before any other": f"{row['all_first']} of {row['of']}",
-            "mean place among components": f"{row['sites_place']:.1f} of {row['sites']:.0f}",
-            "at or below the median": f"{row['low']:.0f} of {row['of']}"
-            if row["low"] == row["low"]
-            else "",
+            "mean place among components": _or_blank(row, "{sites_place:.1f} of {sites:.0f}"),
+            "at or below the median": _or_blank(row, "{low:.0f} of {of}"),
+            "one first, all in four": _or_blank(row, "{top:.0f} of {of}"),
         }
     return markdown(rows, "localizer")
+
+
+def _or_blank(row: dict, text: str) -> str:
+    """Methods that score one part only have no place among all components."""
+    return text.format(**row) if row["sites_place"] == row["sites_place"] else ""
 
 
 def main() -> None:
