@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from summarize import markdown, table
 
+from relearn_jax.localize import selection
 from relearn_jax.report import localization
 from relearn_jax.report.localization import truth
 from relearn_jax.report.localization.methods import METHODS, short
@@ -98,6 +99,26 @@ def found(frame: pd.DataFrame) -> str:
     return markdown(rows, "localizer")
 
 
+def corrected(scores: pd.DataFrame, truths: pd.DataFrame) -> str:
+    """Area under the ROC when a score is taken less its null."""
+    planted = {row.seed: set(row.planted) for row in truths.itertuples()}
+    rows = {}
+    for name in METHODS:
+        some = scores[(scores.method == name) & (scores.part == "mlp")]
+        areas, exact = [], 0
+        for seed, part in some.groupby("seed"):
+            part = part.sort_values("layer")
+            score = (part.score - part.null).abs().to_numpy()
+            true = part.layer.isin(planted[seed]).to_numpy()
+            areas.append(selection.roc_area(score, true))
+            exact += set(part.layer.to_numpy()[np.argsort(-score)[: true.sum()]]) == planted[seed]
+        rows[short(name)] = {
+            "area, less the null": interval(pd.Series(areas)),
+            "exactly right": f"{exact} of {len(areas)}",
+        }
+    return markdown(rows, "localizer")
+
+
 def ranks(run: Path, seeds: list[int]) -> str:
     """Where each localizer ranks the planted layers, or those of the probe rule."""
     read = localization.read(run)
@@ -117,6 +138,13 @@ def ranks(run: Path, seeds: list[int]) -> str:
     return markdown(rows, "localizer")
 
 
+def planted_parts(kept: dict[str, pd.DataFrame]) -> list[str]:
+    """What can be said only where facts were planted."""
+    if not len(kept["truth"]):
+        return []
+    return [found(kept["truth"]), corrected(kept["scores"], kept["truth"])]
+
+
 def _or_blank(row: dict, text: str) -> str:
     """Methods that score one part only have no place among all components."""
     return text.format(**row) if row["sites_place"] == row["sites_place"] else ""
@@ -133,7 +161,7 @@ def main() -> None:
         parts = [
             gates(frames["gates"]), interchange(kept["maps"]), probes(kept["probes"]),
             *(components(kept["scores"], part) for part in ("mlp", "attention")),
-            *([found(kept["truth"])] if len(kept["truth"]) else []), ranks(run, seeds),
+            *planted_parts(kept), ranks(run, seeds),
         ]  # fmt: skip
         print("\n\n".join(parts) + "\n")
 

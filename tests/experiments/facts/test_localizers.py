@@ -17,7 +17,7 @@ from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding
 
 SIZES = {"model_type": "gpt2", "vocab_size": 40, "n_embd": 16, "n_layer": 2, "n_head": 2}
-SETTINGS = config.Localize(batch=3, draws=2, path_steps=2, heads=1)
+SETTINGS = config.Localize(batch=5, draws=2, path_steps=2, heads=1, groups=1)
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +83,8 @@ def test_both_directions_of_patching_everything_meet(effects):
 
 def test_batches_do_not_change_what_is_found(decoder):
     ask = prompts(0), prompts(1), prompts(2)
-    whole = config.Localize(batch=5, draws=2, path_steps=2, heads=1)
-    parts = dataclasses.replace(whole, batch=2)
-    one, other = (found(decoder, *ask, settings) for settings in (whole, parts))
+    one = found(decoder, *ask)
+    other = found(decoder, *ask, dataclasses.replace(SETTINGS, batch=2, groups=2))
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_allclose(one[name], other[name], atol=1e-4, err_msg=name)
@@ -93,19 +92,14 @@ def test_batches_do_not_change_what_is_found(decoder):
 
 @pytest.mark.parametrize("axes", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
 def test_eight_devices_find_what_one_finds(decoder, axes):
-    """Pairs over devices, and parameters too; five pairs do not divide and lie everywhere."""
+    """Pairs over devices, and parameters too."""
     model, params = decoder
     mesh = meshes.make(config.Parallel(**axes), 1, jax.devices()[:8])
-    clean, corrupt, again = (
-        Prompts(*(np.concatenate([part, part])[:8] for part in prompts(n))) for n in range(3)
-    )
-    settings = config.Localize(batch=5, draws=2, path_steps=2, heads=1)
-    more = dataclasses.replace(settings, batch=8)
+    asked = [Prompts(*(np.concatenate([part, part])[:8] for part in prompts(n))) for n in range(3)]
+    settings = dataclasses.replace(SETTINGS, batch=8, methods=("patching", "tracing", "paths"))
     spread = jax.device_put(params, sharding.shardings(params, mesh))
-    wanted = found((model, params), clean, corrupt, again, settings)
-    for some in (settings, more):
-        asked = clean, corrupt, again
-        effects = localizers.effects(model, spread, *asked, some, 0, lambda *_: None, mesh)
-        effects |= localizers.lookup_by_paths(model, spread, *asked, effects, some, mesh)[1]
-        for name in wanted:
-            np.testing.assert_allclose(effects[name], wanted[name], atol=2e-4, err_msg=name)
+    wanted = found((model, params), *asked, settings)
+    effects = localizers.effects(model, spread, *asked, settings, 0, lambda *_: None, mesh)
+    effects |= localizers.lookup_by_paths(model, spread, *asked, effects, settings, mesh)[1]
+    for name in wanted:
+        np.testing.assert_allclose(effects[name], wanted[name], atol=2e-4, err_msg=name)
