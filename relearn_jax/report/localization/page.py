@@ -207,7 +207,7 @@ def planted(run: Localized, tables: Tables) -> Drawn:
     else:
         body = (
             "<p>The facts were written into known feed-forward layers. Each method chooses as many "
-            "MLPs as were planted; one random draw stands beside them. The area under the ROC is "
+            "MLPs as were planted; the mean of many random draws stands beside them. The area under the ROC is "
             "the chance that a planted layer scores higher than another: 0.5 without knowledge. "
             "Planting decides which layers were trained on the facts; layers before and after "
             "carry them on, so an effect elsewhere need not be wrong.</p>"
