@@ -15,7 +15,8 @@ def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(
         prog="relearn",
-        description="Remove a concept from a language model, then find out whether it is gone.",
+        description="Remove a concept from a language model and find out whether it is gone, or "
+        "where it looks up a fact.",
     )
     commands = top.add_subparsers(dest="command", required=True)
 

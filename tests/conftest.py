@@ -27,6 +27,13 @@ jax.config.update("jax_num_cpu_devices", 8)
 sys.path.append(str(Path(__file__).parent))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Thousands of loaded programs exceed what a process may map; the disk cache has them again."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and specifications beside the repository."""

@@ -35,9 +35,12 @@ def run(
     preparing = round(time.perf_counter() - began, 1)
     surroundings.say(preparation.summary(prepared))
     if dry:
+        surroundings.say("  planning     compiling what will run; minutes for a large model")
         surroundings.say(plan.summary(prepared, meshes.make(config.parallel, 1)))
         return None
     runs.open_run(out, config)
+    if kept := len(list(out.glob("stages/*/stage.json"))):
+        surroundings.say(f"  continues    {kept} finished stages, where they still hold")
     surroundings.say(f"  run          {out}\n")
     compiling = surroundings.listen()
 

@@ -177,7 +177,7 @@ def summary(prepared: Prepared) -> str:
     data, pairs = prepared.facts[config.seeds[0]], prepared.pairs[config.seeds[0]]
     minutes = config.expected_minutes
     lines = [
-        f"{config.name}: {config.description}",
+        config.name + (f": {config.description}" if config.description else ""),
         f"  model        {prepared.checkpoint.origin} ({model.family.name}, {model.config.layers} "
         f"layers, width {model.config.width}, {prepared.parameters:,} parameters)",
         f"  facts        {data.source}",

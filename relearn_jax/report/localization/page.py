@@ -173,7 +173,8 @@ def chosen(run: Localized, tables: Tables) -> Drawn:
         _data("selections", "selections"),
         "chosen components (tables/selections.parquet)",
     )
-    note = of(run) + "Overlap: shared parameters over those in either. "
+    note = of(run) + "The unit that crosses the budget is taken whole, so counts differ. "
+    note += "Overlap: shared parameters over those in either. "
     return text + (table(tables["selections"], note=note) if plots else ""), plots
 
 
@@ -207,8 +208,9 @@ def planted(run: Localized, tables: Tables) -> Drawn:
     else:
         body = (
             "<p>The facts were written into known feed-forward layers. Each method chooses as many "
-            "MLPs as were planted; the mean of many random draws stands beside them. The area under the ROC is "
-            "the chance that a planted layer scores higher than another: 0.5 without knowledge. "
+            "MLPs as were planted; the mean of many random draws stands beside them. The area "
+            "under the ROC is the chance that a planted layer scores higher than another: 0.5 "
+            "without knowledge. "
             "Planting decides which layers were trained on the facts; layers before and after "
             "carry them on, so an effect elsewhere need not be wrong.</p>"
         ) + table(tables["truth"], note=of(run))

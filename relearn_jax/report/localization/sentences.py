@@ -30,7 +30,7 @@ def headline(run: Localized, tables: Tables) -> Sentence:
 
 
 def _finders(table: Table) -> Sentence:
-    """Localizers by whether they choose exactly the planted layers."""
+    """Localizers by whether they rank exactly the planted layers first."""
     rows = [m for m in table.frame["method"] if m != RANDOM]
     if not rows:
         return ()
@@ -41,17 +41,17 @@ def _finders(table: Table) -> Sentence:
     several = any(value_of(table, (row,), "of") > 1 for row in rows)
     clauses = []
     if some["always"]:
-        verb = "chooses" if len(some["always"]) == 1 else "choose"
-        ending = " in every seed" if several else ""
-        clauses.append(f"{listed(some['always'])} {verb} exactly that{ending}")
+        verb = "ranks" if len(some["always"]) == 1 else "rank"
+        ending = " in every seed" if several else " in the one seed"
+        clauses.append(f"{listed(some['always'])} {verb} exactly that first{ending}")
     if some["at times"]:
         what = "" if some["always"] else f" {_do(some['at times'])}"
-        ending = "" if some["always"] else " choose exactly that"
+        ending = "" if some["always"] else " rank exactly that first"
         clauses.append(f"only in some seeds{what} {listed(some['at times'])}{ending}")
     if some["never"]:
         verb = _do(some["never"])
         ending = " in any seed" if several else ""
-        what = "" if clauses else " choose exactly that"
+        what = "" if clauses else " rank exactly that first"
         clauses.append(f"{listed(some['never'])} {verb} not{what}{ending}")
     said = "; ".join(clauses)
     planted = layers(cite(table, (rows[0],), "planted"))

@@ -136,11 +136,13 @@ def said(folder: Path, head: str) -> str:
 def test_h4_is_answered_by_the_ranks_of_the_planted_layer(single):
     # The planted layer is 1. Signs do not count.
     scores(single, "attribution", attention=[0.4, 0.3, 0.2, 0.5], mlp=[0.6, -0.01, 0.7, 0.3])
-    scores(single, "attribution_path", attention=[0.9, 0.1, 0.1, 0.1], mlp=[0.2, -0.5, 0.1, 0.1])
+    scores(single, "attribution_path", attention=[0.4, 0.1, 0.1, 0.1], mlp=[0.2, -0.5, 0.1, 0.1])
     text = said(single, "Hypothesis H4")
     assert "first half holds; AP puts the planted layers on place 8 of 8 components" in text
     assert "second half holds; AP-IG puts the planted layers on place 1 of 4 MLPs" in text
-    assert "place 2 of 8 components" in text
+    assert "place 1 of 8 components" in text
+    scores(single, "attribution_path", attention=[0.9, 0.1, 0.1, 0.1])
+    assert "second half does not hold; AP-IG puts" in said(single, "Hypothesis H4")
     scores(single, "attribution", attention=[0.4, 0.3, 0.2, 0.5], mlp=[0.6, 0.65, 0.7, 0.3])
     scores(single, "attribution_path", mlp=[0.6, 0.5, 0.1, 0.1])
     text = said(single, "Hypothesis H4")
