@@ -14,7 +14,7 @@ from relearn_jax.errors import UserError
 from relearn_jax.models import checkpoint, transformer, weights
 from relearn_jax.models.transformer import Model, PyTree
 
-UNTIED = ("llama", "gpt_neox", "gpt_neox_serial")
+UNTIED = ("llama", "ministral", "gpt_neox", "gpt_neox_serial")
 WORDS = np.array([[4, 59], [0, 17], [17, 17]])
 
 
