@@ -5,12 +5,12 @@ Without `layer_types` all see a window, as in Mistral.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
-from relearn_jax.models import gated, layers
-from relearn_jax.models.family import Family, Row
-from relearn_jax.models.gated import LOCAL, Block, Decoder, Embed, Final
-from relearn_jax.models.heads import TokenClassifier
+from relearn_jax.models import gated, layers, llama
+from relearn_jax.models.gated import LOCAL, Decoder
 from relearn_jax.models.settings import Settings
 
 SIZES = {
@@ -26,28 +26,14 @@ def parse(settings: Settings) -> Decoder:
     return gated.parse(settings, activation, tied=False, sizes=SIZES, windows=windows)
 
 
-FAMILY = Family(
+FAMILY = dataclasses.replace(
+    llama.FAMILY,
     name="ministral",
     parse=parse,
-    embed=Embed,
-    block=Block,
-    final=lambda config, dtype: Final(config),
-    classifier=lambda config, labels: TokenClassifier(labels, config.head_dropout),
-    language_head=gated.language_head,
-    table=(
-        *gated.TABLE,
-        Row(f"{gated.BLOCK}.post_attention_layernorm.weight", "blocks/mlp_norm/scale"),
-    ),
-    prefix="model.",
-    ignored=gated.IGNORED,
-    neurons={"ln_gain": {"blocks/mlp_norm/scale": 1}, "mlp_unit": gated.MLP_UNIT},
     architectures={
         "token-classification": "MinistralForTokenClassification",
         "language-model": "MinistralForCausalLM",
         "backbone": "MinistralModel",
     },
-    causal=True,
-    heads=gated.of_heads,
     windows=lambda config: np.array(config.windows, np.int32),
-    tied=lambda config: config.tied,
 )
