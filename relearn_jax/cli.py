@@ -78,7 +78,7 @@ def _call(options: argparse.Namespace, overrides: list[str]) -> int:
     match options.command:
         case "run":
             if options.distributed:
-                from relearn_jax.parallel import hosts
+                from relearn_jax import hosts
 
                 hosts.initialize()
             _run(options, overrides)
@@ -87,14 +87,14 @@ def _call(options: argparse.Namespace, overrides: list[str]) -> int:
 
             print(report.build(options.run))
         case "export":
-            from relearn_jax.experiments import exporting
+            from relearn_jax.experiments import export
 
             o = options
-            print(exporting.export(o.run, o.stage, o.to, o.seed, o.arm, o.group))
+            print(export.export(o.run, o.stage, o.to, o.seed, o.arm, o.group))
         case "verify":
-            from relearn_jax.experiments import verifying
+            from relearn_jax.experiments import verify
 
-            return verifying.verify(options.run, options.stage)
+            return verify.verify(options.run, options.stage)
         case "doctor":
             from relearn_jax import doctor
 

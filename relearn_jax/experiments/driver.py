@@ -11,22 +11,12 @@ from typing import Any
 import jax
 import jax.monitoring
 
-from relearn_jax import loading, runs, stopping
+from relearn_jax import hosts, loading, runs, stopping
 from relearn_jax.errors import UserError
-from relearn_jax.experiments import (
-    chunk,
-    manifest,
-    memory,
-    preparation,
-    relearning,
-    sets,
-    snapshots,
-    surroundings,
-    tables,
-)
-from relearn_jax.experiments.preparation import Prepared
-from relearn_jax.experiments.rounds import Watcher
-from relearn_jax.parallel import hosts
+from relearn_jax.experiments import environment, manifest, memory
+from relearn_jax.experiments.concepts import chunks, relearning, sets, setup, snapshots, tables
+from relearn_jax.experiments.concepts.rounds import Watcher
+from relearn_jax.experiments.concepts.setup import Prepared
 from relearn_jax.parallel import mesh as meshes
 
 
@@ -34,36 +24,36 @@ def run(
     config: Config, base: Path, out: Path | None, dry: bool = False, reuse: bool = False
 ) -> Path | None:
     """Run a config whose relative paths start at `base`; the run directory, or None if dry."""
-    began, started = time.perf_counter(), surroundings.now()
+    began, started = time.perf_counter(), environment.now()
     out = out or Path(config.out or f"runs/{config.name}")
     if dry:
         meshes.simulate(config.parallel)
     else:
         runs.check_run(out, config, reuse)
-    prepared = preparation.prepare(config, base)
-    grids = chunk.grids(prepared, chunk.size(prepared, None if dry else out))
+    prepared = setup.prepare(config, base)
+    grids = chunks.grids(prepared, chunks.size(prepared, None if dry else out))
     preparing = round(time.perf_counter() - began, 1)
-    surroundings.say(preparation.summary(prepared))
-    if idle := chunk.idle(grids):
-        surroundings.say(idle)
+    environment.say(setup.summary(prepared))
+    if idle := chunks.idle(grids):
+        environment.say(idle)
     if dry:
-        surroundings.say(memory.summary(prepared))
+        environment.say(memory.summary(prepared))
         return None
     hosts.once(lambda: runs.open_run(out, config), "run opened")
-    surroundings.say(chunk.summary(prepared, out))
-    surroundings.say(f"  run          {out}\n")
+    environment.say(chunks.summary(prepared, out))
+    environment.say(f"  run          {out}\n")
 
-    compiling, before = surroundings.listen(), _before(out)
+    compiling, before = environment.listen(), _before(out)
 
     def facts() -> dict[str, Any]:
         return {
             "started": before.get("started", started),
-            "finished": surroundings.now(),
+            "finished": environment.now(),
             "total_s": round(before.get("total_s", 0.0) + time.perf_counter() - began, 1),
             "compile_s": round(before.get("compile_s", 0.0) + sum(compiling), 1),
             "prepare_s": preparing,
-            "versions": surroundings.versions(),
-            "devices": surroundings.devices(),
+            "versions": environment.versions(),
+            "devices": environment.devices(),
         }
 
     try:
@@ -89,7 +79,7 @@ def _leave(prepared: Prepared, out: Path, facts: dict[str, Any]) -> None:
             tables.write(prepared, out)
             runs.write_json(out / "manifest.json", manifest.build(prepared, out, facts))
     except (OSError, UserError, jax.errors.JaxRuntimeError) as error:
-        surroundings.say(f"\nno tables of the finished stages: {error}")
+        environment.say(f"\nno tables of the finished stages: {error}")
 
 
 def _before(out: Path) -> dict[str, Any]:
@@ -138,21 +128,21 @@ def _seeds(number: int) -> str:
 
 def _work(prepared: Prepared, out: Path, stop: Callable[[], bool]) -> None:
     log = out / "metrics.jsonl"
-    with surroundings.progress(_total(prepared)) as tick:
+    with environment.progress(_total(prepared)) as tick:
 
         def write(line: dict[str, Any]) -> None:
             if hosts.is_writer():
-                runs.append_line(log, {"at": surroundings.now(), **line})
+                runs.append_line(log, {"at": environment.now(), **line})
 
-        relearning.run(prepared, out, Watcher(tick, write, surroundings.say, stop))
+        relearning.run(prepared, out, Watcher(tick, write, environment.say, stop))
 
 
 def _total(prepared: Prepared) -> int:
     config = prepared.config
     again = loading.retraining(config)
-    base = preparation.steps(prepared.train, config.training, config) * config.training.epochs
+    base = setup.steps(prepared.train, config.training, config) * config.training.epochs
     arms = sum(
-        preparation.steps(prepared.retrain[one.group.target], again, config) * again.epochs
+        setup.steps(prepared.retrain[one.group.target], again, config) * again.epochs
         for one in sets.product(config)
     )
     return len(config.seeds) * base + config.retrain.rounds * arms

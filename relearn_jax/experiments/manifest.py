@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from relearn_jax import loading, runs
-from relearn_jax.experiments import chunk, sets, snapshots
-from relearn_jax.experiments.preparation import Prepared, requested
-from relearn_jax.experiments.sets import Group
+from relearn_jax.experiments.concepts import chunks, sets, snapshots
+from relearn_jax.experiments.concepts.sets import Group
+from relearn_jax.experiments.concepts.setup import Prepared, requested
 from relearn_jax.models import weights
 from relearn_jax.neurons import masks
 
@@ -76,7 +76,7 @@ def build(prepared: Prepared, out: Path, facts: dict[str, Any]) -> dict[str, Any
 
 def meshes(prepared: Prepared, largest: int) -> dict[str, dict[str, int]]:
     """The sizes of the mesh axes, by the number of sets that are side by side on it."""
-    grids = chunk.grids(prepared, largest)
+    grids = chunks.grids(prepared, largest)
     return {str(number): dict(grid.shape) for number, grid in grids.items()}
 
 

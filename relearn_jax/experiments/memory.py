@@ -14,8 +14,8 @@ from jax.sharding import PartitionSpec as P
 from relearn_jax.config import Training
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
-from relearn_jax.experiments import chunk, sets
-from relearn_jax.experiments.preparation import Prepared
+from relearn_jax.experiments.concepts import chunks, sets
+from relearn_jax.experiments.concepts.setup import Prepared
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model
@@ -39,7 +39,7 @@ class Bytes(NamedTuple):
 def summary(prepared: Prepared) -> str:
     """Lines on the memory of the training step and the statistics, and on the disk."""
     config, members = prepared.config, sets.product(prepared.config)
-    count, mesh = next(iter(chunk.grids(prepared, chunk.size(prepared)).items()))
+    count, mesh = next(iter(chunks.grids(prepared, chunks.size(prepared)).items()))
     length = min(b for b in config.data.buckets if b >= max(map(len, prepared.train.encoded.ids)))
     found = step_bytes(prepared.model, config.training, length, mesh, count)
     here = meshes.padded(count, mesh) // mesh.shape[meshes.SETS]

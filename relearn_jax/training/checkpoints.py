@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from relearn_jax import hosts
 from relearn_jax.errors import UserError
-from relearn_jax.parallel import hosts
 from relearn_jax.training.fingerprint import fingerprint
 
 PyTree = Any

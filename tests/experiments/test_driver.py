@@ -14,7 +14,8 @@ import pytest
 from relearn_jax import cli, loading
 from relearn_jax.config import Parallel, Sets
 from relearn_jax.errors import Stopped, UserError
-from relearn_jax.experiments import chunk, driver
+from relearn_jax.experiments import driver
+from relearn_jax.experiments.concepts import chunks
 
 
 @pytest.fixture
@@ -102,9 +103,9 @@ def prepared(write_config, parallel, largest, seeds=10):
 def test_meshes_are_those_of_the_chunks_and_idle_devices_are_named(
     write_config, parallel, largest, meshes, said
 ):
-    grids = chunk.grids(prepared(write_config, parallel, largest), largest)
+    grids = chunks.grids(prepared(write_config, parallel, largest), largest)
     assert {n: (g.shape["sets"], g.shape["data"]) for n, g in grids.items()} == meshes
-    line = chunk.idle(grids)
+    line = chunks.idle(grids)
     assert said in line
     assert bool(line) == bool(said)
 

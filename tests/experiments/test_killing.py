@@ -59,7 +59,7 @@ MOMENTS = {
 # Where SIGTERM comes, and the checkpoint it leaves; neither is among those that are due, every 3.
 ENDS = {
     "during a step": ("relearn_jax.training.loop.Position", 6, 5),
-    "during an evaluation": ("relearn_jax.experiments.measure.predict", 1, 4),
+    "during an evaluation": ("relearn_jax.experiments.concepts.measurements.predict", 1, 4),
     "during the tracking": ("relearn_jax.neurons.statistics.concept_moments", 1, None),
 }
 

@@ -11,7 +11,8 @@ import yaml
 
 from relearn_jax import cli, loading
 from relearn_jax.config import Parallel, Training
-from relearn_jax.experiments import chunk, memory, preparation
+from relearn_jax.experiments import memory
+from relearn_jax.experiments.concepts import chunks, setup
 from relearn_jax.models import checkpoint, weights
 from relearn_jax.parallel import mesh as meshes
 
@@ -111,9 +112,9 @@ def test_a_dry_run_says_what_a_random_model_takes(shape, capsys, monkeypatch):
 
 
 def test_sets_that_share_devices_share_their_memory(shape, monkeypatch):
-    prepared = preparation.prepare(loading.load(shape), shape.parent)
+    prepared = setup.prepare(loading.load(shape), shape.parent)
     assert prepared.model.remat
-    each = chunk.bytes_of_set(prepared)
+    each = chunks.bytes_of_set(prepared)
     for memory_of_one, fitting in ((each // 10, 1), (each * 2 // 7, 2), (each, 3)):
-        monkeypatch.setattr(chunk, "memory", lambda size=memory_of_one: size)
-        assert chunk.size(prepared) == fitting, "of three, on eight devices together"
+        monkeypatch.setattr(chunks, "memory", lambda size=memory_of_one: size)
+        assert chunks.size(prepared) == fitting, "of three, on eight devices together"

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from relearn_jax import config
+from relearn_jax import config, hosts
 from relearn_jax.data.batching import TokenBatch
-from relearn_jax.experiments import measure
+from relearn_jax.experiments.concepts import measurements
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Sites
-from relearn_jax.parallel import drivers, hosts, mesh, sharding, stacking
+from relearn_jax.parallel import drivers, mesh, sharding, stacking
 from relearn_jax.training import optimizer
 from relearn_jax.training.step import Round, start
 
@@ -78,7 +78,9 @@ def batch():
 
 def compiled_evaluation(tagger, grid, params):
     inputs = drivers.put(grid, batch())
-    return measure.predict.lower(tagger.model, grid, params, inputs, Sites()).compile().as_text()
+    return (
+        measurements.predict.lower(tagger.model, grid, params, inputs, Sites()).compile().as_text()
+    )
 
 
 def compiled_training(tagger, grid, params):

@@ -217,7 +217,7 @@ def test_controls_are_compared_with_the_concept_arm_or_not_at_all(run, lost, sai
 
 
 def test_a_loss_without_a_share_is_the_same_in_the_tables_and_in_the_report():
-    from relearn_jax.experiments import tables
+    from relearn_jax.experiments.concepts import tables
 
     assert verdict.SMALL == tables.SMALLEST_LOSS
 

@@ -11,9 +11,9 @@ import jax
 from relearn_jax import runs, stopping
 from relearn_jax.config import Localization
 from relearn_jax.errors import Stopped, UserError
-from relearn_jax.experiments import memory, surroundings
-from relearn_jax.experiments.facts import localization, plan, preparation, tables
-from relearn_jax.experiments.facts.preparation import Prepared
+from relearn_jax.experiments import environment, memory
+from relearn_jax.experiments.facts import localization, plan, setup, tables
+from relearn_jax.experiments.facts.setup import Prepared
 from relearn_jax.parallel import mesh as meshes
 
 
@@ -25,38 +25,38 @@ def run(
         raise UserError(
             "a localization runs in one process, on all its devices; leave out --distributed"
         )
-    began, started = time.perf_counter(), surroundings.now()
+    began, started = time.perf_counter(), environment.now()
     out = out or Path(config.out or f"runs/{config.name}")
     if dry:
         meshes.simulate(config.parallel)
     else:
         runs.check_run(out, config, reuse)
-    prepared = preparation.prepare(config, base)
+    prepared = setup.prepare(config, base)
     preparing = round(time.perf_counter() - began, 1)
-    surroundings.say(preparation.summary(prepared))
+    environment.say(setup.summary(prepared))
     if dry:
-        surroundings.say("  planning     compiling what will run; minutes for a large model")
-        surroundings.say(plan.summary(prepared, meshes.make(config.parallel, 1)))
+        environment.say("  planning     compiling what will run; minutes for a large model")
+        environment.say(plan.summary(prepared, meshes.make(config.parallel, 1)))
         return None
     runs.open_run(out, config)
     if kept := len(list(out.glob("stages/*/stage.json"))):
-        surroundings.say(f"  continues    {kept} finished stages, where they still hold")
-    surroundings.say(f"  run          {out}\n")
-    compiling = surroundings.listen()
+        environment.say(f"  continues    {kept} finished stages, where they still hold")
+    environment.say(f"  run          {out}\n")
+    compiling = environment.listen()
 
     def facts() -> dict[str, Any]:
         return {
-            "started": started, "finished": surroundings.now(),
+            "started": started, "finished": environment.now(),
             "total_s": round(time.perf_counter() - began, 1),
             "compile_s": round(sum(compiling), 1), "prepare_s": preparing,
-            "versions": surroundings.versions(), "devices": surroundings.devices(),
+            "versions": environment.versions(), "devices": environment.devices(),
         }  # fmt: skip
 
     try:
         with (
             stopping.on_termination() as stop,
             memory.reported(),
-            surroundings.progress(localization.total(prepared)) as tick,
+            environment.progress(localization.total(prepared)) as tick,
         ):
 
             def tick_or_stop(done: int, text: str) -> None:

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from relearn_jax import config, loading, runs
-from relearn_jax.experiments.facts import gates, localizers, probes, teaching
-from relearn_jax.experiments.facts.preparation import Prepared
+from relearn_jax import config, hosts, loading, runs
+from relearn_jax.experiments.facts import gates, localizers, teaching
+from relearn_jax.experiments.facts.setup import Prepared
+from relearn_jax.localize import probes
 from relearn_jax.models import checkpoint, weights
-from relearn_jax.parallel import hosts, sharding, stacking
 from relearn_jax.parallel import mesh as meshes
+from relearn_jax.parallel import sharding, stacking
 
 PyTree = Any
 CHOICE = ("budget", "granularity", "window", "threshold", "batch")

@@ -12,18 +12,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from relearn_jax import config
+from relearn_jax.evaluation import probes
 from relearn_jax.experiments.facts.localizers import DONOR, STREAM, first_position, pair
-from relearn_jax.experiments.facts.preparation import Prepared
-from relearn_jax.experiments.facts.probes import FOLDS
-from relearn_jax.localize import (
-    attribution,
-    patching,
-    paths,
-    probing,
-    questions,
-    selection,
-    tracing,
-)
+from relearn_jax.experiments.facts.setup import Prepared
+from relearn_jax.localize import attribution, patching, paths, questions, selection, tracing
+from relearn_jax.localize.probes import FOLDS
 from relearn_jax.localize.questions import Cache, Question
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
@@ -98,7 +91,7 @@ def _probes_bytes(model: Model, facts: int) -> int:
     rows, width = 2 * model.config.layers + 1, model.config.width
     x = jax.ShapeDtypeStruct((rows, facts - facts // FOLDS, width), jnp.float32)
     y = jax.ShapeDtypeStruct(x.shape[1:2], jnp.int32)
-    return _needed(probing.fit.lower(x, y, 3)) + 2 * 4 * rows * facts * width
+    return _needed(probes.fit.lower(x, y, 3)) + 2 * 4 * rows * facts * width
 
 
 def summary(prepared: Prepared, mesh: Mesh) -> str:

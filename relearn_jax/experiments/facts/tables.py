@@ -13,10 +13,10 @@ from jaxtyping import Float
 from scipy.stats import rankdata, spearmanr
 
 from relearn_jax import runs
-from relearn_jax.experiments.facts import probes, scores, teaching
+from relearn_jax.experiments.facts import scores, teaching
 from relearn_jax.experiments.facts.localization import stage
-from relearn_jax.experiments.facts.preparation import Prepared
-from relearn_jax.localize import paths, probing, selection
+from relearn_jax.experiments.facts.setup import Prepared
+from relearn_jax.localize import paths, probes, selection
 from relearn_jax.localize.selection import Chosen
 
 PARTS = tuple(selection.PARTS)
@@ -200,7 +200,7 @@ def selections(prepared: Prepared, one: Seed) -> dict[str, Chosen]:
     found: dict[str, Chosen] = {}
     if one.probes:
         gains, noise = (some["mlp"] for some in _gains(prepared, one))
-        first, last = probing.window(gains, settings.window, noise.max())
+        first, last = probes.window(gains, settings.window, noise.max())
         rows = np.arange(space.layers)
         found["probes"] = {"mlp": (rows >= first) & (rows <= last)}
     mlps = selection.parameter_count(selection.everything(space, ("mlp",)), space)

@@ -129,9 +129,9 @@ def test_planted_facts_have_planted_partners(finished):
     from pathlib import Path
 
     from relearn_jax import loading
-    from relearn_jax.experiments.facts import preparation
+    from relearn_jax.experiments.facts import setup
 
-    prepared = preparation.prepare(loading.load(finished / "config.yaml"), Path.cwd())
+    prepared = setup.prepare(loading.load(finished / "config.yaml"), Path.cwd())
     for seed, pairs in prepared.pairs.items():
         data = prepared.facts[seed]
         own = {tuple(row) for row in data.world.lines["standard"].ids[data.world.groups["planted"]]}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from relearn_jax import config, loading
-from relearn_jax.experiments.facts import driver, plan, preparation
+from relearn_jax.experiments.facts import driver, plan, setup
 from relearn_jax.localize import selection
 from relearn_jax.parallel import mesh as meshes
 
@@ -29,7 +29,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def prepared():
     settings = loading.build(config.Localization, SETTINGS, "test", "")
-    return preparation.prepare(settings, Path.cwd())
+    return setup.prepare(settings, Path.cwd())
 
 
 def mesh(**axes):

@@ -16,16 +16,10 @@ import numpy as np
 from relearn_jax import runs
 from relearn_jax.config import Parallel
 from relearn_jax.errors import UserError
-from relearn_jax.experiments import (
-    manifest,
-    memory,
-    preparation,
-    relearning,
-    sets,
-    surroundings,
-)
-from relearn_jax.experiments.preparation import Prepared
-from relearn_jax.experiments.rounds import Watcher
+from relearn_jax.experiments import environment, manifest, memory
+from relearn_jax.experiments.concepts import relearning, sets, setup
+from relearn_jax.experiments.concepts.rounds import Watcher
+from relearn_jax.experiments.concepts.setup import Prepared
 
 ROUNDING = ((r"params/.*(key|qkv)/bias", 1e-3), (r"params/.*", 1e-4), (r".*", 1e-5))
 """What other devices may change in an array, absolutely or relatively, by file and path; the first
@@ -54,9 +48,9 @@ def verify(run: Path, stage: str | None = None) -> int:
 
     recorded = runs.read_json(run / "manifest.json")
     found = [*_records(run, names, recorded), *(f for name in names for f in _damaged(run, name))]
-    prepared = preparation.prepare(config, run.resolve())
+    prepared = setup.prepare(config, run.resolve())
     found += _sources(prepared, recorded)
-    for package, version in surroundings.versions().items():
+    for package, version in environment.versions().items():
         if recorded["versions"].get(package) != version:
             print(f"note: {package} {version} here, {recorded['versions'].get(package)} there")
     prepared, alike = _placed(prepared, recorded)
@@ -119,7 +113,7 @@ def _sources(prepared: Prepared, recorded: Mapping[str, Any]) -> list[str]:
 
 def _placed(prepared: Prepared, recorded: Mapping[str, Any]) -> tuple[Prepared, bool]:
     """The experiment on the devices that are here, and whether they are those of the run."""
-    here, there, chunk = surroundings.devices(), recorded["devices"], recorded["sets"]["chunk"]
+    here, there, chunk = environment.devices(), recorded["devices"], recorded["sets"]["chunk"]
     try:
         grids = manifest.meshes(prepared, chunk)
     except UserError:  # a mesh of more devices

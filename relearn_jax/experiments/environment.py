@@ -14,7 +14,7 @@ import jax
 import jax.monitoring
 from tqdm import tqdm
 
-from relearn_jax.parallel import hosts
+from relearn_jax import hosts
 
 PACKAGES = ("relearn-jax", "jax", "jaxlib", "flax", "optax", "numpy", "transformers", "datasets")
 COMPILE_EVENTS = ("/jax/core/compile/",)

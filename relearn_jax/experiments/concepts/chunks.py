@@ -8,12 +8,12 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from relearn_jax import loading, runs
-from relearn_jax.experiments import sets
-from relearn_jax.experiments.preparation import Prepared
-from relearn_jax.experiments.sets import ConceptSet
+from relearn_jax import hosts, loading, runs
+from relearn_jax.experiments.concepts import sets
+from relearn_jax.experiments.concepts.sets import ConceptSet
+from relearn_jax.experiments.concepts.setup import Prepared
 from relearn_jax.models.transformer import Model
-from relearn_jax.parallel import drivers, hosts
+from relearn_jax.parallel import drivers
 from relearn_jax.parallel import mesh as meshes
 
 MOST = 16

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relearn_jax import runs
-from relearn_jax.experiments import set_tables, sets, snapshots
-from relearn_jax.experiments.preparation import Prepared
-from relearn_jax.experiments.snapshots import Snapshot
+from relearn_jax.experiments.concepts import set_tables, sets, snapshots
+from relearn_jax.experiments.concepts.setup import Prepared
+from relearn_jax.experiments.concepts.snapshots import Snapshot
 from relearn_jax.neurons import ranking, saliency, tokens
 
 SMALLEST_LOSS = 0.02

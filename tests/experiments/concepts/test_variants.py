@@ -71,11 +71,11 @@ def test_faithful_wraps_state_0_to_the_last_block(write_config, tmp_path):
 
 def test_retraining_without_the_concept_never_shows_it(write_config, tmp_path):
     from relearn_jax import loading
-    from relearn_jax.experiments import preparation
+    from relearn_jax.experiments.concepts import setup
 
     config = write_config()
     settings = loading.load(config, ["retrain.data=without_concept"])
-    prepared = preparation.prepare(settings, config.parent)
+    prepared = setup.prepare(settings, config.parent)
     retrain = prepared.retrain["LOC"].corpus
     assert not any(t[2:] == "LOC" for tags in retrain.tags for t in tags)
     assert any(t[2:] == "LOC" for tags in prepared.train.corpus.tags for t in tags)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from relearn_jax.data.facts.prompts import Prompts, take
-from relearn_jax.localize import probing
+from relearn_jax.evaluation import probes
 from relearn_jax.localize.questions import at_last
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
@@ -64,8 +64,8 @@ def readable(
         test = order[fold * size : (fold + 1) * size]
         train = np.setdiff1d(order, test)
         for labels, found in ((y, right), (wrong, shuffled)):
-            probe = probing.fit(x[:, train], labels[train], len(answers))
-            found.append(probing.accuracy(probe, x[:, test], labels[test]))
+            probe = probes.fit(x[:, train], labels[train], len(answers))
+            found.append(probes.accuracy(probe, x[:, test], labels[test]))
     right, shuffled = (np.mean(found, axis=0) for found in (right, shuffled))
     rows = len(states)
     return Readable(right[:rows], right[rows:], shuffled[:rows], shuffled[rows:], FOLDS * size)
@@ -107,3 +107,33 @@ def noise(found: Readable) -> dict[str, Float[np.ndarray, " L"]]:
 
 def _added(states: np.ndarray, middle: np.ndarray) -> dict[str, np.ndarray]:
     return {"attention": middle - states[:-1], "mlp": states[1:] - middle}
+
+
+def window(
+    gains: Float[np.ndarray, " L"], share: float = 0.95, noise: float = 0.0
+) -> tuple[int, int]:
+    """The shortest run of layers whose gains add up to a share of all gain.
+
+    The published layers were chosen by eye; this rule is ours. Of several as short, the one with
+    the larger gain.
+
+    Args:
+      gains: what each layer adds to the accuracy.
+      share: of the gain, that the run must hold.
+      noise: gains no larger than this count as none.
+
+    Returns:
+      (first layer, last layer), both included; (0, -1) where no layer gains anything.
+    """
+    gains = np.nan_to_num(np.asarray(gains, float))
+    gains = np.where(gains > max(noise, 0.0), gains, 0.0)
+    if not gains.any():
+        return 0, -1
+    wanted = share * gains.sum() - 1e-12
+    sums = np.concatenate([[0.0], np.cumsum(gains)])
+    for length in range(1, len(gains) + 1):
+        found = sums[length:] - sums[:-length]
+        if found.max() >= wanted:
+            first = int(found.argmax())
+            return first, first + length - 1
+    raise AssertionError("all layers together hold all gain")

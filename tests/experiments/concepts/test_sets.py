@@ -10,7 +10,7 @@ import pytest
 from undrawn import undrawn
 
 from relearn_jax import cli, loading, runs
-from relearn_jax.experiments import sets
+from relearn_jax.experiments.concepts import sets
 from relearn_jax.training import loop
 
 COMMON = ["--retrain.rounds=1", "--training.learning_rate=1e-3"]

@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 
 from relearn_jax.data.alignment import word_labels
 from relearn_jax.data.batching import TokenBatch, WordBatch
-from relearn_jax.evaluation import ner
-from relearn_jax.experiments.preparation import (
+from relearn_jax.evaluation import entities
+from relearn_jax.experiments.concepts.setup import (
     Prepared,
     concept_batches,
     evaluation_batches,
@@ -92,7 +92,7 @@ def _scores(prepared: Prepared, predicted: dict[int, np.ndarray]) -> Records:
             ("word", words_gold, words_found),
             ("subword", pieces_gold, pieces_found),
         )
-        for record in ner.score(gold, found, tag_set)
+        for record in entities.score(gold, found, tag_set)
     ]
 
 

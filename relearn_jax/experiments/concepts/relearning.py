@@ -18,18 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from relearn_jax import loading, runs
+from relearn_jax import hosts, loading, runs
 from relearn_jax.config import Training
-from relearn_jax.experiments import chunk, measure, rounds, sets
-from relearn_jax.experiments.preparation import Prepared, Text
-from relearn_jax.experiments.rounds import Context, Plan, Watcher
-from relearn_jax.experiments.sets import ConceptSet
+from relearn_jax.experiments.concepts import chunks, measurements, rounds, sets
+from relearn_jax.experiments.concepts.rounds import Context, Plan, Watcher
+from relearn_jax.experiments.concepts.sets import ConceptSet
+from relearn_jax.experiments.concepts.setup import Prepared, Text
 from relearn_jax.models import checkpoint, weights
 from relearn_jax.models.sites import Site, Sites
 from relearn_jax.neurons import masks
 from relearn_jax.neurons.masks import NeuronMask
-from relearn_jax.parallel import hosts, sharding, stacking
 from relearn_jax.parallel import mesh as meshes
+from relearn_jax.parallel import sharding, stacking
 
 PyTree = Any
 
@@ -50,7 +50,7 @@ class Models(NamedTuple):
 def run(prepared: Prepared, out: Path, watch: Watcher) -> None:
     """Run every concept set of a config into a run directory."""
     config = prepared.config
-    size = chunk.size(prepared, out)
+    size = chunks.size(prepared, out)
     folder = prepared.checkpoint.folder
     about = {
         "folder": folder and str(folder.resolve()),
@@ -231,7 +231,7 @@ def _pruned_stage(context: Context, models: Models) -> None:
         return
     params = models.params()
     began = time.perf_counter()
-    scores = measure.task_scores(
+    scores = measurements.task_scores(
         p, models.mesh, params, sites(p, models), _count(models), context.watch.stop
     )
     wall = round((time.perf_counter() - began) / _count(models), 2)
@@ -298,15 +298,15 @@ def _track(
     context.watch.tick(0, f"{models.stage}, neurons")
     began = time.perf_counter()
     params = models.params()
-    found = measure.neuron_statistics(
+    found = measurements.neuron_statistics(
         p, models.mesh, params, sites(p, models), _count(models), context.watch.stop
     )
     for c, (one, arrays) in enumerate(zip(models.sets, found, strict=True)):
         if base_keys is None:
-            arrays["vectors"] = measure.word_vectors(p, models.mesh, params, c)
+            arrays["vectors"] = measurements.word_vectors(p, models.mesh, params, c)
         else:
             reference = runs.arrays_of(out, f"{sets.stage_name(one, 'base')}-neurons", "neurons")
-            arrays |= measure.similarity_to_base(
+            arrays |= measurements.similarity_to_base(
                 reference["top_ids"], arrays["top_ids"], reference["vectors"],
                 ~models.keep[c], one.seed,
             )  # fmt: skip

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from relearn_jax.experiments import sets, snapshots
-from relearn_jax.experiments.preparation import Prepared, requested
-from relearn_jax.experiments.snapshots import Snapshot
+from relearn_jax.experiments.concepts import sets, snapshots
+from relearn_jax.experiments.concepts.setup import Prepared, requested
+from relearn_jax.experiments.concepts.snapshots import Snapshot
 from relearn_jax.neurons import masks, overlap, ranking
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from seqeval.metrics import accuracy_score, classification_report
 
-from relearn_jax.evaluation import ner
+from relearn_jax.evaluation import entities
 
 TAGS = ("O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER")
 
@@ -14,8 +14,8 @@ TAGS = ("O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER")
 def compare(gold, found):
     names = [[[TAGS[i] for i in s] for s in side] for side in (gold, found)]
     theirs = classification_report(*names, output_dict=True, zero_division=0)
-    ours = {r["type"]: r for r in ner.score(gold, found, TAGS)}
-    for kind, name in (("all", "micro avg"), *((t, t) for t in ner.tag_types(TAGS))):
+    ours = {r["type"]: r for r in entities.score(gold, found, TAGS)}
+    for kind, name in (("all", "micro avg"), *((t, t) for t in entities.tag_types(TAGS))):
         for key, ourkey in (("precision", "precision"), ("recall", "recall"), ("f1-score", "f1")):
             if name in theirs:
                 assert ours[kind][ourkey] == pytest.approx(theirs[name][key]), (kind, key)
@@ -50,5 +50,5 @@ def test_odd_cases_score_as_in_seqeval(gold, found):
     if any(any(s) for s in gold):
         compare([np.array(s) for s in gold], [np.array(s) for s in found])
     else:
-        record = ner.score([np.array(s) for s in gold], [np.array(s) for s in found], TAGS)[0]
+        record = entities.score([np.array(s) for s in gold], [np.array(s) for s in found], TAGS)[0]
         assert (record["f1"], record["support"], record["accuracy"]) == (0.0, 0, 1.0)

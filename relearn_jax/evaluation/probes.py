@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -82,33 +81,3 @@ def accuracy(probe: Probe, x: Float[Array, "S N D"], y: Int[Array, " N"]) -> Flo
     """Share of the examples that each probe tells right."""
     logits = jnp.einsum("SND,SDK->SNK", x, probe.weights) + probe.bias[:, None]
     return (jnp.argmax(logits, -1) == y).mean(-1)
-
-
-def window(
-    gains: Float[np.ndarray, " L"], share: float = 0.95, noise: float = 0.0
-) -> tuple[int, int]:
-    """The shortest run of layers whose gains add up to a share of all gain.
-
-    The published layers were chosen by eye; this rule is ours. Of several as short, the one with
-    the larger gain.
-
-    Args:
-      gains: what each layer adds to the accuracy.
-      share: of the gain, that the run must hold.
-      noise: gains no larger than this count as none.
-
-    Returns:
-      (first layer, last layer), both included; (0, -1) where no layer gains anything.
-    """
-    gains = np.nan_to_num(np.asarray(gains, float))
-    gains = np.where(gains > max(noise, 0.0), gains, 0.0)
-    if not gains.any():
-        return 0, -1
-    wanted = share * gains.sum() - 1e-12
-    sums = np.concatenate([[0.0], np.cumsum(gains)])
-    for length in range(1, len(gains) + 1):
-        found = sums[length:] - sums[:-length]
-        if found.max() >= wanted:
-            first = int(found.argmax())
-            return first, first + length - 1
-    raise AssertionError("all layers together hold all gain")

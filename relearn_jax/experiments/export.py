@@ -10,8 +10,9 @@ from relearn_jax import runs
 from relearn_jax.config import Config
 from relearn_jax.data import tokenizer
 from relearn_jax.errors import UserError
-from relearn_jax.experiments import preparation, sets, surroundings
-from relearn_jax.experiments.sets import ConceptSet
+from relearn_jax.experiments import environment
+from relearn_jax.experiments.concepts import sets, setup
+from relearn_jax.experiments.concepts.sets import ConceptSet
 from relearn_jax.models import checkpoint, weights
 from relearn_jax.neurons import masks
 from relearn_jax.neurons.masks import NeuronMask
@@ -70,9 +71,9 @@ def export(
         mask = NeuronMask(keep, pruning["site"])
         params = masks.apply(params, masks.expand(mask, params, leaves))
     params = {k: np.asarray(v) for k, v in weights.flatten(params).items()}
-    folder = preparation.tokenizer_folder(config, run.resolve()) or opened.folder
+    folder = setup.tokenizer_folder(config, run.resolve()) or opened.folder
     tok = tokenizer.load_tokenizer(folder)
-    surroundings.say(f"exporting {name}")
+    environment.say(f"exporting {name}")
     with runs.disk(to):
         checkpoint.save(to, model, weights.unflatten(params), opened.settings)
         # Saved by the tokenizer itself: GPT-2's must keep that words begin with a space.

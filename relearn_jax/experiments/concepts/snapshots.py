@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from relearn_jax import runs
-from relearn_jax.experiments import sets
-from relearn_jax.experiments.preparation import Prepared
-from relearn_jax.experiments.sets import ConceptSet
+from relearn_jax.experiments.concepts import sets
+from relearn_jax.experiments.concepts.sets import ConceptSet
+from relearn_jax.experiments.concepts.setup import Prepared
 
 
 class Snapshot(NamedTuple):

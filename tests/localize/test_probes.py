@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from relearn_jax.experiments.facts import probes
-from relearn_jax.experiments.facts.probes import Readable
+from relearn_jax.localize import probes
+from relearn_jax.localize.probes import Readable
 
 FOUND = Readable(
     states=np.array([0.05, 0.3, 0.9]), middle=np.array([0.1, 0.5]),
@@ -24,3 +25,23 @@ def test_noise_is_what_shuffled_answers_gain():
     noise = probes.noise(FOUND)
     np.testing.assert_allclose(noise["attention"], [0.05, -0.1])
     np.testing.assert_allclose(noise["mlp"], [0.05, 0.0])
+
+
+def test_gains_within_the_noise_do_not_widen_the_window():
+    gains = np.array([0.0, 0.4, 0.0, 0.03])
+    assert probes.window(gains) == (1, 3)
+    assert probes.window(gains, noise=0.03) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("gains", "wanted"),
+    [
+        ([0, 0.5, 0.4, 0.01, 0], (1, 2)),
+        ([0.9, 0, 0, 0], (0, 0)),
+        ([0.3, 0, 0.3, 0], (0, 2)),
+        ([-0.2, 0.4, -0.1, 0.0], (1, 1)),
+        ([0.0, 0.0], (0, -1)),
+    ],
+)
+def test_the_window_is_the_shortest_with_nearly_all_gain(gains, wanted):
+    assert probes.window(np.array(gains)) == wanted

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from relearn_jax import cli, runs
-from relearn_jax.experiments import rounds
+from relearn_jax.experiments.concepts import rounds
 from relearn_jax.models import checkpoint
 
 pytestmark = pytest.mark.usefixtures("undrawn")

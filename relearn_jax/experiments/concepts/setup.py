@@ -22,8 +22,8 @@ from relearn_jax.data.concepts import ConceptData
 from relearn_jax.data.corpus import Corpus, make_corpus
 from relearn_jax.data.readers import reading
 from relearn_jax.errors import UserError
-from relearn_jax.experiments import sets
-from relearn_jax.experiments.sets import Group
+from relearn_jax.experiments.concepts import sets
+from relearn_jax.experiments.concepts.sets import Group
 from relearn_jax.models import checkpoint, weights
 from relearn_jax.models.checkpoint import Checkpoint
 from relearn_jax.models.transformer import Model

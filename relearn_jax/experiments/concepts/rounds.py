@@ -15,15 +15,15 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from relearn_jax import loading, runs
+from relearn_jax import hosts, loading, runs
 from relearn_jax.config import Config, Training
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import Stopped
-from relearn_jax.experiments import measure
-from relearn_jax.experiments.preparation import Prepared, Text, steps, train_batches
+from relearn_jax.experiments.concepts import measurements
+from relearn_jax.experiments.concepts.setup import Prepared, Text, steps, train_batches
 from relearn_jax.models import weights
 from relearn_jax.models.sites import Sites
-from relearn_jax.parallel import drivers, hosts, sharding, stacking
+from relearn_jax.parallel import drivers, sharding, stacking
 from relearn_jax.training import checkpoints, loop, optimizer
 from relearn_jax.training.loop import Hooks, Position
 from relearn_jax.training.step import Round, State, start
@@ -143,7 +143,7 @@ def train(
             asked = time.perf_counter()
             params = hosts.as_global(plan.mesh, state.params)
             try:
-                scores = measure.task_scores(p, plan.mesh, params, sites, sets, watch.stop)
+                scores = measurements.task_scores(p, plan.mesh, params, sites, sets, watch.stop)
             except Stopped:
                 save(Position(epoch - 1, per_epoch), state, wait=True)
                 raise
