@@ -88,9 +88,10 @@ def _call(options: argparse.Namespace, overrides: list[str]) -> int:
             print(report.build(options.run))
         case "export":
             from relearn_jax.experiments import export
+            from relearn_jax.experiments.experiment import StageName
 
-            o = options
-            print(export.export(o.run, o.stage, o.to, o.seed, o.arm, o.group))
+            name = StageName(options.stage, options.seed, options.arm, options.group)
+            print(export.export(options.run, name, options.to))
         case "verify":
             from relearn_jax.experiments import verify
 
@@ -104,18 +105,10 @@ def _call(options: argparse.Namespace, overrides: list[str]) -> int:
 
 def _run(options: argparse.Namespace, overrides: list[str]) -> None:
     from relearn_jax import loading
-    from relearn_jax.config import Localization
+    from relearn_jax.experiments import driver
 
     config, base = loading.load(options.config, overrides), options.config.resolve().parent
-    arguments = (config, base, options.out, options.dry_run, options.reuse)
-    if isinstance(config, Localization):
-        from relearn_jax.experiments.facts import driver as facts_driver
-
-        facts_driver.run(*arguments)
-    else:
-        from relearn_jax.experiments import driver
-
-        driver.run(*arguments)
+    driver.run(config, base, options.out, options.dry_run, options.reuse)
 
 
 def _environment() -> None:

@@ -27,7 +27,7 @@ from relearn_jax.config import Config
 from relearn_jax.errors import UserError
 
 PyTree = Any
-CODE = 3
+CODE = 4
 """Raised whenever a change of the code changes what a stage computes."""
 
 
@@ -76,11 +76,16 @@ def _saved(out: Path) -> Any:
 
 
 def config_of(out: Path) -> Config:
-    """The config that a run directory of relearning was last started with."""
-    values, origin = _saved(out), str(out / "config.yaml")
-    if loading.experiment(values, origin) is not Config:
-        raise UserError(f"{out} is a run of {values['experiment']}; this is for relearning alone")
-    return loading.build(Config, values, origin, "")
+    """The config that a run directory was last started with.
+
+    Raises:
+      UserError: it is no run directory.
+    """
+    path = out / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{out}: no run directory (it has no config.yaml)")
+    values = _saved(out)
+    return loading.build(loading.schema_of(values, str(path)), values, str(path), "")
 
 
 def open_run(out: Path, config: Config) -> None:

@@ -9,10 +9,10 @@ from relearn_jax.config.localization import Localization, Localize, Method, Teac
 from relearn_jax.config.relearning import (
     Arm,
     Concepts,
-    Config,
     Data,
     Prune,
     Regrowth,
+    Relearning,
     Retrain,
     Sets,
     Site,
@@ -21,7 +21,13 @@ from relearn_jax.config.relearning import (
 )
 from relearn_jax.config.shared import Checkpoint, Model, Parallel, Training
 
+Config = Relearning | Localization
+"""The config of any experiment."""
+SCHEMAS = {schema().experiment: schema for schema in (Relearning, Localization)}
+"""The schema of each experiment, by the value of its key `experiment`."""
+
 __all__ = [
+    "SCHEMAS",
     "Arm",
     "Checkpoint",
     "Concepts",
@@ -36,6 +42,7 @@ __all__ = [
     "Parallel",
     "Prune",
     "Regrowth",
+    "Relearning",
     "Retrain",
     "Sets",
     "Site",

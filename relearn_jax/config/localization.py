@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from relearn_jax.config.facts import Facts
-from relearn_jax.config.shared import Model, Parallel
+from relearn_jax.config.shared import (
+    Checkpoint,
+    Model,
+    Parallel,
+    device_problems,
+    repeated,
+    seed_problems,
+)
 
 Method = Literal["patching", "tracing", "attribution", "attribution_path", "paths", "probes"]
 
@@ -93,5 +100,78 @@ class Localization:
     report."""
     localize: Localize = Localize()
     parallel: Parallel = field(default_factory=Parallel)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    """While a model is taught."""
     expected_minutes: float | None = None
     """Printed before the run starts."""
+
+    @property
+    def taught(self) -> bool:
+        """Whether the facts are a world that a decoder of random weights is taught."""
+        return self.facts.kind == "world"
+
+    def problems(self) -> list[str]:
+        """Values and combinations that cannot work, one sentence each."""
+        return [
+            *seed_problems(self.seeds),
+            *_model_problems(self),
+            *_teaching_problems(self),
+            *_method_problems(self.localize),
+            *device_problems(self.parallel, self.checkpoint),
+        ]
+
+
+def _model_problems(config: Localization) -> list[str]:
+    kind, source, problems = config.facts.kind, config.model.source, []
+    drawn = source == "random"
+    if config.taught and not drawn:
+        problems.append(
+            "facts.kind world is taught to random weights (model.source: random), and here is "
+            f"model.source {source!r}"
+        )
+    if drawn and not config.taught and config.teaching.steps:
+        problems.append(
+            f"model.source random does not know facts.kind {kind!r}; name weights "
+            "that do, or set teaching.steps: 0 to measure time and memory on weights as drawn"
+        )
+    if drawn and not config.taught and not config.model.tokenizer:
+        problems.append("model.source random has no tokenizer: name one in model.tokenizer")
+    return problems
+
+
+def _teaching_problems(config: Localization) -> list[str]:
+    localize, teaching, problems = config.localize, config.teaching, []
+    gated = localize.corrupt == "swapped" and {"patching", "probes"} <= set(localize.methods)
+    if config.taught and config.gates == "enforce" and not gated:
+        problems.append(
+            "the gates of facts.kind world need localize.corrupt: swapped, and patching and probes "
+            "among localize.methods; or set gates: report"
+        )
+    if (config.facts.world.variant == "planted") != bool(teaching.plant_layers):
+        problems.append("teaching.plant_layers goes with facts.world.variant planted")
+    if teaching.steps < config.taught or teaching.plant_steps < 0 or teaching.batch_size < 2:
+        problems.append("teaching: steps and batch_size must be positive, plant_steps at least 0")
+    return problems
+
+
+def _method_problems(localize: Localize) -> list[str]:
+    problems = repeated("localize.methods", localize.methods)
+    problems += [
+        f"localize.{name} must be at least 1"
+        for name in ("pairs", "batch", "groups", "draws", "path_steps", "heads")
+        if getattr(localize, name) < 1
+    ]
+    if localize.probed < 10:
+        problems.append("localize.probed must be at least 10")
+    if localize.budget is not None and not 0 < localize.budget <= 1:
+        problems.append(f"localize.budget = {localize.budget}: should be in (0, 1]")
+    if localize.budget is None and "probes" not in localize.methods:
+        problems.append(
+            "localize.budget null means as much as fact lookup by probes chooses: add probes to "
+            "localize.methods, or give a budget"
+        )
+    if not 0 < localize.window <= 1:
+        problems.append(f"localize.window = {localize.window}: should be in (0, 1]")
+    if not localize.methods:
+        problems.append("localize.methods is empty")
+    return problems

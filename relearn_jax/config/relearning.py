@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from relearn_jax.config.shared import Checkpoint, Model, Parallel, Training
+from relearn_jax.config.shared import (
+    Checkpoint,
+    Model,
+    Parallel,
+    Training,
+    device_problems,
+    repeated,
+    seed_problems,
+    training_problems,
+)
 
 Site = Literal["states", "mlp"]
 Arm = Literal["concept", "random", "layer_matched", "bottom"]
@@ -156,7 +165,7 @@ class Sets:
 
 
 @dataclass(frozen=True)
-class Config:
+class Relearning:
     """One experiment of concept relearning."""
 
     experiment: Literal["relearning"] = "relearning"
@@ -182,3 +191,90 @@ class Config:
     """Weights on disk: of the base models and the last rounds, or of every round."""
     expected_minutes: float | None = None
     """Printed before the run starts."""
+
+    @property
+    def retraining(self) -> Training:
+        """The training settings of a retraining round."""
+        changes = {
+            name: value
+            for name in ("learning_rate", "batch_size", "weight_decay", "warmup")
+            if (value := getattr(self.retrain, name)) is not None
+        }
+        return replace(self.training, epochs=self.retrain.epochs, **changes)
+
+    def problems(self) -> list[str]:
+        """Values and combinations that cannot work, one sentence each."""
+        return [
+            *seed_problems(self.seeds),
+            *repeated("arms", self.arms),
+            *_prune_problems(self.prune, self.concepts),
+            *_set_problems(self),
+            *training_problems("training", self.training),
+            *training_problems("retrain", self.retraining),
+            *_text_problems(self),
+            *device_problems(self.parallel, self.checkpoint),
+        ]
+
+
+def _prune_problems(prune: Prune, concepts: Concepts) -> list[str]:
+    problems = []
+    if prune.count is None and not 0 < prune.fraction <= 1:
+        problems.append(f"prune.fraction = {prune.fraction}: should be in (0, 1]")
+    if prune.count is not None and prune.count < 1:
+        problems.append(f"prune.count = {prune.count}: should be at least 1")
+    if (prune.target == "mlp_unit") != (concepts.site == "mlp"):
+        problems.append(
+            "prune.target mlp_unit goes with concepts.site mlp, and the other targets with states"
+        )
+    if prune.target == "state_mask" and prune.regrowth == "free":
+        problems.append(
+            "prune.target state_mask removes a neuron in every forward pass, so nothing can "
+            "regrow: set prune.regrowth: frozen"
+        )
+    if prune.embedding_state == "faithful" and prune.target in ("state_mask", "mlp_unit"):
+        problems.append("prune.embedding_state faithful goes with the ln_gain targets only")
+    return problems
+
+
+def _set_problems(config: Relearning) -> list[str]:
+    sets, problems = config.sets, []
+    if "concept" not in config.arms:
+        problems.append("arms must contain concept; the others are its controls")
+    for name in ("concepts", "fractions", "regrowth"):
+        problems += repeated(f"sets.{name}", getattr(sets, name))
+    problems += [
+        f"sets.fractions: {fraction} should be in (0, 1]"
+        for fraction in sets.fractions
+        if not 0 < fraction <= 1
+    ]
+    if sets.fractions and config.prune.count is not None:
+        problems.append("sets.fractions and prune.count cannot both say how many are pruned")
+    if config.prune.target == "state_mask" and "free" in sets.regrowth:
+        problems.append("sets.regrowth: with prune.target state_mask nothing can regrow freely")
+    if config.concepts.labels == "list" and set(sets.concepts) - {config.concepts.target}:
+        problems.append("sets.concepts: a word list has one concept, concepts.target")
+    if sets.chunk is not None and sets.chunk < 1:
+        problems.append("sets.chunk must be at least 1")
+    return problems
+
+
+def _text_problems(config: Relearning) -> list[str]:
+    data, problems = config.data, []
+    if max(data.buckets, default=0) < config.model.max_length:
+        problems.append("data.buckets: the largest must reach model.max_length")
+    if min(data.buckets, default=1) < 1:
+        problems.append("data.buckets must be positive")
+    if config.tracking.batch_size < 1 or config.tracking.top_k < 1:
+        problems.append("tracking.batch_size and tracking.top_k must be positive")
+    dropout = config.training.dropout
+    if dropout is not None and not 0 <= dropout < 1:
+        problems.append(f"training.dropout = {dropout}: should be in [0, 1)")
+    if config.retrain.rounds < 1:
+        problems.append("retrain.rounds must be at least 1")
+    if config.concepts.labels == "list" and not config.concepts.word_list:
+        problems.append("concepts.labels list needs concepts.word_list")
+    if (config.model.source == "random") != bool(config.model.settings):
+        problems.append("model.settings goes with model.source random, and that needs it")
+    if config.model.source == "random" and not config.model.tokenizer:
+        problems.append("model.source random needs model.tokenizer")
+    return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -73,3 +74,45 @@ class Checkpoint:
     """Steps from one to the next."""
     keep: int = 2
     """How many of the newest to keep while a round lasts."""
+
+
+def seed_problems(seeds: tuple[int, ...]) -> list[str]:
+    """What is wrong with a list of seeds, one sentence each."""
+    problems = repeated("seeds", seeds)
+    if not seeds:
+        problems.append("seeds is empty")
+    if min(seeds, default=0) < 0:
+        problems.append("seeds must not be negative")
+    if max(seeds, default=0) >= 2**32:
+        problems.append("seeds must be below 2**32 = 4294967296")
+    return problems
+
+
+def repeated(name: str, values: Sequence[object]) -> list[str]:
+    """A sentence if a list holds a value twice."""
+    return [f"{name} names one twice"] if len(set(values)) != len(values) else []
+
+
+def training_problems(name: str, training: Training) -> list[str]:
+    """What is wrong with optimisation settings, one sentence each."""
+    problems = []
+    if training.learning_rate <= 0 or training.epochs < 1 or training.batch_size < 1:
+        problems.append(f"{name}: learning_rate, epochs and batch_size must be positive")
+    if training.clip_norm <= 0 or training.weight_decay < 0 or not 0 <= training.warmup < 1:
+        problems.append(f"{name}: clip_norm > 0, weight_decay >= 0 and warmup in [0, 1)")
+    if training.accumulate < 1 or training.batch_size % max(training.accumulate, 1):
+        problems.append(f"{name}: batch_size must be a multiple of training.accumulate")
+    return problems
+
+
+def device_problems(parallel: Parallel, checkpoint: Checkpoint) -> list[str]:
+    """What is wrong with the mesh and the checkpoints, one sentence each."""
+    axes = {name: getattr(parallel, name) for name in ("sets", "data", "fsdp", "tensor")}
+    problems = [
+        f"parallel.{axis} must be at least 1 (or null)"
+        for axis, size in axes.items()
+        if size is not None and size < 1
+    ]
+    if checkpoint.every < 1 or checkpoint.keep < 1:
+        problems.append("checkpoint.every and checkpoint.keep must be at least 1")
+    return problems

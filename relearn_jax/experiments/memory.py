@@ -14,8 +14,6 @@ from jax.sharding import PartitionSpec as P
 from relearn_jax.config import Training
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
-from relearn_jax.experiments.concepts import chunks, sets
-from relearn_jax.experiments.concepts.setup import Prepared
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model
@@ -34,34 +32,6 @@ class Bytes(NamedTuple):
     moments: int
     temporary: int
     """Gradients, activations, and what is gathered or copied on the way: XLA's plan."""
-
-
-def summary(prepared: Prepared) -> str:
-    """Lines on the memory of the training step and the statistics, and on the disk."""
-    config, members = prepared.config, sets.product(prepared.config)
-    count, mesh = next(iter(chunks.grids(prepared, chunks.size(prepared)).items()))
-    length = min(b for b in config.data.buckets if b >= max(map(len, prepared.train.encoded.ids)))
-    found = step_bytes(prepared.model, config.training, length, mesh, count)
-    here = meshes.padded(count, mesh) // mesh.shape[meshes.SETS]
-    rows, channels = prepared.shape
-    types = here * len(prepared.concepts.types) * rows * channels * 4
-    rounds = config.retrain.rounds if config.keep == "all" else 1
-    kept = (len(config.seeds) + len(members) * rounds) * prepared.parameters * 4
-    params, moments, temporary, total = (f"{n / GIB:.2f}" for n in (*found, sum(found)))
-    return "\n".join(
-        [
-            f"  memory       {total} GiB for a training step on {_named(mesh)}, sets there: {here}",
-            f"               parameters {params}, moments {moments}, gradients and batch "
-            f"{config.training.batch_size} x {length} {temporary}",
-            f"               {types / GIB:.2f} GiB for the statistics of the word types",
-            f"  disk         {kept / GIB:.2f} GiB of kept weights",
-        ]
-    )
-
-
-def _named(mesh: Mesh) -> str:
-    axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1)
-    return f"each of {mesh.size} devices ({axes})" if axes else "one device"
 
 
 @contextlib.contextmanager

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from relearn_jax import runs
-from relearn_jax.config import Parallel
+from relearn_jax.config import Config, Parallel
 from relearn_jax.errors import UserError
-from relearn_jax.experiments import environment, manifest, memory
-from relearn_jax.experiments.concepts import relearning, sets, setup
-from relearn_jax.experiments.concepts.rounds import Watcher
-from relearn_jax.experiments.concepts.setup import Prepared
+from relearn_jax.experiments import environment, memory
+from relearn_jax.experiments.experiment import Experiment, Setup
+from relearn_jax.experiments.registry import experiment_of
+from relearn_jax.experiments.watcher import Watcher
 
 ROUNDING = ((r"params/.*(key|qkv)/bias", 1e-3), (r"params/.*", 1e-4), (r".*", 1e-5))
 """What other devices may change in an array, absolutely or relatively, by file and path; the first
@@ -38,32 +38,34 @@ def verify(run: Path, stage: str | None = None) -> int:
     Raises:
       UserError: no finished run, or no such stage.
     """
-    if not (run / "manifest.json").is_file():
-        raise UserError(f"{run}: no manifest.json; the run has not finished, or this is none")
     config = runs.config_of(run)
+    if not (run / "manifest.json").is_file():
+        raise UserError(f"{run}: no manifest.json; the run has not finished")
+    experiment = experiment_of(config)
+    recorded = runs.read_json(run / "manifest.json")
     names = sorted(path.parent.name for path in run.glob("stages/*/stage.json"))
-    stage = stage or sets.stage_name(sets.product(config)[0], "base")
-    if stage not in names:
+    if stage is not None and stage not in names:
         raise UserError(f"{run} has no stage {stage}; it has {', '.join(names)}")
 
-    recorded = runs.read_json(run / "manifest.json")
-    found = [*_records(run, names, recorded), *(f for name in names for f in _damaged(run, name))]
-    prepared = setup.prepare(config, run.resolve())
-    found += _sources(prepared, recorded)
+    problems = [*_records(run, names, recorded)]
+    problems += [problem for name in names for problem in _damaged(run, name)]
+    setup = experiment.setup(config, run.resolve())
+    stage = stage or experiment.stages(setup)[0]
+    problems += _sources(experiment.sources(setup), recorded)
     for package, version in environment.versions().items():
         if recorded["versions"].get(package) != version:
             print(f"note: {package} {version} here, {recorded['versions'].get(package)} there")
-    prepared, alike = _placed(prepared, recorded)
     print(f"doing {stage} again ...", flush=True)
     with tempfile.TemporaryDirectory(prefix="relearn-verify-") as folder:
         again = Path(folder) / "run"
         _mirror(run, again, stage)
+        setup, alike = _placed(experiment, config, setup, again, recorded)
         watch = Watcher(lambda done, text: None, lambda line: None, print, lambda: False)
         with memory.reported():
-            relearning.run(prepared, again, watch)
-        found += _compared(run, again, stage, alike)
-    print("\n".join(found) if found else f"{run}: {len(names)} stages, all as recorded")
-    return 1 if found else 0
+            experiment.run(setup, again, watch)
+        problems += _compared(run, again, stage, alike)
+    print("\n".join(problems) if problems else f"{run}: {len(names)} stages, all as recorded")
+    return 1 if problems else 0
 
 
 def _records(run: Path, names: list[str], recorded: Mapping[str, Any]) -> Iterator[str]:
@@ -87,46 +89,33 @@ def _damaged(run: Path, name: str) -> list[str]:
     ]
 
 
-def _sources(prepared: Prepared, recorded: Mapping[str, Any]) -> list[str]:
-    """What the run was made from and is not there any more, as far as its manifest names it."""
-    data, texts = recorded["data"], ("train", "evaluation", "concepts")
-    here = (prepared.train.corpus, prepared.evaluation.corpus, prepared.concept_corpus)
-    pairs = [
-        (f"the text {name}", data[name]["sha256"], corpus.digest)
-        for name, corpus in zip(texts, here, strict=True)
+def _sources(here: Mapping[str, str], recorded: Mapping[str, Any]) -> list[str]:
+    """What the run was made from and is not there any more."""
+    there = recorded.get("sources", {})
+    return [
+        f"{name} is not that of the run"
+        for name, digest in here.items()
+        if there.get(name, digest) != digest
     ]
-    pairs += [
-        (
-            f"the retraining text of {group['name']}",
-            group.get("retrain"),
-            prepared.retrain[group["target"]].corpus.digest,
-        )
-        for group in recorded["groups"]
-    ]
-    pairs += [
-        ("the pretrained weights, or the tokenizer,", recorded["model"]["sha256"],
-         prepared.weights_sha256),
-        ("the file of tracking.vectors", recorded.get("vectors_sha256"), prepared.vectors_sha256),
-    ]  # fmt: skip
-    return [f"{what} is not that of the run" for what, old, new in pairs if old not in (None, new)]
 
 
-def _placed(prepared: Prepared, recorded: Mapping[str, Any]) -> tuple[Prepared, bool]:
+def _placed(
+    experiment: Experiment, config: Config, setup: Setup, out: Path, recorded: Mapping[str, Any]
+) -> tuple[Setup, bool]:
     """The experiment on the devices that are here, and whether they are those of the run."""
-    here, there, chunk = environment.devices(), recorded["devices"], recorded["sets"]["chunk"]
+    here, there = environment.devices(), recorded["devices"]
     try:
-        grids = manifest.meshes(prepared, chunk)
+        meshes = experiment.meshes(setup, out)
     except UserError:  # a mesh of more devices
-        config = dataclasses.replace(prepared.config, parallel=Parallel())
-        prepared = dataclasses.replace(prepared, config=config)
-        grids = manifest.meshes(prepared, chunk)
-    alike = here == there and grids == recorded["sets"].get("mesh", grids)
+        setup = dataclasses.replace(setup, config=dataclasses.replace(config, parallel=Parallel()))
+        meshes = experiment.meshes(setup, out)
+    alike = here == there and meshes == recorded.get("mesh", meshes)
     if not alike:
         print(
             f"note: the run had {_counted(there)} and here are {_counted(here)}, or the mesh is "
             "another: scores must be equal, arrays the same within rounding"
         )
-    return prepared, alike
+    return setup, alike
 
 
 def _counted(devices: Sequence[str]) -> str:
@@ -136,7 +125,9 @@ def _counted(devices: Sequence[str]) -> str:
 def _mirror(run: Path, again: Path, stage: str) -> None:
     """The run's stages but one, as links, so that nothing done here reaches the run."""
     (again / "stages").mkdir(parents=True)
-    shutil.copyfile(run / "model.json", again / "model.json")
+    for settings in run.glob("*.json"):
+        if settings.name != "manifest.json":
+            shutil.copyfile(settings, again / settings.name)
     for folder in (run / "stages").iterdir():
         if folder.name == stage or folder.name.startswith("."):
             continue
@@ -148,15 +139,22 @@ def _mirror(run: Path, again: Path, stage: str) -> None:
 def _compared(run: Path, again: Path, stage: str, alike: bool) -> list[str]:
     """How the stage that was done again differs from the recorded one."""
     before, now = (runs.read_json(o / "stages" / stage / "stage.json") for o in (run, again))
-    found = [] if before.get("scores") == now.get("scores") else [f"{stage}: other scores"]
+    problems = [] if _said(before, alike) == _said(now, alike) else [f"{stage}: other scores"]
     for file, digest in before["sha256"].items():
         verdict = "the same"
         if now["sha256"].get(file) != digest:
             near, verdict = _near(run, again, stage, file)
             if alike or not near:
-                found.append(f"{stage}: {file} {verdict}")
+                problems.append(f"{stage}: {file} {verdict}")
         print(f"  {stage} {file}: {verdict}, sha256 {digest[:16]}")
-    return found
+    return problems
+
+
+def _said(record: Mapping[str, Any], alike: bool) -> dict[str, Any]:
+    """What must be equal in a record: everything but times; on other devices the scores alone."""
+    if not alike:
+        return {"scores": record.get("scores")}
+    return {k: v for k, v in record.items() if not k.endswith("_s") and k not in ("key", "sha256")}
 
 
 def _near(run: Path, again: Path, stage: str, file: str) -> tuple[bool, str]:

@@ -8,6 +8,7 @@ AP-IG   the gradient is averaged over runs on the straight line between the two 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -15,6 +16,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from relearn_jax.localize import questions
+from relearn_jax.localize.batch import DONOR, Batch, Measured
+from relearn_jax.localize.effects import Effect
+from relearn_jax.localize.localizer import Localizer, Program, Score, Shapes
 from relearn_jax.localize.questions import Cache, Question
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
@@ -78,3 +82,57 @@ def attribution(
         return total[:-1] if place == "states" else total
 
     return {place: change(place) for place in PLACES}
+
+
+def effects(batch: Batch, method: str, steps: int) -> Measured:
+    """The first-order effect of noising, and its null, of every position and head."""
+    question = batch.question
+    if batch.settings.corrupt == "swapped":
+        question = question._replace(words=question.words[:, :DONOR])
+    values: dict[Effect, Array] = {}
+    for patching, null in ((batch.noising, False), (batch.null, True)):
+        change = attribution(batch.model, batch.params, *patching, question, steps)
+        heads = jnp.moveaxis(change.pop("heads").sum(1), 2, 1)
+        values |= {Effect(method, place, "position", null): x for place, x in change.items()}
+        values[Effect(method, "heads", "head", null)] = heads
+    return Measured(values)
+
+
+def programs(shapes: Shapes, steps: int) -> Iterator[Program]:
+    """The one program of `effects`."""
+    words = shapes.question.words
+    narrow = jax.ShapeDtypeStruct((words.shape[0], DONOR), words.dtype, sharding=words.sharding)
+    question = shapes.question._replace(words=narrow)
+    lowered = attribution.lower(*shapes.runs[:-1], question, steps)
+    yield Program("attribution", lowered, 4 * shapes.model.config.layers * max(steps, 1), 2)
+
+
+ATTRIBUTION = Localizer(
+    name="attribution",
+    scores={
+        "attribution": Score(
+            -1,
+            "attribution patching",
+            "AP",
+            "what noising would do, to first order, from one gradient at the clean run",
+            "Nanda 2023; Syed, Rager, Conmy 2023",
+        )
+    },
+    effects=lambda batch: effects(batch, "attribution", 0),
+    programs=lambda shapes: programs(shapes, 0),
+)
+ATTRIBUTION_PATH = Localizer(
+    name="attribution_path",
+    scores={
+        "attribution_path": Score(
+            -1,
+            "AP with integrated gradients",
+            "AP-IG",
+            "the same with the gradient averaged over {localize.path_steps} points between the two "
+            "runs' embeddings",
+            "Sundararajan, Taly, Yan 2017; Hanna, Pezzelle, Belinkov 2024",
+        )
+    },
+    effects=lambda batch: effects(batch, "attribution_path", batch.settings.path_steps),
+    programs=lambda shapes: programs(shapes, shapes.settings.path_steps),
+)

@@ -8,6 +8,7 @@ is data, so that one program serves all; interventions on a layer lie side by si
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -16,6 +17,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from relearn_jax.localize import questions
+from relearn_jax.localize.batch import Batch, Measured, Patching
+from relearn_jax.localize.effects import Effect
+from relearn_jax.localize.localizer import Localizer, Program, Score, Shapes, bools
 from relearn_jax.localize.questions import Cache, Question
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs, Past
@@ -147,3 +151,105 @@ def first_difference(base: Cache, source: Cache) -> int:
     """The first position at which the runs' embeddings differ in any prompt."""
     differs = np.asarray((base.states[0] != source.states[0]).any((0, 2)))
     return int(differs.argmax())
+
+
+STREAM = ("attention", "mlp_out")
+"""The places that add to the stream."""
+
+
+def effects(batch: Batch) -> Measured:
+    """Both directions and their null: whole outputs, single positions and heads.
+
+    Where partners have answers of their own (`corrupt: swapped`), also whether a state of the
+    source run turns the answer of the base run into that of the source run (`interchange`).
+    """
+    values: dict[Effect, Array] = {}
+    directions = (
+        ("noising", batch.noising, False, 1),
+        ("denoising", batch.denoising, False, None),
+        ("noising", batch.null, True, 0),
+    )
+    for method, patching, null, answer in directions:
+        for effect, answers in _answers(batch, patching, method, null).items():
+            values[effect] = batch.change(answers, patching.base)
+            states = effect.place == "states" and answer is not None
+            if states and batch.settings.corrupt == "swapped":
+                turned = _turned(answers, patching, batch.question, answer)
+                values[Effect("interchange", "states", "position", null)] = turned
+    return Measured(values)
+
+
+def _answers(
+    batch: Batch, patching: Patching, method: str, null: bool
+) -> dict[Effect, Float[Array, "L ... B W"]]:
+    runs = (batch.model, batch.params, *patching, batch.question)
+    first, answers = batch.first, {}
+    for place in STREAM:
+        answers[Effect(method, place, "layer", null)] = whole(*runs, place, first=first)
+    for place in ("states", *STREAM):
+        answers[Effect(method, place, "position", null)] = by_position(
+            *runs, place, batch.settings.groups, first=first
+        )
+    answers[Effect(method, "heads", "head", null)] = by_head(*runs, first=first)
+    return answers
+
+
+def _turned(
+    by_position: Float[Array, "L T B W"], patching: Patching, question: Question, answer: int
+) -> Bool[Array, "L1 T B"]:
+    """Whether a state of the source run turns the answer to word number `answer`, which it was not.
+
+    There are L+1 rows. The last state is the answer itself at the last position, and nothing
+    elsewhere.
+    """
+    base, source = patching.base, patching.source
+    here = jnp.arange(by_position.shape[1])[:, None] == question.last
+    final = jnp.where(here[..., None], source.answers, base.answers)
+    said = jnp.argmax(jnp.concatenate([by_position, final[None]]), -1)
+    return (said == answer) & (jnp.argmax(base.answers, -1) != answer)
+
+
+def programs(shapes: Shapes) -> Iterator[Program]:
+    """Every program of `effects`, in its order."""
+    length, first, heads = shapes.length, shapes.first, shapes.model.config.heads
+    tail = length - first
+    groups = np.array_split(np.arange(first, length), min(shapes.settings.groups, tail))
+    for place in ("states", *STREAM):
+        for group in groups:
+            start, count = int(group[0]), len(group)
+            where = bools(count, 1, length - start, 1)
+            lowered = patched.lower(*shapes.runs, place, where, start)
+            blocks = shapes.suffixes * count * (length - start) / length
+            yield Program("patching positions", lowered, blocks, 3)
+    for place in STREAM:
+        lowered = patched.lower(*shapes.runs, place, bools(1, 1, 1, 1), first)
+        yield Program("patching", lowered, shapes.suffixes * tail / length, 3)
+    lowered = patched.lower(*shapes.runs, "heads", bools(heads, 1, 1, heads, 1), first)
+    yield Program("patching heads", lowered, shapes.suffixes * heads * tail / length, 3)
+
+
+LOCALIZER = Localizer(
+    name="patching",
+    scores={
+        "noising": Score(
+            -1,
+            "activation patching (noising)",
+            "noising",
+            "one output of the clean run is replaced by the corrupt run's, and all that follows is "
+            "computed again: how far does the answer move towards the corrupt one",
+            "Vig et al. 2020; Zhang, Nanda 2024",
+        ),
+        "denoising": Score(
+            1,
+            "activation patching (denoising)",
+            "denoising",
+            "the same the other way round: one output of the corrupt run is replaced by the clean "
+            "run's: how much of the answer comes back",
+            "Meng et al. 2022; Zhang, Nanda 2024",
+            # Between two runs without the fact, patching has no direction: one null serves both.
+            null="noising",
+        ),
+    },
+    effects=effects,
+    programs=programs,
+)

@@ -6,14 +6,22 @@ answer, by their path to the output; then feed-forward layers that feed the earl
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from relearn_jax import config
 from relearn_jax.localize import questions
+from relearn_jax.localize.batch import Batch, Measured
+from relearn_jax.localize.effects import Effect, Effects
+from relearn_jax.localize.localizer import Localizer, Program, Score, Shapes, concatenated
 from relearn_jax.localize.questions import Cache, Question
+from relearn_jax.localize.scores import LayerScores
+from relearn_jax.localize.selection import Units
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Site, Sites
@@ -87,3 +95,74 @@ def lookup(effects: Float[Array, " L"], threshold: float = 0.02) -> Bool[Array, 
     Of either sign, as published (specs: mechanistic unlearning 3.2, defect D8).
     """
     return jnp.abs(effects - effects[-1]) > threshold
+
+
+HEADS = Effect("paths", "heads", "head")
+MLPS = Effect("paths", "mlp_out", "layer")
+
+
+def effects(batch: Batch) -> Measured:
+    """The first step: the direct effect of every head on the answer, and its null."""
+    values = {}
+    for patching, null in ((batch.denoising, False), (batch.null, True)):
+        answers = heads_to_output(batch.model, batch.params, *patching, batch.question)
+        values[HEADS._replace(null=null)] = batch.change(answers, patching.base)
+    return Measured(values)
+
+
+def second(
+    effects: Effects, batches: Iterable[tuple[Batch, int]]
+) -> tuple[Measured, list[list[int]]]:
+    """The second step (specs: mechanistic unlearning 3.2).
+
+    Returns:
+      (effects [L, B] of the feed-forward layers on the state that enters the block of the earliest
+      extraction head, and their null; the extraction heads as [layer, head], largest effect first)
+    """
+    shares = effects.values[HEADS].mean(-1) / effects.totals["logit_difference"].mean()
+    heads: list[tuple[int, int]] = []
+    changes: dict[Effect, list[np.ndarray]] = {MLPS: [], MLPS._replace(null=True): []}
+    for batch, count in batches:
+        heads = heads or extraction(jnp.asarray(shares), batch.settings.heads)
+        receiver = jnp.int32(min(layer for layer, _ in heads))
+        for effect, patching in zip(changes, (batch.denoising, batch.null), strict=True):
+            answers = mlps_to_state(batch.model, batch.params, *patching, batch.question, receiver)
+            change = batch.change(answers, patching.base)
+            changes[effect].append(np.asarray(change)[..., :count])
+    values = {effect: concatenated(parts) for effect, parts in changes.items()}
+    return Measured(values), [list(head) for head in heads]
+
+
+def rule(scores: Mapping[str, LayerScores], settings: config.Localize) -> Units:
+    """The feed-forward layers with at least a least effect."""
+    return {"mlp": np.asarray(lookup(scores["mlp"].score, settings.threshold))}
+
+
+def programs(shapes: Shapes) -> Iterator[Program]:
+    """The programs of both steps."""
+    layers, heads = shapes.model.config.layers, shapes.model.config.heads
+    lowered = heads_to_output.lower(*shapes.runs)
+    yield Program("head paths", lowered, shapes.suffixes * heads / shapes.length, 2)
+    lowered = mlps_to_state.lower(*shapes.runs, jax.ShapeDtypeStruct((), jnp.int32))
+    # At most: half of the layers before the receiver, half after it.
+    yield Program("MLP paths", lowered, layers * layers / 4, 2)
+
+
+LOCALIZER = Localizer(
+    name="paths",
+    scores={
+        "paths": Score(
+            1,
+            "path patching",
+            "paths",
+            "the {localize.heads} heads with the largest direct effect on the answer are found "
+            "first; a feed-forward layer's score is its effect on the state that enters the "
+            "earliest of them",
+            "Wang et al. 2023; fact lookup of Guo et al. 2025",
+        )
+    },
+    effects=effects,
+    second=second,
+    programs=programs,
+    rule=rule,
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,9 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from relearn_jax.data.facts.prompts import Prompts, take
+from relearn_jax import config
+from relearn_jax.data.facts.prompts import Prompts, last_of_subject, take
 from relearn_jax.evaluation import probes
+from relearn_jax.localize.localizer import Localizer, Score
 from relearn_jax.localize.questions import at_last
+from relearn_jax.localize.scores import LayerScores
+from relearn_jax.localize.selection import Units
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Tap, Taps
@@ -35,6 +40,38 @@ class Readable(NamedTuple):
     middle_shuffled: Float[np.ndarray, " L"]
     """The same between attention and feed-forward layer."""
     facts: int
+    chance: float
+    """Accuracy of always giving the most common answer."""
+
+
+Readings = Mapping[str, Readable]
+"""By position: `subject` (the subject's last token) and `last` (the prompt's)."""
+
+
+def readings(model: Model, params: PyTree, prompts: Prompts, seed: int) -> Readings:
+    """Probes at the subject's end and at the end of the prompt."""
+    positions = {"subject": last_of_subject(prompts), "last": prompts.last}
+    return {name: readable(model, params, prompts, at, seed) for name, at in positions.items()}
+
+
+def to_arrays(readings: Readings) -> dict[str, np.ndarray]:
+    """Arrays under the names of a file: `subject/states`, `last/chance`, ..."""
+    return {
+        f"{position}/{name}": np.asarray(value, np.float32 if np.ndim(value) else np.float64)
+        for position, readable in readings.items()
+        for name, value in readable._asdict().items()
+    }
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> Readings:
+    """The inverse of `to_arrays`."""
+    positions = dict.fromkeys(name.split("/")[0] for name in arrays)
+    return {position: _readable(arrays, position) for position in positions}
+
+
+def _readable(arrays: Mapping[str, np.ndarray], position: str) -> Readable:
+    *accuracies, facts, chance = (arrays[f"{position}/{name}"] for name in Readable._fields)
+    return Readable(*accuracies, int(facts.item()), chance.item())
 
 
 def readable(
@@ -68,7 +105,10 @@ def readable(
             found.append(probes.accuracy(probe, x[:, test], labels[test]))
     right, shuffled = (np.mean(found, axis=0) for found in (right, shuffled))
     rows = len(states)
-    return Readable(right[:rows], right[rows:], shuffled[:rows], shuffled[rows:], FOLDS * size)
+    chance = np.bincount(y).max() / len(y)
+    return Readable(
+        right[:rows], right[rows:], shuffled[:rows], shuffled[rows:], FOLDS * size, float(chance)
+    )
 
 
 def _stream(
@@ -91,18 +131,27 @@ def _at(model: Model, params: PyTree, inputs: Inputs, at: Int[np.ndarray, " B"])
     return transformer.hidden(model, params, inputs, taps=Taps(states=tap, attention=tap))[1]
 
 
-def gains(found: Readable, chance: float) -> dict[str, Float[np.ndarray, " L"]]:
+def scores(readings: Readings) -> dict[str, LayerScores]:
+    """What each part of a layer adds to the accuracy at the subject's end, beside the noise."""
+    subject = readings["subject"]
+    gained, noise = gains(subject), noise_of(subject)
+    none = np.full(len(subject.middle), np.nan)
+    return {part: LayerScores(gained[part], none, none, noise[part], none, none) for part in gained}
+
+
+def gains(readable: Readable) -> dict[str, Float[np.ndarray, " L"]]:
     """What each attention block and each feed-forward layer adds to the accuracy above chance.
 
-    Below that of the most common answer an accuracy says nothing: a design in which every name has
+    An accuracy below that of the most common answer says nothing: a design in which every name has
     every answer equally often drives it there (specs: mechanistic unlearning 9.1).
     """
-    return _added(np.maximum(found.states, chance), np.maximum(found.middle, chance))
+    states, middle = readable.states, readable.middle
+    return _added(np.maximum(states, readable.chance), np.maximum(middle, readable.chance))
 
 
-def noise(found: Readable) -> dict[str, Float[np.ndarray, " L"]]:
+def noise_of(readable: Readable) -> dict[str, Float[np.ndarray, " L"]]:
     """What each seems to add for probes of shuffled answers."""
-    return _added(found.shuffled, found.middle_shuffled)
+    return _added(readable.shuffled, readable.middle_shuffled)
 
 
 def _added(states: np.ndarray, middle: np.ndarray) -> dict[str, np.ndarray]:
@@ -137,3 +186,37 @@ def window(
             first = int(found.argmax())
             return first, first + length - 1
     raise AssertionError("all layers together hold all gain")
+
+
+def rule(scores: Mapping[str, LayerScores], settings: config.Localize) -> Units:
+    """The shortest run of feed-forward layers with nearly all gain beyond the noise."""
+    mlp = scores["mlp"]
+    first, last = window(mlp.score, settings.window, mlp.null.max())
+    layers = np.arange(len(mlp.score))
+    return {"mlp": (layers >= first) & (layers <= last)}
+
+
+def program(model: Model, facts: int) -> jax.stages.Lowered:
+    """One fit of all probes to four fifths of the facts, lowered from shapes; three answers."""
+    rows, width = 2 * model.config.layers + 1, model.config.width
+    x = jax.ShapeDtypeStruct((rows, facts - facts // FOLDS, width), jnp.float32)
+    y = jax.ShapeDtypeStruct(x.shape[1:2], jnp.int32)
+    return probes.fit.lower(x, y, 3)
+
+
+LOCALIZER = Localizer(
+    name="probes",
+    scores={
+        "probes": Score(
+            1,
+            "probes",
+            "probes",
+            "logistic regression reads the answer from the stream at the subject's end; a layer's "
+            "score is what it adds to the accuracy above that of the most common answer, and the "
+            "shortest run of layers that holds most of the gain beyond that of shuffled answers is "
+            "chosen",
+            "Alain, Bengio 2017; Nanda et al. 2023; Guo et al. 2025 (by eye; the rule is ours)",
+        )
+    },
+    rule=rule,
+)

@@ -33,7 +33,7 @@ PARTS = {
 }
 Scores = Mapping[str, Float[np.ndarray, "L ..."]]
 """By kind of unit; NaN where a unit may not be chosen."""
-Chosen = dict[str, Bool[np.ndarray, "L ..."]]
+Units = dict[str, Bool[np.ndarray, "L ..."]]
 """By kind of unit, those that are chosen; what is not named is not chosen."""
 
 
@@ -82,7 +82,7 @@ def part_of(space: Space, kind: str) -> str:
     return "attention" if kind == "heads" or _path(kind) in space.matrices["attention"] else "mlp"
 
 
-def masks(chosen: Chosen, space: Space) -> dict[str, Bool[np.ndarray, "L r c"]]:
+def masks(chosen: Units, space: Space) -> dict[str, Bool[np.ndarray, "L r c"]]:
     """By path of every matrix, what is chosen of it; axes broadcast where all of them is."""
     paths = [path for paths in space.matrices.values() for path in paths]
     found = {path: np.zeros((space.layers, 1, 1), bool) for path in paths}
@@ -97,12 +97,12 @@ def masks(chosen: Chosen, space: Space) -> dict[str, Bool[np.ndarray, "L r c"]]:
     return found
 
 
-def parameter_count(chosen: Chosen, space: Space) -> int:
+def parameter_count(chosen: Units, space: Space) -> int:
     """Exact number of parameters in the chosen units."""
     return int(sum(rows.sum() for rows in counts(chosen, space).values()))
 
 
-def counts(chosen: Chosen, space: Space) -> dict[str, Int[np.ndarray, " L"]]:
+def counts(chosen: Units, space: Space) -> dict[str, Int[np.ndarray, " L"]]:
     """By part and layer, how many of its parameters are chosen."""
     marked = masks(chosen, space)
     return {
@@ -120,12 +120,12 @@ def sizes(space: Space) -> dict[str, int]:
 
 
 def _entries(mask: Bool[np.ndarray, "L r c"], shape: tuple[int, int]) -> Int[np.ndarray, " L"]:
-    """Chosen entries of one matrix in every layer."""
+    """Units entries of one matrix in every layer."""
     repeats = math.prod(n // m for n, m in zip(shape, mask.shape[1:], strict=True))
     return mask.sum((1, 2), dtype=np.int64) * repeats
 
 
-def select(scores: Scores, budget: int, space: Space, overshoot: bool = True) -> Chosen:
+def select(scores: Scores, budget: int, space: Space, overshoot: bool = True) -> Units:
     """The units with the largest absolute scores that fill a budget of parameters.
 
     Args:
@@ -153,7 +153,7 @@ def select(scores: Scores, budget: int, space: Space, overshoot: bool = True) ->
         for kind, rows in allowed.items()
         for unit in zip(*np.nonzero(rows), strict=True)
     )
-    chosen: Chosen = {kind: np.zeros(np.shape(row), bool) for kind, row in scores.items()}
+    chosen: Units = {kind: np.zeros(np.shape(row), bool) for kind, row in scores.items()}
     spent = 0
     for _, kind, unit in ranked:
         if spent >= budget:
@@ -174,29 +174,29 @@ def select(scores: Scores, budget: int, space: Space, overshoot: bool = True) ->
     return chosen
 
 
-def _in_layer(chosen: Chosen, layer: int, space: Space) -> int:
+def _in_layer(chosen: Units, layer: int, space: Space) -> int:
     rows = {kind: units[layer : layer + 1] for kind, units in chosen.items()}
     return parameter_count(rows, space._replace(layers=1))
 
 
-def random(space: Space, budget: int, seed: int, kinds: Mapping[str, tuple[int, ...]]) -> Chosen:
+def random(space: Space, budget: int, seed: int, kinds: Mapping[str, tuple[int, ...]]) -> Units:
     """Baseline: units of these kinds and shapes drawn uniformly until the budget is spent."""
     rng = np.random.default_rng((seed, len(kinds)))
     return select({kind: rng.random(shape) for kind, shape in kinds.items()}, budget, space)
 
 
-def everything(space: Space, parts: tuple[str, ...]) -> Chosen:
+def everything(space: Space, parts: tuple[str, ...]) -> Units:
     """Baseline: all components of these parts (both: the nonlocalized arm)."""
     return {part: np.ones(space.layers, bool) for part in parts}
 
 
-def multipliers(chosen: Chosen, space: Space) -> dict[str, Float[np.ndarray, ...]]:
+def multipliers(chosen: Units, space: Space) -> dict[str, Float[np.ndarray, ...]]:
     """By path: 1 in what is chosen, 0 in all other parameters, broadcasting."""
     found = {path: mask.astype(np.float32) for path, mask in masks(chosen, space).items()}
     return found | {path: np.zeros((), np.float32) for path in space.others}
 
 
-def overlap(a: Chosen, b: Chosen, space: Space) -> float:
+def overlap(a: Units, b: Units, space: Space) -> float:
     """Shared parameters over those in either (Jaccard); NaN where both are empty."""
     ours, theirs = masks(a, space), masks(b, space)
     both = either = 0

@@ -6,6 +6,7 @@ Every restoration is compared with the corrupted run of its own draw (specs: mec
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -13,7 +14,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from relearn_jax.localize import questions
-from relearn_jax.localize.patching import patched
+from relearn_jax.localize.batch import Batch, Measured
+from relearn_jax.localize.effects import Effect
+from relearn_jax.localize.localizer import Localizer, Program, Score, Shapes, bools
+from relearn_jax.localize.patching import STREAM, patched
 from relearn_jax.localize.questions import Cache, Question
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model, PyTree
@@ -75,3 +79,69 @@ def restored(
         return answers, corrupt.answers
 
     return jax.lax.map(draw, (keys, others))
+
+
+def effects(batch: Batch) -> Measured:
+    """Probability of the right answer that restoring brings back, its null, and what noise takes.
+
+    Whole outputs of attention and feed-forward layers, and single positions of the states.
+    """
+    question, inputs, first = batch.question, batch.noising.inputs, batch.first
+    clean = questions.run(batch.model, batch.params, inputs, question, probabilities=True)
+    positions = jnp.arange(first, inputs.mask.shape[1])
+    everywhere = jnp.ones((1, 1, 1, 1), bool)
+    single = (positions == positions[:, None])[:, None, :, None]
+    trace = partial(
+        restored, batch.model, batch.params, inputs, clean, question,
+        keys=batch.keys[0], scale=batch.noise, start=first,
+    )  # fmt: skip
+    values: dict[Effect, Array] = {}
+    for null, others in ((False, None), (True, batch.keys[1])):
+        for place, where in (*((place, everywhere) for place in STREAM), ("states", single)):
+            answers, corrupt = trace(place=place, where=where, others=others)
+            gained = jnp.exp(answers[..., 0]) - jnp.exp(corrupt[..., 0])[:, None, None]
+            gained = gained.mean(0)
+            if place == "states":
+                before = jnp.zeros((gained.shape[0], first, gained.shape[2]))
+                gained = jnp.concatenate([before, gained], axis=1)
+                values[Effect("tracing", place, "position", null)] = gained
+            else:
+                values[Effect("tracing", place, "layer", null)] = gained[:, 0]
+    lost = jnp.exp(clean.answers[:, 0]) - jnp.exp(corrupt[..., 0]).mean(0)
+    return Measured(values, {"probability": lost})
+
+
+def programs(shapes: Shapes) -> Iterator[Program]:
+    """Every program of `effects`, in its order."""
+    settings, tail = shapes.settings, shapes.length - shapes.first
+    draws = (settings.draws, shapes.inputs.ids.shape[0])
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), draws))
+    scale = jax.ShapeDtypeStruct((), jnp.float32)
+    for place, count in (*((place, 1) for place in STREAM), ("states", tail)):
+        where = bools(count, 1, tail if count > 1 else 1, 1)
+        lowered = restored.lower(
+            shapes.model, shapes.params, shapes.inputs, shapes.cache, shapes.question,
+            place, where, keys, scale, shapes.first,
+        )  # fmt: skip
+        patches = shapes.suffixes * count * tail / shapes.length
+        blocks = settings.draws * (shapes.model.config.layers + patches)
+        yield Program("causal tracing", lowered, blocks, 2)
+
+
+LOCALIZER = Localizer(
+    name="tracing",
+    scores={
+        "tracing": Score(
+            1,
+            "causal tracing",
+            "tracing",
+            "the subject's embeddings are drowned in noise ({localize.draws} draws), one output is "
+            "restored and compared with the corrupted run of its own draw: how much of the lost "
+            "probability comes back",
+            "Meng et al. 2022",
+            metric="probability",
+        )
+    },
+    effects=effects,
+    programs=programs,
+)

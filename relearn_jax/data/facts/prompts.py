@@ -100,6 +100,12 @@ def take(prompts: Prompts, rows: Int[np.ndarray, " b"] | Bool[np.ndarray, " B"])
     return Prompts(*(part[rows] for part in prompts))
 
 
+def last_of_subject(prompts: Prompts) -> Int[np.ndarray, " B"]:
+    """The position of each subject's last token."""
+    width = prompts.subject.shape[1]
+    return width - 1 - np.argmax(prompts.subject[:, ::-1], axis=1)
+
+
 def _encoded(
     facts: Sequence[Fact],
     texts: Texts | Sequence[str],

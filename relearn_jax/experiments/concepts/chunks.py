@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 
-from relearn_jax import hosts, loading, runs
+from relearn_jax import hosts, runs
+from relearn_jax.config import Relearning
 from relearn_jax.experiments.concepts import sets
 from relearn_jax.experiments.concepts.sets import ConceptSet
-from relearn_jax.experiments.concepts.setup import Prepared
+from relearn_jax.experiments.concepts.setup import Setup
+from relearn_jax.experiments.concepts.texts import Text
 from relearn_jax.models.transformer import Model
 from relearn_jax.parallel import drivers
 from relearn_jax.parallel import mesh as meshes
@@ -22,60 +25,59 @@ SHARE_HOST, SHARE_DEVICE = 0.4, 0.8
 """Of the memory; the host also holds the data, and other programs."""
 
 
-def size(prepared: Prepared, out: Path | None = None) -> int:
+def size(setup: Setup, out: Path | None = None) -> int:
     """Sets side by side: what the config says, or what an earlier start of the run took, or what
     fits. It must not change when a run is continued, or the last bits would."""
-    config = prepared.config
-    if config.sets.chunk is not None:
-        return config.sets.chunk
-    return hosts.first(_fitting(prepared, out))
+    if setup.config.sets.chunk is not None:
+        return setup.config.sets.chunk
+    return hosts.first(_fitting(setup, out))
 
 
-def _fitting(prepared: Prepared, out: Path | None) -> int:
-    config = prepared.config
-    before = None if out is None else out / "model.json"
-    if before is not None and before.is_file():
-        return int(runs.read_json(before)["chunk"])
-    parallel = config.parallel
+def _fitting(setup: Setup, out: Path | None) -> int:
+    earlier = None if out is None else out / "model.json"
+    if earlier is not None and earlier.is_file():
+        return int(runs.read_json(earlier)["chunk"])
+    parallel = setup.config.parallel
     shared = parallel.fsdp * parallel.tensor
     along, *_ = meshes.axis_sizes(parallel, jax.device_count(), jax.device_count())
-    fitting = max(shared * memory() // bytes_of_set(prepared), 1)
-    return max(1, min(MOST * along, fitting * along, len(sets.product(config))))
+    fitting = max(shared * memory() // bytes_of_set(setup), 1)
+    return max(1, min(MOST * along, fitting * along, len(sets.product(setup.config))))
 
 
-def bases(prepared: Prepared, largest: int) -> tuple[tuple[ConceptSet, ...], ...]:
+def bases(config: Relearning, largest: int) -> tuple[tuple[ConceptSet, ...], ...]:
     """Chunks of base models, one for each seed, as the first set that starts from it."""
-    members = sets.product(prepared.config)
-    firsts = [next(one for one in members if one.seed == s) for s in prepared.config.seeds]
+    members = sets.product(config)
+    firsts = [next(one for one in members if one.seed == seed) for seed in config.seeds]
     return sets.chunks(firsts, largest, lambda one: 0)
 
 
-def members(prepared: Prepared, largest: int) -> tuple[tuple[ConceptSet, ...], ...]:
+def members(
+    config: Relearning, retrain: Mapping[str, Text], largest: int
+) -> tuple[tuple[ConceptSet, ...], ...]:
     """Chunks of all sets, those of one retraining text together."""
-
-    def text(one: ConceptSet) -> str:
-        return prepared.retrain[one.group.target].corpus.digest
-
-    return sets.chunks(sets.product(prepared.config), largest, text)
+    return sets.chunks(
+        sets.product(config), largest, lambda one: retrain[one.group.target].corpus.digest
+    )
 
 
-def grids(prepared: Prepared, largest: int) -> dict[int, Mesh]:
+def grids(config: Relearning, retrain: Mapping[str, Text], largest: int) -> dict[int, Mesh]:
     """The mesh of every number of sets that is trained side by side, the largest number first.
 
     Args:
-      prepared: what is run.
+      config: what is run.
+      retrain: the retraining text of each concept.
       largest: from `size`.
 
     Raises:
       UserError: a mesh cannot be made, or the driver cannot use it.
     """
-    parallel = prepared.config.parallel
-    chunks = (*bases(prepared, largest), *members(prepared, largest))
-    numbers = sorted({len(some) for some in chunks}, reverse=True)
-    found = {number: meshes.make(parallel, number) for number in numbers}
-    for grid in found.values():
+    parallel = config.parallel
+    chunks = (*bases(config, largest), *members(config, retrain, largest))
+    numbers = sorted({len(chunk) for chunk in chunks}, reverse=True)
+    grids = {number: meshes.make(parallel, number) for number in numbers}
+    for grid in grids.values():
         drivers.check(parallel.driver, grid)
-    return found
+    return grids
 
 
 def idle(grids: dict[int, Mesh]) -> str:
@@ -91,14 +93,16 @@ def idle(grids: dict[int, Mesh]) -> str:
     return f"  devices      {'; '.join(found)} ({why})" if found else ""
 
 
-def summary(prepared: Prepared, out: Path | None = None) -> str:
-    """The line on sets side by side that a run and a dry run show."""
-    members, largest = sets.product(prepared.config), size(prepared, out)
-    each = bytes_of_set(prepared) / 2**30
-    return (
-        f"  side by side up to {largest} of {len(members)} sets; about {each:.2f} GiB each, "
-        f"{memory() / 2**30:.1f} GiB on each of {jax.device_count()} devices for them"
-    )
+def summary(setup: Setup, out: Path | None = None) -> list[str]:
+    """Lines on sets side by side, and on devices that have nothing to do."""
+    largest = size(setup, out)
+    line = idle(grids(setup.config, setup.texts.retrain, largest))
+    return [
+        f"  side by side up to {largest} of {len(sets.product(setup.config))} sets; about "
+        f"{bytes_of_set(setup) / 2**30:.2f} GiB each, {memory() / 2**30:.1f} GiB on each of "
+        f"{jax.device_count()} devices for them",
+        *([line] if line else []),
+    ]
 
 
 def memory() -> int:
@@ -111,20 +115,22 @@ def memory() -> int:
     return int(SHARE_HOST * host / jax.local_device_count())
 
 
-def bytes_of_set(prepared: Prepared) -> int:
+def bytes_of_set(setup: Setup) -> int:
     """Bytes that a set takes while it is trained, or tracked if that is more, on one device.
 
     Training: parameters, their copy, two moments and gradients in float32, and activations.
     Tracking: parameters, and the score of every word type for every neuron, twice.
     """
-    config = prepared.config
-    rows, channels = prepared.shape
-    types = 2 * 4 * len(prepared.concepts.types) * rows * channels
-    batch = max(config.training.batch_size, loading.retraining(config).batch_size)
-    training = 20 * prepared.parameters + activation_bytes(
-        prepared.model, batch // config.training.accumulate or 1, max(config.data.buckets)
+    config, parameters = setup.config, setup.pretrained.parameters
+    rows, channels = setup.shape
+    types = 2 * 4 * len(setup.probed.concepts.types) * rows * channels
+    batch = max(config.training.batch_size, config.retraining.batch_size)
+    training = 20 * parameters + activation_bytes(
+        setup.pretrained.model,
+        batch // config.training.accumulate or 1,
+        max(config.data.buckets),
     )
-    return max(training, 4 * prepared.parameters + types)
+    return max(training, 4 * parameters + types)
 
 
 def activation_bytes(model: Model, rows: int, length: int) -> int:

@@ -12,9 +12,12 @@ from collections.abc import Callable, Hashable, Sequence
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
+import numpy as np
+
 from relearn_jax import config
-from relearn_jax.config import Arm, Config, Prune
+from relearn_jax.config import Arm, Prune, Relearning
 from relearn_jax.errors import UserError
+from relearn_jax.neurons import masks
 
 
 class Group(NamedTuple):
@@ -35,7 +38,7 @@ class ConceptSet(NamedTuple):
     arm: Arm
 
 
-def groups(settings: Config) -> tuple[Group, ...]:
+def groups(settings: Relearning) -> tuple[Group, ...]:
     """The groups of a config, in its order."""
     sets, prune = settings.sets, settings.prune
     by_count = prune.count is not None and not sets.fractions
@@ -50,7 +53,7 @@ def groups(settings: Config) -> tuple[Group, ...]:
     )
 
 
-def product(settings: Config) -> tuple[ConceptSet, ...]:
+def product(settings: Relearning) -> tuple[ConceptSet, ...]:
     """All sets of a config: seeds, then groups, then arms."""
     return tuple(
         ConceptSet(seed, group, arm)
@@ -82,7 +85,7 @@ def _short(fraction: float) -> str:
     return short if float(short) == fraction else repr(fraction)
 
 
-def check_names(settings: Config) -> None:
+def check_names(settings: Relearning) -> None:
     """Refuse groups that would write to the same folders.
 
     Raises:
@@ -116,12 +119,23 @@ def number(one: ConceptSet) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def prune_settings(settings: Config, group: Group) -> Prune:
+def prune_settings(settings: Relearning, group: Group) -> Prune:
     """`prune` as it holds for a group."""
     changes = {"regrowth": group.regrowth, "count": group.count}
     if group.fraction is not None:
         changes["fraction"] = group.fraction
     return dataclasses.replace(settings.prune, **changes)
+
+
+def targets(settings: Relearning) -> tuple[str, ...]:
+    """The concepts that are removed."""
+    return tuple(dict.fromkeys(group.target for group in groups(settings)))
+
+
+def requested(settings: Relearning, group: Group, shape: tuple[int, int]) -> int:
+    """Neurons that a group asks to be pruned; UserError if that cannot be."""
+    site = settings.concepts.site
+    return masks.select(np.zeros(shape), prune_settings(settings, group), site).requested
 
 
 def chunks(

@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
+from relearn_jax.data.facts.prompts import Prompts, last_of_subject
 from relearn_jax.data.facts.world import World, additive_baseline
 from relearn_jax.errors import UserError
 from relearn_jax.experiments.facts import teaching
+from relearn_jax.localize.effects import Effect, Effects
+from relearn_jax.localize.probes import Readable, Readings
 from relearn_jax.models.transformer import Model
 
 PyTree = Any
 ACCURACY = {"standard": 0.99, "qa": 0.98, "capitalized": 0.98, "mcq": 0.95}
 PLANTED = {"standard": 0.99, "qa": 0.98, "capitalized": 0.9, "mcq": 0.9, "paraphrase": 0.9}
 """Least accuracy on planted facts; they are taught in the first two formats only."""
+INTERCHANGE = Effect("interchange", "states", "position")
 TEXT = 0.05
 """Nats a token above the entropy of the random text."""
 
@@ -31,22 +36,28 @@ class Gate(NamedTuple):
     def passed(self) -> bool:
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
+    def plain(self) -> dict[str, Any]:
+        """Plain data, for a record."""
+        return self._asdict() | {"value": float(self.value), "limit": float(self.limit)}
+
 
 def knowledge(model: Model, params: PyTree, world: World, seed: int) -> list[Gate]:
     """Accuracy in every format that has a limit, the text, and that no name gives a sport away."""
-    right = {name: teaching.accuracy(model, params, world.lines[name]) for name in world.templates}
+    correct = {
+        name: teaching.accuracy(model, params, world.lines[name]) for name in world.templates
+    }
     natural = world.groups["natural"]
     gates = [
-        Gate(f"{name}, natural facts", float(right[name][natural].mean()), limit)
+        Gate(f"{name}, natural facts", float(correct[name][natural].mean()), limit)
         for name, limit in ACCURACY.items()
-        if name in right
+        if name in correct
     ]
     if "planted" in world.groups:
         planted = world.groups["planted"]
         gates += [
-            Gate(f"{name}, planted facts", float(right[name][planted].mean()), limit)
+            Gate(f"{name}, planted facts", float(correct[name][planted].mean()), limit)
             for name, limit in PLANTED.items()
-            if name in right
+            if name in correct
         ]
     above = teaching.text_loss(model, params, world, seed) - world.entropy
     gates.append(Gate("text: nats above the entropy", above, TEXT, at_least=False))
@@ -56,38 +67,49 @@ def knowledge(model: Model, params: PyTree, world: World, seed: int) -> list[Gat
     return gates
 
 
-def interchange(flips: np.ndarray, subject: int, last: int) -> list[Gate]:
-    """Where replacing a state by a donor's flips the answer to the donor's, [L+1, T, B] (specs:
-    9.4): early (in the lower half) at the subject's last token, late at the prompt's last.
+def localization(measured: Effects, readings: Readings | None, clean: Prompts) -> list[Gate]:
+    """What the effects and the probes of a taught model must show."""
+    gates: list[Gate] = []
+    if INTERCHANGE in measured.values:
+        # Prompts of one template share these positions.
+        subject, last = int(last_of_subject(clean)[0]), int(clean.last[0])
+        gates += interchange(measured.values[INTERCHANGE], subject, last)
+    if readings is not None:
+        gates.append(shuffled_probes(readings["subject"]))
+    return gates
 
-    The last state is the answer itself, so that the second gate says that the donors' facts, too,
-    are known.
+
+def interchange(turned: Float[np.ndarray, "L1 T B"], subject: int, last: int) -> tuple[Gate, Gate]:
+    """Where a donor's state turns the answer to the donor's (specs: 9.4).
+
+    Early (in the lower half) at the subject's last token, late at the prompt's last. The last state
+    is the answer itself, so the second gate says that the donors' facts are known as well.
     """
-    share = flips.mean(-1)
+    share = turned.mean(-1, dtype=np.float64)
     half = (len(share) - 1) // 2
-    return [
-        Gate(
-            "interchange at the subject's end, lower half", share[1 : half + 1, subject].max(), 0.8
-        ),
+    early = share[1 : half + 1, subject].max()
+    return (
+        Gate("interchange at the subject's end, lower half", early, 0.8),
         Gate("interchange at the last token, last state", share[-1, last], 0.9),
-    ]
+    )
 
 
-def shuffled_probes(found: dict[str, np.ndarray], chance: float) -> Gate:
+def shuffled_probes(readable: Readable) -> Gate:
     """Probes of shuffled answers stay within three standard errors above chance, on average over
     states (specs: 9.4)."""
-    error = np.sqrt(chance * (1 - chance) / found["subject/facts"])
-    above = found["subject/shuffled"].mean() - chance
+    chance = readable.chance
+    error = np.sqrt(chance * (1 - chance) / readable.facts)
+    above = readable.shuffled.mean() - chance
     return Gate("probes of shuffled answers above chance", above, 3 * error, at_least=False)
 
 
 def enforce(gates: list[Gate], where: str) -> None:
     """Raise UserError naming every gate that is not passed."""
-    wrong = [g for g in gates if not g.passed]
-    if wrong:
+    failed = [gate for gate in gates if not gate.passed]
+    if failed:
         listed = "; ".join(
             f"{g.name} {g.value:.3f}, should be {'≥' if g.at_least else '≤'} {g.limit:.3g}"
-            for g in wrong
+            for g in failed
         )
         raise UserError(
             f"{where}: the model does not pass the gates, so no result on it would mean anything: "

@@ -13,184 +13,207 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from relearn_jax import config, hosts, loading, runs
-from relearn_jax.experiments.facts import gates, localizers, teaching
-from relearn_jax.experiments.facts.setup import Prepared
-from relearn_jax.localize import probes
+from relearn_jax import config, loading, runs
+from relearn_jax.errors import Stopped
+from relearn_jax.experiments.experiment import Experiment
+from relearn_jax.experiments.facts import (
+    exporting,
+    gates,
+    plan,
+    provenance,
+    results,
+    setup,
+    tables,
+    teaching,
+)
+from relearn_jax.experiments.facts.setup import Setup
+from relearn_jax.experiments.facts.stages import CHOICE, EFFECTS, MODEL, stage, stages
+from relearn_jax.experiments.watcher import Watcher
+from relearn_jax.localize import choice, effects, measure, probes, selection
 from relearn_jax.models import checkpoint, weights
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding, stacking
 
 PyTree = Any
-CHOICE = ("budget", "granularity", "window", "threshold", "batch")
-"""Settings of `Localize` that no effect depends on."""
+CHOOSING = ("budget", "granularity", "window", "threshold")
+"""Settings of `Localize` that only the choice of components depends on."""
 Tick = Callable[[int, str], None]
 
 
-class Knowing(NamedTuple):
+class Decoder(NamedTuple):
     """A model that is said to know the facts."""
 
     key: str
+    """Of the stage, or of the weights, that the parameters come from."""
     params: Callable[[], PyTree]
 
 
-def run(prepared: Prepared, out: Path, tick: Tick) -> None:
+def run(setup: Setup, out: Path, watch: Watcher) -> None:
     """Localize the facts of every seed, into a run directory."""
-    taught = prepared.config.facts.kind == "world"
-    models = _taught(prepared, out, tick) if taught else _read(prepared)
-    for seed, knowing in models.items():
-        _localized(prepared, out, seed, knowing, tick)
+    tick = _obedient(watch)
+    decoders = _taught(setup, out, tick) if setup.config.taught else _read(setup)
+    for seed, decoder in decoders.items():
+        key = _measured(setup, out, seed, decoder, tick)
+        _chosen(setup, out, seed, key)
 
 
-def stage(seed: int, name: str) -> str:
-    """Folder of a stage."""
-    return f"seed{seed}-{name}"
+def _obedient(watch: Watcher) -> Tick:
+    """A tick that ends the run when somebody asks for it."""
+
+    def tick(done: int, text: str) -> None:
+        watch.tick(done, text)
+        if watch.stop():
+            raise Stopped(f"stopped while {text}; the stages before are kept")
+
+    return tick
 
 
-def _read(prepared: Prepared) -> dict[int, Knowing]:
+def _read(setup: Setup) -> dict[int, Decoder]:
     """The weights as they are, one and the same for every seed."""
-    mesh = meshes.make(prepared.config.parallel, 1)
+    decoder = setup.decoder
 
     def params() -> PyTree:
-        key = jax.random.key(0)
-        place = sharding.placer(mesh)
-        return checkpoint.load(prepared.checkpoint, prepared.model, key, place)[0]
+        place = sharding.placer(meshes.make(setup.config.parallel, 1))
+        return checkpoint.load(decoder.checkpoint, decoder.model, jax.random.key(0), place)[0]
 
-    return dict.fromkeys(prepared.config.seeds, Knowing(prepared.weights_sha256, params))
+    return dict.fromkeys(setup.config.seeds, Decoder(decoder.sha256, params))
 
 
-def _taught(prepared: Prepared, out: Path, tick: Tick) -> dict[int, Knowing]:
+def _taught(setup: Setup, out: Path, tick: Tick) -> dict[int, Decoder]:
     """Models of random weights, taught the built-in world side by side; gates are enforced."""
-    settings, model = prepared.config, prepared.model
+    settings, model = setup.config, setup.decoder.model
     keys = {
         seed: runs.key_of(
-            "taught", seed, prepared.weights_sha256, loading.plain(settings.teaching),
-            loading.plain(settings.facts), prepared.facts[seed].digest, settings.model.dtype,
+            "taught", seed, setup.decoder.sha256, loading.plain(settings.teaching),
+            loading.plain(settings.facts), setup.facts[seed].digest, settings.model.dtype,
         )
         for seed in settings.seeds
     }  # fmt: skip
-    done = all(runs.finished(out, stage(s, "model"), k) is not None for s, k in keys.items())
+    done = all(runs.finished(out, stage(s, MODEL), k) is not None for s, k in keys.items())
     if done:
-        tick(_steps(prepared), "teaching")
+        tick(teaching_steps(setup), "teaching")
     else:
         mesh = meshes.make(settings.parallel, len(settings.seeds))
-        members = [prepared.facts[seed].world for seed in settings.seeds]
+        worlds = [setup.facts[seed].world for seed in settings.seeds]
         began = time.perf_counter()
-        params = teaching.teach(model, mesh, members, settings.seeds, settings.teaching, tick)
+        params = teaching.teach(model, mesh, worlds, settings.seeds, settings.teaching, tick)
         wall = round((time.perf_counter() - began) / len(settings.seeds), 2)
-        for c, (seed, world) in enumerate(zip(settings.seeds, members, strict=True)):
-            one = stacking.one_model(mesh, params, c)
-            found = gates.knowledge(model, one, world, seed)
-            host = {path: hosts.fetch(leaf) for path, leaf in weights.flatten(one).items()}
-            record = {"gates": [_plain(gate) for gate in found], "wall_s": wall}
-            runs.save_stage(out, stage(seed, "model"), keys[seed], record, {"params": host})
-
+        for c, (seed, world) in enumerate(zip(settings.seeds, worlds, strict=True)):
+            taught = stacking.one_model(mesh, params, c)
+            passed = gates.knowledge(model, taught, world, seed)
+            record = {"gates": [gate.plain() for gate in passed], "wall_s": wall}
+            arrays = {"params": jax.device_get(weights.flatten(taught))}
+            runs.save_stage(out, stage(seed, MODEL), keys[seed], record, arrays)
     for seed in settings.seeds:
-        _enforce(prepared, out, stage(seed, "model"), seed)
+        _enforce(settings, out, seed, MODEL)
 
     def params_of(seed: int) -> Callable[[], PyTree]:
         def params() -> PyTree:
             place = sharding.placer(meshes.make(settings.parallel, 1))
-            read = runs.arrays_of(out, stage(seed, "model"), "params")
-            return weights.unflatten(
-                {path: jax.device_put(leaf, place(path, leaf.shape)) for path, leaf in read.items()}
-            )
+            saved = runs.arrays_of(out, stage(seed, MODEL), "params")
+            placed = {p: jax.device_put(x, place(p, x.shape)) for p, x in saved.items()}
+            return weights.unflatten(placed)
 
         return params
 
-    return {seed: Knowing(key, params_of(seed)) for seed, key in keys.items()}
+    return {seed: Decoder(key, params_of(seed)) for seed, key in keys.items()}
 
 
-def _localized(prepared: Prepared, out: Path, seed: int, knowing: Knowing, tick: Tick) -> None:
-    model, pairs = prepared.model, prepared.pairs[seed]
-    settings, data = prepared.config.localize, prepared.facts[seed]
+def _measured(setup: Setup, out: Path, seed: int, decoder: Decoder, tick: Tick) -> str:
+    """The stage of a seed's effects; its key."""
+    settings, model = setup.config.localize, setup.decoder.model
+    pairs, data = setup.pairs[seed], setup.facts[seed]
+    plain = {k: v for k, v in loading.plain(settings).items() if k not in (*CHOOSING, "batch")}
     key = runs.key_of(
-        "localized", knowing.key, seed, _read_by_localizers(settings), data.digest,
-        loading.plain(prepared.config.facts), prepared.config.model.dtype,
+        "effects", decoder.key, seed, plain, data.digest,
+        loading.plain(setup.config.facts), setup.config.model.dtype,
     )  # fmt: skip
-    name = stage(seed, "localized")
+    name = stage(seed, EFFECTS)
     if runs.finished(out, name, key) is not None:
         tick(len(pairs.facts), "localizing")
-        _enforce(prepared, out, name, seed)
+        _enforce(setup.config, out, seed, EFFECTS)
+        return key
+    began = time.perf_counter()
+    params = decoder.params()
+    record: dict[str, Any] = {
+        "accuracy": float(teaching.accuracy(model, params, pairs.clean).mean())
+    }
+    mesh = meshes.make(setup.config.parallel, 1)
+    measured, records = measure.effects(model, params, pairs, settings, seed, tick, mesh)
+    arrays = {"effects": effects.to_arrays(measured)}
+    readings = None
+    if "probes" in settings.methods:
+        readings = probes.readings(model, params, setup.probed[seed], seed)
+        arrays["probes"] = probes.to_arrays(readings)
+    checked = gates.localization(measured, readings, pairs.clean) if data.world else []
+    record |= {
+        "records": records,
+        "gates": [gate.plain() for gate in checked],
+        "wall_s": round(time.perf_counter() - began, 2),
+    }
+    runs.save_stage(out, name, key, record, arrays)
+    _enforce(setup.config, out, seed, EFFECTS)
+    return key
+
+
+def _chosen(setup: Setup, out: Path, seed: int, effects_key: str) -> None:
+    """The stage of what every localizer and baseline chooses from a seed's effects."""
+    settings = setup.config.localize
+    plain = {k: v for k, v in loading.plain(settings).items() if k in CHOOSING}
+    key = runs.key_of("choice", effects_key, plain)
+    name = stage(seed, CHOICE)
+    if runs.finished(out, name, key) is not None:
         return
     began = time.perf_counter()
-    params = knowing.params()
-    asked = pairs.clean, pairs.corrupt, pairs.again
-    right = teaching.accuracy(model, params, pairs.clean)
-    mesh = meshes.make(prepared.config.parallel, 1)
-    found = localizers.effects(model, params, *asked, settings, seed, tick, mesh)
-    record: dict[str, Any] = {"accuracy": float(right.mean())}
-    if "paths" in settings.methods:
-        heads, more = localizers.lookup_by_paths(model, params, *asked, found, settings, mesh)
-        found |= more
-        record["extraction_heads"] = [[int(layer), int(head)] for layer, head in heads]
-    arrays = {"effects": found}
-    if "probes" in settings.methods:
-        arrays["probes"] = _probed(prepared, params, seed)
-    checked = []
-    if data.world is not None:
-        if "interchange" in found:
-            checked += gates.interchange(found["interchange"], *_ends(pairs.clean))
-        if "probes" in arrays:
-            chance = prepared.chance(seed)
-            checked.append(gates.shuffled_probes(arrays["probes"], chance))
-    record["gates"] = [_plain(gate) for gate in checked]
-    record["wall_s"] = round(time.perf_counter() - began, 2)
-    files = {
-        file: {k: np.asarray(v, np.float32) for k, v in some.items()}
-        for file, some in arrays.items()
+    measured, readings = results.read_effects(out, seed)
+    space = selection.space(setup.decoder.model)
+    scores = results.all_scores(measured, readings, seed)
+    chosen = choice.choose(scores, measured, space, settings, seed)
+    record = {
+        "budget": chosen.budget,
+        "methods": list(chosen.units),
+        "parameters": {
+            method: selection.parameter_count(units, space)
+            for method, units in chosen.units.items()
+        },
+        "wall_s": round(time.perf_counter() - began, 2),
     }
-    runs.save_stage(out, name, key, record, files)
-    _enforce(prepared, out, name, seed)
+    runs.save_stage(out, name, key, record, {"units": choice.to_arrays(chosen)})
 
 
-def _plain(gate: gates.Gate) -> dict[str, Any]:
-    return gate._asdict() | {"value": float(gate.value), "limit": float(gate.limit)}
-
-
-def _enforce(prepared: Prepared, out: Path, name: str, seed: int) -> None:
+def _enforce(settings: config.Localization, out: Path, seed: int, kind: str) -> None:
     """Only once a stage is saved, so that nothing need be done again to be looked at."""
-    if prepared.config.gates == "enforce":
-        record = runs.read_json(runs.stage_folder(out, name) / "stage.json")
+    if settings.gates == "enforce":
+        record = runs.read_json(runs.stage_folder(out, stage(seed, kind)) / "stage.json")
         gates.enforce([gates.Gate(**gate) for gate in record["gates"]], f"seed {seed}")
 
 
-def _read_by_localizers(settings: config.Localize) -> dict[str, Any]:
-    """What the stage depends on: not what is only read when components are chosen."""
-    plain = loading.plain(settings)
-    return {k: v for k, v in plain.items() if k not in CHOICE}
+def teaching_steps(setup: Setup) -> int:
+    """Steps of teaching, of all seeds; 0 where the facts are not taught."""
+    config = setup.config
+    planted = config.teaching.plant_steps if config.teaching.plant_layers else 0
+    return config.taught * len(config.seeds) * (config.teaching.steps + planted)
 
 
-def _probed(prepared: Prepared, params: PyTree, seed: int) -> dict[str, np.ndarray]:
-    asked = prepared.probed[seed]
-    found: dict[str, np.ndarray] = {}
-    for where, at in (("subject", _last_of_subject(asked)), ("last", asked.last)):
-        readable = probes.readable(prepared.model, params, asked, at, seed)
-        found |= {
-            f"{where}/{name}": np.asarray(value) for name, value in readable._asdict().items()
-        }
-    return found
+def steps(setup: Setup) -> int:
+    """Steps of a whole run: of teaching, and pairs."""
+    return teaching_steps(setup) + sum(len(pairs.facts) for pairs in setup.pairs.values())
 
 
-def _last_of_subject(asked: Any) -> np.ndarray:
-    width = asked.subject.shape[1]
-    return width - 1 - np.argmax(asked.subject[:, ::-1], axis=1)
-
-
-def _ends(asked: Any) -> tuple[int, int]:
-    """The subject's last position and the prompt's, which prompts of one template share."""
-    return int(_last_of_subject(asked)[0]), int(asked.last[0])
-
-
-def _steps(prepared: Prepared) -> int:
-    teaching = prepared.config.teaching
-    planted = bool(teaching.plant_layers)
-    return len(prepared.config.seeds) * (teaching.steps + planted * teaching.plant_steps)
-
-
-def total(prepared: Prepared) -> int:
-    """Ticks of a whole run: steps of teaching and pairs."""
-    taught = _steps(prepared) if prepared.config.facts.kind == "world" else 0
-    return taught + sum(len(pairs.facts) for pairs in prepared.pairs.values())
+EXPERIMENT = Experiment(
+    setup=setup.prepare,
+    summary=setup.summary,
+    plan=plan.summary,
+    steps=steps,
+    run=run,
+    stages=lambda setup: stages(setup.config),
+    meshes=provenance.meshes,
+    sources=provenance.sources,
+    reportable=results.reportable,
+    tables=tables.write,
+    manifest=provenance.manifest,
+    headline=results.headline,
+    exported=exporting.exported,
+    many_processes=False,
+)

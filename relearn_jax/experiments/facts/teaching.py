@@ -20,7 +20,7 @@ from relearn_jax.data.batching import TokenBatch
 from relearn_jax.data.facts import world as worlds
 from relearn_jax.data.facts.world import World
 from relearn_jax.localize import selection
-from relearn_jax.localize.selection import Chosen
+from relearn_jax.localize.selection import Units
 from relearn_jax.models import transformer, weights
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model
@@ -62,7 +62,7 @@ def teach(
     return run(params, "plant", settings.plant_steps, settings.plant_learning_rate, move)
 
 
-def planted(model: Model, settings: config.Teaching) -> Chosen:
+def planted(model: Model, settings: config.Teaching) -> Units:
     """The feed-forward layers that hold the planted facts."""
     return {"mlp": np.isin(np.arange(model.config.layers), settings.plant_layers)}
 

@@ -1,0 +1,104 @@
+"""What a relearning run says before it starts: texts, sets, steps, memory and disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jax.sharding import Mesh
+
+from relearn_jax.experiments import memory
+from relearn_jax.experiments.concepts import chunks, sets
+from relearn_jax.experiments.concepts.setup import Setup
+from relearn_jax.experiments.concepts.texts import repeated, steps_per_epoch
+from relearn_jax.experiments.memory import GIB
+from relearn_jax.parallel import mesh as meshes
+
+
+def steps(setup: Setup) -> int:
+    """Steps of a whole run, counted once for each set."""
+    config, buckets = setup.config, setup.config.data.buckets
+    training, again = config.training, config.retraining
+    base = training.epochs * steps_per_epoch(setup.texts.train, training.batch_size, buckets)
+    rounds = config.retrain.rounds * again.epochs
+    retrain = {
+        target: rounds * steps_per_epoch(text, again.batch_size, buckets)
+        for target, text in setup.texts.retrain.items()
+    }
+    return len(config.seeds) * base + sum(retrain[one.group.target] for one in sets.product(config))
+
+
+def summary(setup: Setup, out: Path | None = None) -> list[str]:
+    """Lines that say what will be done."""
+    config, model = setup.config, setup.pretrained.model
+    train, evaluation = setup.texts.train.corpus, setup.texts.evaluation.corpus
+    rows, channels = setup.shape
+    groups, members = sets.groups(config), sets.product(config)
+    data = setup.probed.concepts
+    words = sum(len(kinds) for kinds in data.kind)
+    counts = sum(member.sum(axis=0) for member in data.member)
+    of_targets = ", ".join(
+        f"{counts[data.names.index(target)]} of them {target}" for target in setup.texts.retrain
+    )
+    pruned = "; ".join(
+        f"{sets.group_name(group)}: {sets.requested(config, group, setup.shape)}"
+        for group in groups
+    )
+    return [
+        f"  model        {setup.pretrained.checkpoint.origin} ({model.family.name}, "
+        f"{model.config.layers} layers, {model.config.width} wide), compute {model.dtype}",
+        f"  train        {len(train.words)} sentences, {train.source}",
+        f"  evaluation   {len(evaluation.words)} sentences, {evaluation.source} "
+        f"({repeated(train, evaluation)} also in train)",
+        f"  concepts     {len(data.words)} sentences, {words} words ({len(data.types)} types), "
+        f"{of_targets}",
+        f"  neurons      {rows} x {channels} = {rows * channels}, to prune: {pruned} "
+        f"({config.prune.target}, {config.prune.ranking})",
+        _training_line(setup),
+        f"  concept sets {len(config.seeds)} seeds x {len(groups)} x {len(config.arms)} arms "
+        f"({', '.join(config.arms)}) = {len(members)}; {steps(setup)} steps of one set",
+        *chunks.summary(setup, out),
+    ]
+
+
+def _training_line(setup: Setup) -> str:
+    config, again = setup.config, setup.config.retraining
+    buckets, train = config.data.buckets, setup.texts.train
+    base = config.training.epochs * steps_per_epoch(train, config.training.batch_size, buckets)
+    first = setup.texts.retrain[sets.groups(config)[0].target]
+    rounds = config.retrain.rounds * again.epochs
+    retrained = rounds * steps_per_epoch(first, again.batch_size, buckets)
+    share = len(first.corpus.words) / len(train.corpus.words)
+    return (
+        f"  training     {config.training.epochs} epochs, {base} steps; then for a set "
+        f"{config.retrain.rounds} rounds x {again.epochs} epochs, {retrained} steps; "
+        f"{config.training.epochs + rounds * share:g} effective epochs of the training text"
+    )
+
+
+def memory_and_disk(setup: Setup) -> list[str]:
+    """Lines on the memory of the training step and the statistics, and on the disk."""
+    config, members = setup.config, sets.product(setup.config)
+    parameters = setup.pretrained.parameters
+    grids = chunks.grids(config, setup.texts.retrain, chunks.size(setup))
+    count, mesh = next(iter(grids.items()))
+    longest = max(map(len, setup.texts.train.encoded.ids))
+    length = min(bucket for bucket in config.data.buckets if bucket >= longest)
+    step = memory.step_bytes(setup.pretrained.model, config.training, length, mesh, count)
+    here = meshes.padded(count, mesh) // mesh.shape[meshes.SETS]
+    rows, channels = setup.shape
+    types = here * len(setup.probed.concepts.types) * rows * channels * 4
+    rounds = config.retrain.rounds if config.keep == "all" else 1
+    kept = (len(config.seeds) + len(members) * rounds) * parameters * 4
+    params, moments, temporary, total = (f"{n / GIB:.2f}" for n in (*step, sum(step)))
+    return [
+        f"  memory       {total} GiB for a training step on {_named(mesh)}, sets there: {here}",
+        f"               parameters {params}, moments {moments}, gradients and batch "
+        f"{config.training.batch_size} x {length} {temporary}",
+        f"               {types / GIB:.2f} GiB for the statistics of the word types",
+        f"  disk         {kept / GIB:.2f} GiB of kept weights",
+    ]
+
+
+def _named(mesh: Mesh) -> str:
+    axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1)
+    return f"each of {mesh.size} devices ({axes})" if axes else "one device"

@@ -1,0 +1,140 @@
+"""The annotated texts of a relearning run, as the model sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from relearn_jax.config import Data, Relearning
+from relearn_jax.data import alignment, batching
+from relearn_jax.data.alignment import Encoded
+from relearn_jax.data.concepts import ConceptData
+from relearn_jax.data.corpus import Corpus, make_corpus
+from relearn_jax.data.readers import reading
+from relearn_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class Text:
+    """A corpus as the model sees it."""
+
+    corpus: Corpus
+    encoded: Encoded
+    labels: tuple[np.ndarray, ...]
+    """Label ids of each sentence's tokens, -100 where none counts."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of the task."""
+
+    train: Text
+    evaluation: Text
+    retrain: Mapping[str, Text]
+    """The text of the retraining rounds, for each removed concept."""
+
+
+def read_task(data: Data, base: Path) -> tuple[Corpus, Corpus, tuple[str, ...]]:
+    """The training text, the evaluation text and the tags; relative paths start at `base`.
+
+    Raises:
+      UserError: the texts are the same, or the second has tags that the first never has.
+    """
+    train, evaluation = reading.read(data.train, base), reading.read(data.evaluation, base)
+    same = repeated(train, evaluation)
+    if same > len(evaluation.words) / 2:
+        raise UserError(
+            f"data.train and data.evaluation are the same text: {same} of the "
+            f"{len(evaluation.words)} evaluation sentences stand in the training text"
+        )
+    tags = alignment.tag_set(train.tags)
+    _check_tags(evaluation, tags)
+    return train, evaluation, tags
+
+
+def encode(
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerFast,
+    tags: tuple[str, ...],
+    max_length: int,
+    data: Data,
+) -> Text:
+    """Sub-word ids of a corpus and their labels."""
+    encoded = alignment.encode(tokenizer, corpus.words, max_length)
+    labels = tuple(
+        alignment.token_labels(word, tags_of, tags, data.continuation)
+        for word, tags_of in zip(encoded.word, corpus.tags, strict=True)
+    )
+    return Text(corpus, encoded, labels)
+
+
+def retraining_texts(
+    config: Relearning,
+    base: Path,
+    train: Text,
+    concepts: ConceptData,
+    encoded: Callable[[Corpus], Text],
+    targets: Sequence[str],
+) -> dict[str, Text]:
+    """The text of the retraining rounds, for each removed concept."""
+    if config.retrain.data == "full":
+        return dict.fromkeys(targets, train)
+    if config.retrain.data == "other":
+        other = encoded(reading.read(config.retrain.source, base))
+        _check_tags(other.corpus, alignment.tag_set(train.corpus.tags))
+        return dict.fromkeys(targets, other)
+    labels = config.concepts.labels
+    return {t: encoded(_without(train.corpus, concepts, t, labels)) for t in targets}
+
+
+def _without(corpus: Corpus, concepts: ConceptData, target: str, labels: str) -> Corpus:
+    """The sentences that do not have the target."""
+    holds = _holds(concepts, target, labels)
+    rows = list(zip(corpus.words, corpus.tags, strict=True))
+    kept = [row for row in rows if not holds(*row)]
+    if not kept or len(kept) == len(rows):
+        which = "every sentence" if not kept else "no sentence"
+        raise UserError(f"retrain.data without_concept: {which} of the training text has {target}")
+    words, tags = zip(*kept, strict=True)
+    source = f"{corpus.source}; the {len(kept)} without {target}"
+    return make_corpus(words, tags, source, corpus.generated)
+
+
+def _holds(concepts: ConceptData, target: str, labels: str) -> Callable[..., bool]:
+    """Whether a sentence has the target: by its tags, or, for other labels, by its words."""
+    if labels == "spans":
+        return lambda words, tags: any(tag[2:] == target for tag in tags)
+    index = concepts.names.index(target)
+    marked = {
+        concepts.types[kind]
+        for kinds, member in zip(concepts.kind, concepts.member, strict=True)
+        for kind in kinds[member[:, index]]
+    }
+    return lambda words, tags: not marked.isdisjoint(words)
+
+
+def repeated(train: Corpus, evaluation: Corpus) -> int:
+    """Evaluation sentences that stand word for word in the training text."""
+    known = set(train.words)
+    return sum(words in known for words in evaluation.words)
+
+
+def _check_tags(corpus: Corpus, tags: tuple[str, ...]) -> None:
+    unknown = set(alignment.tag_set(corpus.tags)) - set(tags)
+    if unknown:
+        raise UserError(
+            f"{corpus.source}: tags that the training text never has: "
+            f"{', '.join(sorted(unknown))}; rename them with tag_map (to O, to drop them)"
+        )
+
+
+def steps_per_epoch(text: Text, batch_size: int, buckets: Sequence[int]) -> int:
+    """Steps of one epoch."""
+    return batching.batches_per_epoch(text.encoded, batch_size, buckets)

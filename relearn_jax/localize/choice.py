@@ -1,0 +1,139 @@
+"""Which parts of a model every localizer and every baseline chooses under one budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from relearn_jax import config
+from relearn_jax.localize import selection
+from relearn_jax.localize.effects import Effect, Effects
+from relearn_jax.localize.methods import LOCALIZERS, SCORES
+from relearn_jax.localize.scores import LayerScores
+from relearn_jax.localize.selection import Space, Units
+
+PARTS = tuple(selection.PARTS)
+MLPS = "{}_mlps"
+"""The arm of a method that chooses among feed-forward layers alone."""
+RULES = {
+    method: localizer.rule
+    for localizer in LOCALIZERS.values()
+    if localizer.rule is not None
+    for method in localizer.scores
+}
+
+
+class Choice(NamedTuple):
+    """What was chosen."""
+
+    units: Mapping[str, Units]
+    """By localizer or baseline."""
+    budget: int
+    """Parameters that each was allowed."""
+
+
+def choose(
+    scores: Mapping[str, Mapping[str, LayerScores]],
+    effects: Effects,
+    space: Space,
+    settings: config.Localize,
+    seed: int,
+) -> Choice:
+    """Choose for every localizer, and for the baselines.
+
+    Args:
+      scores: by method and part of a layer.
+      effects: for the scores of single heads.
+      space: what can be chosen in the model.
+      settings: budget and granularity; without a budget as much as fact lookup by probes chooses.
+      seed: of the random baselines.
+    """
+    by_rule = {
+        method: RULES[method](scores[method], settings) for method in scores if method in RULES
+    }
+    mlps = selection.parameter_count(selection.everything(space, ("mlp",)), space)
+    budget = _budget(settings, space, by_rule, mlps)
+    units: dict[str, Units] = {}
+    if "probes" in by_rule:
+        units["probes"] = by_rule["probes"]
+    for method, parts in scores.items():
+        if method == "probes":
+            continue
+        units[method] = by_rule.get(method) or selection.select(
+            _unit_scores(parts, effects, method, space, settings), budget, space
+        )
+        among = {"mlp": parts["mlp"].score}
+        units[MLPS.format(method)] = selection.select(among, min(budget, mlps), space)
+    kinds = selection.kinds(space, settings.granularity)
+    units["random"] = selection.random(space, budget, seed, kinds)
+    drawn = {"mlp": random_scores(space.layers, seed)}
+    units[MLPS.format("random")] = selection.select(drawn, min(budget, mlps), space)
+    units["all_mlps"] = selection.everything(space, ("mlp",))
+    units["nonlocalized"] = selection.everything(space, PARTS)
+    return Choice(units, budget)
+
+
+def _budget(
+    settings: config.Localize, space: Space, by_rule: Mapping[str, Units], mlps: int
+) -> int:
+    if settings.budget is None:
+        # Where probes find no layer, the others have room for one.
+        probed = selection.parameter_count(by_rule["probes"], space)
+        return max(probed, mlps // space.layers)
+    every = selection.parameter_count(selection.everything(space, PARTS), space)
+    return max(int(settings.budget * every), 1)
+
+
+def random_scores(layers: int, seed: int, draw: int = 0) -> Float[np.ndarray, " L"]:
+    """Random scores of feed-forward layers; draw 0 is the baseline `random_mlps`."""
+    return np.random.default_rng((seed, draw)).random(layers)
+
+
+def _unit_scores(
+    parts: Mapping[str, LayerScores],
+    effects: Effects,
+    method: str,
+    space: Space,
+    settings: config.Localize,
+) -> dict[str, np.ndarray]:
+    """A method's scores at the granularity of the settings.
+
+    A matrix has the score of its part. Methods that do not score heads choose components.
+    """
+    scores = {part: layers.score for part, layers in parts.items()}
+    if settings.granularity == "matrix":
+        kinds = selection.kinds(space, "matrix")
+        return {kind: scores[selection.part_of(space, kind)] for kind in kinds}
+    heads = Effect(method, "heads", "head")
+    if settings.granularity == "head" and heads in effects.values:
+        score = SCORES[method]
+        shares = share_of(effects, heads, score.sign)
+        return {"heads": shares, "mlp": scores["mlp"]}
+    return scores
+
+
+def share_of(effects: Effects, effect: Effect, sign: int = 1) -> np.ndarray:
+    """Mean over pairs of an effect, as a share of the mean total change."""
+    total = effects.totals[SCORES[effect.method].metric]
+    return sign * effects.values[effect].mean(-1) / total.mean()
+
+
+def to_arrays(choice: Choice) -> dict[str, np.ndarray]:
+    """Boolean arrays under the names of a file: `noising/mlp`, `random/heads`, ..."""
+    return {
+        f"{method}/{kind}": chosen
+        for method, units in choice.units.items()
+        for kind, chosen in units.items()
+    }
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray], methods: list[str], budget: int) -> Choice:
+    """The inverse of `to_arrays`; `methods` gives the order."""
+    units: dict[str, Units] = {method: {} for method in methods}
+    for name, chosen in arrays.items():
+        method, kind = name.split("/")
+        units[method][kind] = chosen
+    return Choice(units, budget)

@@ -1,0 +1,23 @@
+"""The registry of localizers."""
+
+from __future__ import annotations
+
+from relearn_jax.localize import attribution, patching, paths, probes, tracing
+from relearn_jax.localize.localizer import Localizer, Score
+
+LOCALIZERS: dict[str, Localizer] = {
+    localizer.name: localizer
+    for localizer in (
+        patching.LOCALIZER,
+        tracing.LOCALIZER,
+        attribution.ATTRIBUTION,
+        attribution.ATTRIBUTION_PATH,
+        paths.LOCALIZER,
+        probes.LOCALIZER,
+    )
+}
+"""By the names that a config uses, in the order of tables and pages."""
+SCORES: dict[str, Score] = {
+    method: score for localizer in LOCALIZERS.values() for method, score in localizer.scores.items()
+}
+"""By the names that tables use: activation patching has two, `noising` and `denoising`."""
