@@ -147,9 +147,14 @@ def stage_folder(out: Path, name: str) -> Path:
     return out / "stages" / name
 
 
+def record_file(out: Path, name: str) -> Path:
+    """The file of a stage's record; it is there only if the stage is."""
+    return stage_folder(out, name) / "stage.json"
+
+
 def finished(out: Path, name: str, key: str) -> dict[str, Any] | None:
     """The record of a finished stage with that key, or None."""
-    record = stage_folder(out, name) / "stage.json"
+    record = record_file(out, name)
     if not record.is_file():
         return None
     value = read_json(record)

@@ -28,7 +28,7 @@ def build(
     records = {
         name: runs.read_json(path)
         for name in experiment.stages(setup)
-        if (path := runs.stage_folder(out, name) / "stage.json").is_file()
+        if (path := runs.record_file(out, name)).is_file()
     }
     return {
         "format": FORMAT,

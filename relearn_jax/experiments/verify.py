@@ -73,7 +73,7 @@ def _records(run: Path, names: list[str], recorded: Mapping[str, Any]) -> Iterat
     for name, digest in recorded.get("stages", {}).items():
         if name not in names:
             yield f"{name} is in manifest.json, but not in {run / 'stages'}"
-        elif runs.digest_of(runs.read_json(runs.stage_folder(run, name) / "stage.json")) != digest:
+        elif runs.digest_of(runs.read_json(runs.record_file(run, name))) != digest:
             yield f"{name}: stage.json is not the one that manifest.json speaks of"
 
 

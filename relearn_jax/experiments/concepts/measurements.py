@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,14 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from relearn_jax.config import Relearning
+from relearn_jax.data import batching
 from relearn_jax.data.alignment import word_labels
 from relearn_jax.data.batching import TokenBatch, WordBatch
 from relearn_jax.evaluation import entities
-from relearn_jax.experiments.concepts.setup import (
-    Prepared,
-    concept_batches,
-    evaluation_batches,
-)
+from relearn_jax.experiments.concepts.probed import ProbedText
+from relearn_jax.experiments.concepts.texts import Text
 from relearn_jax.models import transformer
 from relearn_jax.models.sites import Sites
 from relearn_jax.models.transformer import Model
@@ -47,107 +46,129 @@ def predict(
 
 
 def task_scores(
-    prepared: Prepared,
+    model: Model,
     mesh: Mesh,
     params: PyTree,
     sites: Sites,
-    sets: int,
+    text: Text,
+    batches: Callable[[], Iterator[TokenBatch]],
+    models: int,
     stop: Callable[[], bool],
 ) -> list[Records]:
-    """Entity scores of the first `sets` of C models, in both variants (specs: relearning 7).
+    """Entity scores of the first `models` of C models, in both variants (specs: relearning 7).
 
     `word`: a word's label is that of its first sub-word, O where truncation cut it off. `subword`:
     every labelled sub-word counts as a position of its own.
 
+    Args:
+      model, mesh, params: C models [C, ...] on their devices.
+      sites: what their forward passes are run with.
+      text: the evaluation text.
+      batches: gives its batches, each with the rows of this process.
+      models: how many of the C models count; others only fill up the devices.
+      stop: whether the process is to end.
+
     Raises:
       Stopped: `stop` said so between two batches.
     """
-    model = sharding.spread(prepared.model, mesh)
+    spread = sharding.spread(model, mesh)
     pending = [
-        predict(model, mesh, params, meshes.put_rows(mesh, batch, False), sites)
-        for batch in until(stop, evaluation_batches(prepared, mesh), "an evaluation")
+        predict(spread, mesh, params, meshes.put_rows(mesh, batch, False), sites)
+        for batch in until(stop, batches(), "an evaluation")
     ]
-    found: list[dict[int, np.ndarray]] = [{} for _ in range(sets)]
+    predicted: list[dict[int, np.ndarray]] = [{} for _ in range(models)]
     for rows, labels in until(stop, pending, "an evaluation"):
         rows, labels = np.asarray(rows), np.asarray(labels)
-        for c in range(sets):
-            found[c] |= {int(r): x for r, x in zip(rows, labels[c], strict=True) if r >= 0}
-    return [_scores(prepared, predicted) for predicted in found]
+        for c in range(models):
+            real = zip(rows, labels[c], strict=True)
+            predicted[c] |= {int(row): of_row for row, of_row in real if row >= 0}
+    return [_scores(text, model.labels, labels) for labels in predicted]
 
 
-def _scores(prepared: Prepared, predicted: dict[int, np.ndarray]) -> Records:
-    text, tag_set = prepared.evaluation, prepared.model.labels
-    ids = {tag: i for i, tag in enumerate(tag_set)}
-    words_gold, words_found, pieces_gold, pieces_found = [], [], [], []
-    for row, tags in enumerate(text.corpus.tags):
+def _scores(text: Text, tags: Sequence[str], predicted: Mapping[int, np.ndarray]) -> Records:
+    ids = {tag: i for i, tag in enumerate(tags)}
+    gold: dict[str, list[np.ndarray]] = {"word": [], "subword": []}
+    guessed: dict[str, list[np.ndarray]] = {"word": [], "subword": []}
+    for row, tags_of in enumerate(text.corpus.tags):
         word, label = text.encoded.word[row], text.labels[row]
-        found = predicted[row][: len(word)]
-        words_gold.append(np.array([ids[t] for t in tags], int))
-        words_found.append(word_labels(word, found, len(tags)))
-        pieces_gold.append(label[label >= 0])
-        pieces_found.append(found[label >= 0])
+        labels = predicted[row][: len(word)]
+        gold["word"].append(np.array([ids[tag] for tag in tags_of], int))
+        guessed["word"].append(word_labels(word, labels, len(tags_of)))
+        gold["subword"].append(label[label >= 0])
+        guessed["subword"].append(labels[label >= 0])
     return [
         {"variant": variant, **record}
-        for variant, gold, found in (
-            ("word", words_gold, words_found),
-            ("subword", pieces_gold, pieces_found),
-        )
-        for record in entities.score(gold, found, tag_set)
+        for variant in gold
+        for record in entities.score(gold[variant], guessed[variant], tags)
     ]
 
 
 def neuron_statistics(
-    prepared: Prepared,
+    model: Model,
     mesh: Mesh,
     params: PyTree,
     sites: Sites,
-    sets: int,
+    probed: ProbedText,
+    config: Relearning,
+    models: int,
     stop: Callable[[], bool],
 ) -> list[dict[str, np.ndarray]]:
     """Scores of every neuron for every concept label, and its top tokens.
 
+    Args:
+      model, mesh, params, sites, models, stop: as in `task_scores`.
+      probed: the text from whose words neurons are described.
+      config: `concepts`, `prune`, `tracking` and `data.buckets` are read.
+
     Returns:
-      For each of the first `sets` of C models: score, standardized: float32 [Y, S, D]; top_ids
+      For each of the first `models` of C models: score, standardized: float32 [Y, S, D]; top_ids
       int32 and top_scores float32 [N, k].
 
     Raises:
       Stopped: `stop` said so between two batches.
     """
-    config, data = prepared.config, prepared.concepts
-    model = sharding.spread(prepared.model, mesh)
-    site, labels = config.concepts.site, len(data.names)
+    spread = sharding.spread(model, mesh)
+    site, labels = config.concepts.site, len(probed.concepts.names)
+    size = config.tracking.batch_size
 
     def batches() -> Iterator[WordBatch]:
-        some = until(stop, concept_batches(prepared, mesh), "the tracking of neurons")
-        return (meshes.put_rows(mesh, batch, False) for batch in some)
+        words = batching.word_batches(
+            probed.encoded, probed.concepts, size, config.data.buckets,
+            config.concepts.drop_unmappable, meshes.rows_of(mesh, size),
+        )  # fmt: skip
+        for batch in until(stop, words, "the tracking of neurons"):
+            yield meshes.put_rows(mesh, batch, False)
 
     zeros = partial(stacking.zeros, mesh)
-    moments = statistics.concept_moments(model, params, batches(), labels, site, sites, zeros)
+    moments = statistics.concept_moments(spread, params, batches(), labels, site, sites, zeros)
     types = statistics.type_scores(
-        model, params, batches(), moments, len(data.types), site, sites, config.tracking.signed,
-        zeros,
+        spread, params, batches(), moments, len(probed.concepts.types), site, sites,
+        config.tracking.signed, zeros,
     )  # fmt: skip
     weights = None
     if config.prune.ranking == "linear_probe":
-        weights = probe.train(model, params, batches, labels, site, sites, zeros=zeros)
+        weights = probe.train(spread, params, batches, labels, site, sites, zeros=zeros)
+    shape = statistics.neuron_shape(model, site)
     return [
-        _of_one(prepared, *stacking.one_result(mesh, (moments, types, weights), c))
-        for c in until(stop, range(sets), "the tracking of neurons")
+        _described(*stacking.one_result(mesh, (moments, types, weights), c), config, shape)
+        for c in until(stop, range(models), "the tracking of neurons")
     ]
 
 
-def _of_one(
-    prepared: Prepared, moments: Moments, types: TypeScores, weights: jax.Array | None
+def _described(
+    moments: Moments,
+    types: TypeScores,
+    weights: jax.Array | None,
+    config: Relearning,
+    shape: tuple[int, int],
 ) -> dict[str, np.ndarray]:
-    config, shape = prepared.config, prepared.shape
+    """The arrays of one model."""
     ids, scores = tokens.top_tokens(types.score, types.count, config.tracking)
     host = jax.tree.map(np.asarray, moments)
     if weights is not None:
-        host_weights = np.asarray(weights)
-        fitted = [
-            ranking.probe_scores(host_weights, y) for y in range(len(prepared.concepts.names))
-        ]
-        ranked = np.stack(fitted).reshape(-1, *shape)
+        fitted = np.asarray(weights)
+        by_label = [ranking.probe_scores(fitted, label) for label in range(fitted.shape[-1])]
+        ranked = np.stack(by_label).reshape(-1, *shape)
     else:
         ranked = ranking.scores_all(host, config.prune.ranking, config.prune.contrast)
     return {
@@ -158,14 +179,14 @@ def _of_one(
     }
 
 
-def word_vectors(prepared: Prepared, mesh: Mesh, params: PyTree, index: int) -> np.ndarray:
+def word_vectors(mesh: Mesh, params: PyTree, index: int, probed: ProbedText) -> np.ndarray:
     """Vectors of the word types, [V, E]: the input embeddings of one of C models, or a file's."""
-    if prepared.vectors is not None:
-        return prepared.vectors
+    if probed.vectors is not None:
+        return probed.vectors
     # The rows in use alone: a large vocabulary's table is never whole on one device.
-    used = np.unique(np.concatenate(prepared.pieces))
+    used = np.unique(np.concatenate(probed.pieces))
     table = _rows(mesh, params["embed"]["word"]["embedding"], index, used)
-    pieces = tuple(np.searchsorted(used, piece) for piece in prepared.pieces)
+    pieces = tuple(np.searchsorted(used, piece) for piece in probed.pieces)
     return similarity.vectors_from_embeddings(np.asarray(table), pieces)
 
 

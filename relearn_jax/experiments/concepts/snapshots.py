@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from relearn_jax import runs
+from relearn_jax.config import Relearning
 from relearn_jax.experiments.concepts import sets
 from relearn_jax.experiments.concepts.sets import ConceptSet
-from relearn_jax.experiments.concepts.setup import Prepared
 
 
 class Snapshot(NamedTuple):
@@ -25,7 +25,7 @@ class Snapshot(NamedTuple):
     arrays: dict[str, np.ndarray]
 
 
-class Place(NamedTuple):
+class Stage(NamedTuple):
     """One stage of one arm, beside the base model that the arm came from."""
 
     now: Snapshot
@@ -37,10 +37,10 @@ class Place(NamedTuple):
     last: bool
 
 
-def places(prepared: Prepared, out: Path) -> Iterator[Place]:
+def snapshots(config: Relearning, out: Path) -> Iterator[Stage]:
     """Every set at every stage that has been tracked, in the order of the product."""
-    names, arms = stages(prepared), prepared.config.arms
-    for one in sets.product(prepared.config):
+    names, arms = stages(config), config.arms
+    for one in sets.product(config):
         if not tracked(out, one, "pruned"):
             continue
         base = snapshot(out, one, "base")
@@ -48,12 +48,12 @@ def places(prepared: Prepared, out: Path) -> Iterator[Place]:
         for stage in names:
             if tracked(out, one, stage):
                 now = snapshot(out, one, stage)
-                yield Place(now, base, ~mask["keep"], one.arm == arms[0], stage == names[-1])
+                yield Stage(now, base, ~mask["keep"], one.arm == arms[0], stage == names[-1])
 
 
-def begun(prepared: Prepared, out: Path) -> bool:
+def begun(config: Relearning, out: Path) -> bool:
     """Whether there is anything for tables to hold: a first pruned model."""
-    return any(tracked(out, one, "pruned") for one in sets.product(prepared.config))
+    return any(tracked(out, one, "pruned") for one in sets.product(config))
 
 
 def tracked(out: Path, one: ConceptSet, stage: str) -> bool:
@@ -61,9 +61,20 @@ def tracked(out: Path, one: ConceptSet, stage: str) -> bool:
     return runs.has_arrays(out, f"{sets.stage_name(one, stage)}-neurons", "neurons")
 
 
-def stages(prepared: Prepared) -> list[str]:
+def stages(config: Relearning) -> list[str]:
     """Stages of an arm, in order."""
-    return ["base", "pruned", *(f"round{i + 1}" for i in range(prepared.config.retrain.rounds))]
+    return ["base", "pruned", *(f"round{i + 1}" for i in range(config.retrain.rounds))]
+
+
+def stage_names(config: Relearning) -> list[str]:
+    """Folders of all stages of a config, tracked neurons included."""
+    names = [
+        sets.stage_name(one, stage) + part
+        for one in sets.product(config)
+        for stage in stages(config)
+        for part in ("", "-neurons")
+    ]
+    return list(dict.fromkeys(names))
 
 
 def snapshot(out: Path, one: ConceptSet, stage: str) -> Snapshot:

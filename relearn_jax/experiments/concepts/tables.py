@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relearn_jax import runs
+from relearn_jax.config import Relearning
+from relearn_jax.data.concepts import ConceptData
 from relearn_jax.experiments.concepts import set_tables, sets, snapshots
-from relearn_jax.experiments.concepts.setup import Prepared
+from relearn_jax.experiments.concepts.setup import Setup
 from relearn_jax.experiments.concepts.snapshots import Snapshot
 from relearn_jax.neurons import ranking, saliency, tokens
 
@@ -22,38 +24,38 @@ SMALLEST_LOSS = 0.02
 TAKEN_OVER = 30
 
 
-def write(prepared: Prepared, out: Path) -> None:
+def write(setup: Setup, out: Path) -> None:
     """Write the tables of the stages that are there under `tables/`; those without rows are not."""
-    folder = out / "tables"
+    folder, config, concepts = out / "tables", setup.config, setup.probed.concepts
     folder.mkdir(exist_ok=True)
-    scores = score_table(prepared, out)
+    names = concepts.names[:-1]
+    scores = score_table(config, out)
     small: dict[str, list | pd.DataFrame] = {"scores": scores, "recovery": recovery_table(scores)}
     small |= {"layers": [], "similarity_null": [], "taken_over": [], "takeover": []}
-    if len(sets.groups(prepared.config)) > 1:
-        small["overlap"] = set_tables.overlap_rows(prepared, out)
+    if len(sets.groups(config)) > 1:
+        small["overlap"] = set_tables.overlap_rows(config, names, setup.shape, out)
     writers: dict[str, pq.ParquetWriter] = {}
     with_label = tokens.types_with_labels(
-        np.concatenate(prepared.concepts.kind),
-        np.concatenate(prepared.concepts.member),
-        len(prepared.concepts.types),
+        np.concatenate(concepts.kind), np.concatenate(concepts.member), len(concepts.types)
     )
     try:
-        for now, base, pruned, first, last in snapshots.places(prepared, out):
-            chance = with_label[:, prepared.concepts.names.index(now.target)]
-            small["layers"] += _layer_rows(prepared, now, base, pruned, chance)
+        for now, base, pruned, first, last in snapshots.snapshots(config, out):
+            chance = with_label[:, concepts.names.index(now.target)]
+            small["layers"] += _layer_rows(now, base, pruned, chance, names)
             if now.stage == "base":
                 if not first:
                     continue
                 now, pruned = now._replace(arm="base"), np.zeros_like(pruned)
             else:
                 small["similarity_null"] += _null_rows(now)
-            _append(writers, folder / "concepts.parquet", _concept_rows(prepared, now, pruned))
-            _append(
-                writers, folder / "neurons.parquet", _neuron_rows(prepared, now, pruned, chance)
-            )
+            _append(writers, folder / "concepts.parquet", _concept_rows(now, pruned, names))
+            rows = _neuron_rows(now, pruned, chance, concepts.types)
+            _append(writers, folder / "neurons.parquet", rows)
             if last:
-                small["taken_over"] += _taken_over_rows(prepared, now, base, pruned)
-                small["takeover"] += set_tables.takeover_rows(prepared, now, base, pruned)
+                small["taken_over"] += _taken_over_rows(now, base, pruned, concepts)
+                small["takeover"] += set_tables.takeover_rows(
+                    now, base, pruned, names, config.concepts.site
+                )
     finally:
         for writer in writers.values():
             writer.close()
@@ -69,16 +71,16 @@ def _append(writers: dict[str, pq.ParquetWriter], path: Path, rows: pd.DataFrame
     writers[path.name].write_table(table)
 
 
-def score_table(prepared: Prepared, out: Path) -> pd.DataFrame:
+def score_table(config: Relearning, out: Path) -> pd.DataFrame:
     """Entity scores of every evaluation; those inside a round have no stage name."""
-    return pd.DataFrame(list(_score_rows(prepared, out)))
+    return pd.DataFrame(list(_score_rows(config, out)))
 
 
-def _score_rows(prepared: Prepared, out: Path) -> Iterator[dict[str, Any]]:
-    names, arms = snapshots.stages(prepared), prepared.config.arms
-    for one in sets.product(prepared.config):
+def _score_rows(config: Relearning, out: Path) -> Iterator[dict[str, Any]]:
+    names, arms = snapshots.stages(config), config.arms
+    for one in sets.product(config):
         for number, stage in enumerate(names):
-            path = runs.stage_folder(out, sets.stage_name(one, stage)) / "stage.json"
+            path = runs.record_file(out, sets.stage_name(one, stage))
             # The base model stands in every group once, with the first of its arms.
             if not path.is_file() or (stage == "base" and one.arm != arms[0]):
                 continue
@@ -130,8 +132,8 @@ def _saliencies(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def _grid(prepared: Prepared, now: Snapshot, pruned: np.ndarray) -> dict[str, Any]:
-    rows, channels = prepared.shape
+def _grid(now: Snapshot, pruned: np.ndarray) -> dict[str, Any]:
+    rows, channels = pruned.shape
     size = rows * channels
     return {
         "group": np.full(size, now.group),
@@ -145,12 +147,12 @@ def _grid(prepared: Prepared, now: Snapshot, pruned: np.ndarray) -> dict[str, An
     }
 
 
-def _concept_rows(prepared: Prepared, now: Snapshot, pruned: np.ndarray) -> pd.DataFrame:
+def _concept_rows(now: Snapshot, pruned: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     ranks = ranking.ranks(now.arrays["score"])
     values = _saliencies(now.arrays)
-    grid = _grid(prepared, now, pruned)
+    grid = _grid(now, pruned)
     frames = []
-    for y, concept in enumerate(prepared.concepts.names[:-1]):
+    for y, concept in enumerate(names):
         columns = {
             "concept": np.full(grid["neuron"].size, concept),
             "score": now.arrays["score"][y].ravel(),
@@ -161,20 +163,19 @@ def _concept_rows(prepared: Prepared, now: Snapshot, pruned: np.ndarray) -> pd.D
     return pd.concat(frames, ignore_index=True)
 
 
-def _words(prepared: Prepared, ids: np.ndarray) -> list[list[str]]:
-    types = prepared.concepts.types
+def _words(types: Sequence[str], ids: np.ndarray) -> list[list[str]]:
     return [[types[i] for i in row if i >= 0] for row in ids]
 
 
 def _neuron_rows(
-    prepared: Prepared, now: Snapshot, pruned: np.ndarray, chance: np.ndarray
+    now: Snapshot, pruned: np.ndarray, chance: np.ndarray, types: Sequence[str]
 ) -> pd.DataFrame:
-    arrays, grid = now.arrays, _grid(prepared, now, pruned)
+    arrays, grid = now.arrays, _grid(now, pruned)
     ids, size = arrays["top_ids"], len(arrays["top_ids"])
     found = [row[i >= 0] for row, i in zip(arrays["top_scores"], ids, strict=True)]
     columns = {
-        "null": tokens.is_null(ids, prepared.concepts.types),
-        "top_tokens": _words(prepared, ids),
+        "null": tokens.is_null(ids, types),
+        "top_tokens": _words(types, ids),
         "top_scores": found,
         "similarity": arrays.get("similarity", np.full(size, np.nan, np.float32)),
         "unchanged": arrays.get("unchanged", np.ones(size, bool)),
@@ -184,15 +185,19 @@ def _neuron_rows(
 
 
 def _layer_rows(
-    prepared: Prepared, now: Snapshot, base: Snapshot, pruned: np.ndarray, chance: np.ndarray
+    now: Snapshot,
+    base: Snapshot,
+    pruned: np.ndarray,
+    chance: np.ndarray,
+    names: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
     """Means by layer of every measure, for all, pruned and unpruned neurons."""
-    shape, ids = prepared.shape, now.arrays["top_ids"]
+    shape, ids = pruned.shape, now.arrays["top_ids"]
     by_concept = _saliencies(now.arrays)
     by_concept["high_share"] = (by_concept["saliency_paper"] > saliency.HIGH).astype(float)
     measures = [
         (concept, name, values[y])
-        for y, concept in enumerate(prepared.concepts.names[:-1])
+        for y, concept in enumerate(names)
         for name, values in by_concept.items()
     ]
     jaccard = tokens.jaccard(base.arrays["top_ids"], ids).reshape(shape)
@@ -231,17 +236,17 @@ def _null_rows(now: Snapshot) -> Iterator[dict[str, Any]]:
 
 
 def _taken_over_rows(
-    prepared: Prepared, now: Snapshot, base: Snapshot, pruned: np.ndarray
+    now: Snapshot, base: Snapshot, pruned: np.ndarray, concepts: ConceptData
 ) -> Iterator[dict[str, Any]]:
     """The target's highest neurons at the end of those that were in the lower half before."""
-    target = prepared.concepts.names.index(now.target)
+    target = concepts.names.index(now.target)
     before = ranking.ranks(base.arrays["score"][target]).ravel()
     after = ranking.ranks(now.arrays["score"][target]).ravel()
-    size, channels = before.size, prepared.shape[1]
+    size, channels = before.size, pruned.shape[1]
     candidates = np.flatnonzero(before >= size // 2)
     chosen = candidates[np.argsort(after[candidates])][:TAKEN_OVER]
-    was = _words(prepared, base.arrays["top_ids"][chosen])
-    became = _words(prepared, now.arrays["top_ids"][chosen])
+    was = _words(concepts.types, base.arrays["top_ids"][chosen])
+    became = _words(concepts.types, now.arrays["top_ids"][chosen])
     for i, neuron in enumerate(chosen):
         yield {
             "group": now.group, "seed": now.seed, "arm": now.arm, "neuron": int(neuron),

@@ -185,7 +185,7 @@ def _chosen(setup: Setup, out: Path, seed: int, effects_key: str) -> None:
 def _enforce(settings: config.Localization, out: Path, seed: int, kind: str) -> None:
     """Only once a stage is saved, so that nothing need be done again to be looked at."""
     if settings.gates == "enforce":
-        record = runs.read_json(runs.stage_folder(out, stage(seed, kind)) / "stage.json")
+        record = runs.read_json(runs.record_file(out, stage(seed, kind)))
         gates.enforce([gates.Gate(**gate) for gate in record["gates"]], f"seed {seed}")
 
 

@@ -29,7 +29,7 @@ def manifest(setup: Setup, out: Path) -> dict[str, Any]:
     config = setup.config
     pairs = setup.pairs[config.seeds[0]]
     records = {
-        seed: runs.stage_folder(out, stage(seed, EFFECTS)) / "stage.json" for seed in config.seeds
+        seed: runs.record_file(out, stage(seed, EFFECTS)) for seed in config.seeds
     }
     return {
         "methods": list(config.localize.methods),

@@ -72,7 +72,7 @@ def results(setup: Setup, out: Path) -> Iterator[Result]:
 
 
 def _record(out: Path, seed: int, kind: str) -> dict[str, Any]:
-    path = runs.stage_folder(out, stage(seed, kind)) / "stage.json"
+    path = runs.record_file(out, stage(seed, kind))
     return runs.read_json(path) if path.is_file() else {}
 
 

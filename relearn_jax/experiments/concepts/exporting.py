@@ -1,0 +1,82 @@
+"""A stage of a concept set as a Hugging Face folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from relearn_jax import runs
+from relearn_jax.config import Relearning
+from relearn_jax.data import tokenizer
+from relearn_jax.errors import UserError
+from relearn_jax.experiments.concepts import pruning, sets, snapshots
+from relearn_jax.experiments.concepts.sets import ConceptSet
+from relearn_jax.experiments.concepts.setup import tokenizer_folder
+from relearn_jax.experiments.experiment import Exported, StageName
+from relearn_jax.models import checkpoint, weights
+
+
+def exported(config: Relearning, run: Path, name: StageName) -> Exported:
+    """`base`, `pruned` or `roundN` of one concept set.
+
+    Raises:
+      UserError: no such stage, its weights were not kept, or it cannot be said in weights alone.
+    """
+    one, stage = _named(config, name)
+    folder = sets.stage_name(one, stage)
+    finished = sorted(path.parent.name for path in (run / "stages").glob("*/stage.json"))
+    if folder not in finished:
+        stages = ", ".join(n for n in finished if not n.endswith("-neurons")) or "none yet"
+        raise UserError(f"{run} has no stage {folder}; it has {stages}")
+    source = sets.stage_name(one, "base") if stage == "pruned" else folder
+    if not runs.has_arrays(run, source, "params"):
+        raise UserError(
+            f"the weights of {folder} were not kept (only the last round's are); a new run "
+            "directory with --keep=all keeps every round's"
+        )
+    about = runs.read_json(run / "model.json")
+    if about["folder"] is None:
+        raise UserError("a model of random weights has no folder whose settings could be exported")
+    opened = checkpoint.open_checkpoint(about["folder"])
+    model = checkpoint.describe(
+        opened, "token-classification", tuple(about["labels"]), config.model.dtype,
+        ignore_settings=config.model.ignore_settings,
+    )  # fmt: skip
+    # What the set's pruned stage says of itself: the config may have changed since.
+    pruned = sets.stage_name(one, "pruned")
+    pruning_of = {} if stage == "base" else runs.read_json(runs.record_file(run, pruned))
+    if pruning_of.get("target") == "state_mask":
+        raise UserError(
+            "prune.target state_mask acts on the forward pass and cannot be said in weights; "
+            "ln_gain_bias gives the same hidden states in BERT and DistilBERT and can"
+        )
+    params = weights.unflatten(runs.arrays_of(run, source, "params"))
+    if stage == "pruned":
+        gone = ~runs.arrays_of(run, pruned, "mask")["keep"]
+        params = pruning.remove(
+            model, params, gone, pruning_of["target"], pruning_of["site"]
+        )
+    params = {path: np.asarray(leaf) for path, leaf in weights.flatten(params).items()}
+    own = tokenizer_folder(config) or opened.folder
+    return Exported(
+        model, weights.unflatten(params), opened.settings, tokenizer.load_tokenizer(own)
+    )
+
+
+def _named(config: Relearning, name: StageName) -> tuple[ConceptSet, str]:
+    """The set and the stage that the options name; the first seed and group where they name none.
+
+    A folder's whole name (`seed0-LOC-0.5-free-concept-round1`) stands for all options.
+    """
+    for one in sets.product(config):
+        for stage in snapshots.stages(config):
+            if sets.stage_name(one, stage) == name.stage:
+                return one, stage
+    groups = sets.groups(config)
+    names = [sets.group_name(group) for group in groups]
+    if name.group is not None and name.group not in names:
+        raise UserError(f"--group {name.group}: the run has {', '.join(names)}")
+    group = groups[0] if name.group is None else groups[names.index(name.group)]
+    seed = config.seeds[0] if name.seed is None else name.seed
+    return ConceptSet(seed, group, name.arm), name.stage

@@ -1,0 +1,122 @@
+"""What a relearning run was made from, and what came out, for its manifest and its last line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import pandas as pd
+
+from relearn_jax import runs
+from relearn_jax.config import Source
+from relearn_jax.data.corpus import Corpus
+from relearn_jax.experiments.concepts import chunks, pruning, sets, snapshots
+from relearn_jax.experiments.concepts.sets import Group
+from relearn_jax.experiments.concepts.setup import Setup
+
+
+def sources(setup: Setup) -> dict[str, str]:
+    """SHA-256 of everything that was read."""
+    texts = setup.texts
+    digests = {
+        "the text train": texts.train.corpus.digest,
+        "the text evaluation": texts.evaluation.corpus.digest,
+        "the text concepts": setup.probed.corpus.digest,
+        "the pretrained weights, or the tokenizer,": setup.pretrained.sha256,
+        "the file of tracking.vectors": setup.probed.vectors_sha256,
+    }
+    return digests | {
+        f"the retraining text of {sets.group_name(group)}": texts.retrain[
+            group.target
+        ].corpus.digest
+        for group in sets.groups(setup.config)
+    }
+
+
+def meshes(setup: Setup, out: Path) -> dict[str, dict[str, int]]:
+    """The sizes of the mesh axes, by the number of sets that are side by side on it."""
+    grids = chunks.grids(setup.config, setup.texts.retrain, chunks.size(setup, out))
+    return {str(number): dict(grid.shape) for number, grid in grids.items()}
+
+
+def manifest(setup: Setup, out: Path) -> dict[str, Any]:
+    """What a manifest says of a relearning run alone."""
+    config, texts, data = setup.config, setup.texts, setup.probed.concepts
+    rows, channels = setup.shape
+    groups = [_group(setup, out, group) for group in sets.groups(config)]
+    retrain = texts.retrain[groups[0]["target"]].corpus
+    concept_text = _text(config.concepts.data, setup.probed.corpus) | {
+        "sentences": len(data.words),
+        "words": int(sum(map(len, data.kind))),
+        "types": len(data.types),
+    }
+    return {
+        "arms": list(config.arms),
+        "target": groups[0]["target"],
+        "concepts": list(data.names[:-1]),
+        "neurons": {"rows": rows, "channels": channels, "site": config.concepts.site},
+        "model": setup.pretrained.summary()
+        | {"tokenizer": config.model.tokenizer or setup.pretrained.checkpoint.origin},
+        "data": {
+            "train": _text(config.data.train, texts.train.corpus),
+            "evaluation": _text(config.data.evaluation, texts.evaluation.corpus),
+            "retrain": _text(config.retrain.source, retrain),
+            "concepts": concept_text,
+        },
+        "prune": groups[0]["prune"],
+        "groups": groups,
+        "sets": {
+            "count": len(sets.product(config)),
+            "chunk": chunks.size(setup, out),
+            "devices": jax.device_count(),
+        },
+        "rounds": config.retrain.rounds,
+        "epochs_per_round": config.retraining.epochs,
+    }
+
+
+def _text(source: Source, corpus: Corpus) -> dict[str, Any]:
+    return {
+        "source": corpus.source, "sentences": len(corpus.words), "sha256": corpus.digest,
+        "generated": corpus.generated, "note": source.note,
+    }  # fmt: skip
+
+
+def _group(setup: Setup, out: Path, group: Group) -> dict[str, Any]:
+    """What is removed in a group; how much exactly, once its first set has been pruned."""
+    config = setup.config
+    rows, channels = setup.shape
+    one = next(s for s in sets.product(config) if s.group == group and s.arm == "concept")
+    name = sets.stage_name(one, "pruned")
+    pruned = parameters = None
+    if runs.has_arrays(out, name, "mask"):
+        gone = ~runs.arrays_of(out, name, "mask")["keep"]
+        pruned = int(gone.sum())
+        parameters = pruning.parameter_count(setup.pretrained.model, config, gone)
+    return {
+        "name": sets.group_name(group),
+        **group._asdict(),
+        "retrain": setup.texts.retrain[group.target].corpus.digest,
+        "prune": {
+            "requested": sets.requested(config, group, setup.shape), "pruned": pruned,
+            "of": rows * channels, "parameters": parameters, "target": config.prune.target,
+            "regrowth": group.regrowth,
+        },
+    }  # fmt: skip
+
+
+def headline(setup: Setup, out: Path) -> str:
+    """One line: what came out."""
+    config = setup.config
+    scores = pd.read_parquet(out / "tables" / "scores.parquet")
+    parts = []
+    for group in sets.groups(config):
+        rows = scores[(scores.variant == "word") & (scores["group"] == sets.group_name(group))]
+        kind = group.target if (rows.type == group.target).any() else "all"
+        rows = rows[(rows.type == kind) & rows.arm.isin(["base", "concept"])]
+        mean = rows.groupby("stage").f1.mean()
+        f1 = ", ".join(f"{s} {mean[s]:.3f}" for s in snapshots.stages(config) if s in mean)
+        parts.append(f"{kind} F1: {f1}")
+    seeds = scores.seed.nunique()
+    return f"{'; '.join(parts)} ({'one seed' if seeds == 1 else f'mean of {seeds} seeds'})"
