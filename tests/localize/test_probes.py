@@ -10,19 +10,20 @@ from relearn_jax.localize.probes import Readable
 
 FOUND = Readable(
     states=np.array([0.05, 0.3, 0.9]), middle=np.array([0.1, 0.5]),
-    shuffled=np.array([0.3, 0.4, 0.3]), middle_shuffled=np.array([0.35, 0.3]), facts=60,
+    shuffled=np.array([0.3, 0.4, 0.3]), middle_shuffled=np.array([0.35, 0.3]),
+    facts=60, chance=0.35,
 )  # fmt: skip
 
 
 def test_gains_below_the_most_common_answer_do_not_count():
-    gains = probes.gains(FOUND, chance=0.35)
+    gains = probes.gains(FOUND)
     np.testing.assert_allclose(gains["attention"], [0.0, 0.15])
     np.testing.assert_allclose(gains["mlp"], [0.0, 0.4])
     np.testing.assert_allclose(sum(map(np.sum, gains.values())), 0.9 - 0.35)
 
 
 def test_noise_is_what_shuffled_answers_gain():
-    noise = probes.noise(FOUND)
+    noise = probes.noise_of(FOUND)
     np.testing.assert_allclose(noise["attention"], [0.05, -0.1])
     np.testing.assert_allclose(noise["mlp"], [0.05, 0.0])
 

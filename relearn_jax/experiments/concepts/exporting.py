@@ -54,9 +54,7 @@ def exported(config: Relearning, run: Path, name: StageName) -> Exported:
     params = weights.unflatten(runs.arrays_of(run, source, "params"))
     if stage == "pruned":
         gone = ~runs.arrays_of(run, pruned, "mask")["keep"]
-        params = pruning.remove(
-            model, params, gone, pruning_of["target"], pruning_of["site"]
-        )
+        params = pruning.remove(model, params, gone, pruning_of["target"], pruning_of["site"])
     params = {path: np.asarray(leaf) for path, leaf in weights.flatten(params).items()}
     own = tokenizer_folder(config) or opened.folder
     return Exported(

@@ -60,9 +60,7 @@ def leaves(model: Model, target: str) -> tuple[tuple[str, int], ...]:
     return () if target == "state_mask" else tuple(model.family.neurons[target].items())
 
 
-def pruned(
-    model: Model, mesh: Mesh, config: Relearning, params: PyTree, keep: jax.Array
-) -> PyTree:
+def pruned(model: Model, mesh: Mesh, config: Relearning, params: PyTree, keep: jax.Array) -> PyTree:
     """Parameters [C, ...] without those of their neurons; they are donated."""
     where = leaves(model, config.prune.target)
     if not where:

@@ -28,8 +28,8 @@ from relearn_jax.experiments.concepts import (
     pruning,
     results,
     rounds,
-    setup,
     sets,
+    setup,
     snapshots,
     tables,
 )
@@ -137,9 +137,7 @@ def _base(run: Run, chunk: tuple[ConceptSet, ...]) -> Models:
     return _trained(run, models, texts.train, config.training, 0)
 
 
-def _relearn(
-    run: Run, chunk: tuple[ConceptSet, ...], keep: np.ndarray, base_keys: Keys
-) -> None:
+def _relearn(run: Run, chunk: tuple[ConceptSet, ...], keep: np.ndarray, base_keys: Keys) -> None:
     """Prune, then retrain in rounds, each with a fresh optimizer (specs: relearning 5)."""
     config, model = run.setup.config, run.setup.pretrained.model
     mesh = meshes.make(config.parallel, len(chunk))
@@ -216,9 +214,7 @@ def _score_pruned(run: Run, models: Models) -> None:
         rounds.save_stage(run.out, name, key, record, {"mask": {"keep": keep}})
 
 
-def _trained(
-    run: Run, models: Models, text: Text, settings: Training, number: int
-) -> Models:
+def _trained(run: Run, models: Models, text: Text, settings: Training, number: int) -> Models:
     """Models after a round of training that starts at `models.params`.
 
     Models whose weights were dropped to save disk, and are wanted after all, are trained again.

@@ -28,9 +28,7 @@ def manifest(setup: Setup, out: Path) -> dict[str, Any]:
     """What a manifest says of a localization alone."""
     config = setup.config
     pairs = setup.pairs[config.seeds[0]]
-    records = {
-        seed: runs.record_file(out, stage(seed, EFFECTS)) for seed in config.seeds
-    }
+    records = {seed: runs.record_file(out, stage(seed, EFFECTS)) for seed in config.seeds}
     return {
         "methods": list(config.localize.methods),
         "model": setup.decoder.summary(),

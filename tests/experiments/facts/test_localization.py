@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from relearn_jax import cli, runs
-from relearn_jax.experiments.facts import localization
+from relearn_jax import cli, loading, runs
+from relearn_jax.experiments.facts import localization, setup
+from relearn_jax.experiments.facts.stages import stage
 
 SMALL = {
     "experiment": "localization",
@@ -55,7 +58,7 @@ def table(out, name):
 
 def test_every_method_scores_every_layer_of_every_seed(finished):
     scores = table(finished, "scores")
-    methods = {"patching", "restoring", "tracing", "attribution", "attribution_path"}
+    methods = {"noising", "denoising", "tracing", "attribution", "attribution_path"}
     assert set(scores.method) == methods | {"paths", "probes"}
     counts = scores.groupby(["seed", "method", "part"]).layer.nunique()
     assert set(counts) == {3}
@@ -68,7 +71,7 @@ def test_only_the_chosen_layers_hold_what_was_planted(finished, tmp_path):
     """Without planting, all parameters but layer 1's feed-forward matrices are the same."""
     unplanted = {**SMALL, "teaching": {**SMALL["teaching"], "plant_steps": 0}, "seeds": [0]}
     assert start(tmp_path, tmp_path / "run", config=unplanted) == 0
-    name = localization.stage(0, "model")
+    name = stage(0, "model")
     before, after = (runs.arrays_of(out, name, "params") for out in (tmp_path / "run", finished))
     for path in before:
         same = np.isclose(before[path], after[path], atol=1e-6)
@@ -88,7 +91,7 @@ def test_a_seed_alone_is_the_seed_beside_another(finished, tmp_path):
 
 def test_a_second_start_computes_nothing(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(localization.teaching, "teach", lambda *a: pytest.fail("taught again"))
-    monkeypatch.setattr(localization.localizers, "effects", lambda *a: pytest.fail("again"))
+    monkeypatch.setattr(localization.measure, "effects", lambda *a: pytest.fail("again"))
     assert start(tmp_path, finished) == 0
 
 
@@ -99,7 +102,7 @@ def test_budgets_are_equal_and_counts_exact(finished):
     pd.testing.assert_series_equal(count, said, check_names=False)
     # Probes may find no layer; the others then have room for one.
     budget = said.xs("probes", level="method").clip(lower=3 * 16 * 24)
-    for method in ("patching_mlps", "tracing_mlps", "attribution_path_mlps", "random_mlps"):
+    for method in ("noising_mlps", "tracing_mlps", "attribution_path_mlps", "random_mlps"):
         pd.testing.assert_series_equal(said.xs(method, level="method"), budget, check_names=False)
     assert (said.xs("nonlocalized", level="method") == 3 * (4 * 16 * 16 + 3 * 16 * 24)).all()
 
@@ -111,33 +114,28 @@ def test_choosing_otherwise_computes_nothing_again(finished, tmp_path, granulari
     shutil.copytree(finished, run)
     settings = (f"--localize.granularity={granularity}", f"--localize.budget={budget}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(localization.localizers, "effects", lambda *a: pytest.fail("again"))
+        patch.setattr(localization.measure, "effects", lambda *a: pytest.fail("again"))
         assert start(tmp_path, run, "--reuse", *settings) == 0
     units, chosen = table(run, "units"), table(run, "selections")
     kinds = {"head": {"heads", "mlp"}, "matrix": {"query", "down", "gate"}}[granularity]
-    assert kinds <= set(units[units.method.isin(["patching", "random"])].unit)
+    assert kinds <= set(units[units.method.isin(["noising", "random"])].unit)
     if granularity == "head":
         assert (units[units.unit == "heads"]["head"] >= 0).all()
     whole = 3 * (4 * 16 * 16 + 3 * 16 * 24)
-    spent = chosen[chosen.method == "patching"].groupby("seed").parameters.sum()
+    spent = chosen[chosen.method == "noising"].groupby("seed").parameters.sum()
     assert (spent >= int(budget * whole)).all()
-    capped = chosen[chosen.method == "patching_mlps"].groupby("seed").parameters.sum()
+    capped = chosen[chosen.method == "noising_mlps"].groupby("seed").parameters.sum()
     assert (capped <= 3 * 3 * 16 * 24).all()
 
 
 def test_planted_facts_have_planted_partners(finished):
-    from pathlib import Path
-
-    from relearn_jax import loading
-    from relearn_jax.experiments.facts import setup
-
-    prepared = setup.prepare(loading.load(finished / "config.yaml"), Path.cwd())
-    for seed, pairs in prepared.pairs.items():
-        data = prepared.facts[seed]
+    ready = setup.prepare(loading.load(finished / "config.yaml"), Path.cwd())
+    for seed, pairs in ready.pairs.items():
+        data = ready.facts[seed]
         own = {tuple(row) for row in data.world.lines["standard"].ids[data.world.groups["planted"]]}
         width = data.world.lines["standard"].ids.shape[1]
-        for asked in (pairs.clean, pairs.corrupt, pairs.again):
-            ids = np.pad(asked.ids, ((0, 0), (0, width - asked.ids.shape[1])))
+        for partner in (pairs.clean, pairs.corrupt, pairs.null):
+            ids = np.pad(partner.ids, ((0, 0), (0, width - partner.ids.shape[1])))
             assert {tuple(row) for row in ids} <= own
 
 
@@ -163,7 +161,7 @@ def test_truth_is_what_was_planted(finished):
         ("--facts.kind=sports", "does not know facts.kind 'sports'"),
         ("--localize.budget=1.5", "should be in (0, 1]"),
         ("--localize.format=nothing", "no format"),
-        ("--experiment=editing", "allowed: relearning, localization"),
+        ("--experiment=nothing", "allowed: relearning, localization"),
         ("--localize.pears=3", "did you mean pairs"),
         ("--model.settings.model_type=bert", "decoders"),
     ],
@@ -174,6 +172,7 @@ def test_what_cannot_be_is_refused_at_once(tmp_path, capsys, setting, message):
     assert not (tmp_path / "run/stages").exists()
 
 
+REST = ("patching", "tracing", "paths", "probes")
 REAL = {
     "sports": ("sports-facts/sports_original.csv", {"corrupt": "swapped"}),
     "counterfact": (
@@ -205,12 +204,12 @@ def test_real_facts_of_a_real_tokenizer_go_through(tmp_path, shared, kind):
     }  # fmt: skip
     assert start(tmp_path, tmp_path / "run", config=config) == 0
     scores = table(tmp_path / "run", "scores")
-    methods = set(localize.get("methods", ())) or {"patching", "tracing", "paths", "probes"}
+    methods = {"noising" if m == "patching" else m for m in localize.get("methods", REST)}
     assert methods <= set(scores.method)
     assert np.isfinite(scores[["score", "null"]]).all(axis=None)
     assert len(table(tmp_path / "run", "gates")) == 0
     chosen = table(tmp_path / "run", "selections")
-    parts = chosen[(chosen.method == "patching") & (chosen.part == "attention")].share
+    parts = chosen[(chosen.method == "noising") & (chosen.part == "attention")].share
     if localize.get("granularity") == "head":
         assert set(parts) <= {0.0, 0.5, 1.0}
     assert "taught a built-in world" not in (tmp_path / "run/report.html").read_text()
@@ -240,6 +239,57 @@ def test_a_terminated_run_goes_on(tmp_path, monkeypatch, capsys):
     assert start(tmp_path, tmp_path / "run", "--seeds=[0]") == 0
 
 
-def test_commands_for_relearning_say_so(finished, capsys):
-    assert cli.main(["verify", str(finished)]) == 2
-    assert "relearning alone" in capsys.readouterr().err
+def test_choices_are_stages_of_their_own(finished):
+    """What an editor reads: the units of every method, as the tables have them."""
+    for seed in SMALL["seeds"]:
+        units = runs.arrays_of(finished, stage(seed, "choice"), "units")
+        rows = table(finished, "units")
+        rows = rows[rows.seed == seed]
+        assert len(rows) == sum(chosen.sum() for chosen in units.values())
+        record = runs.read_json(runs.record_file(finished, stage(seed, "choice")))
+        assert set(rows.method) <= set(record["methods"])
+
+
+def test_stages_repeat_to_the_bit(finished, capsys):
+    for kind in ("effects", "choice"):
+        assert cli.main(["verify", str(finished), "--stage", stage(1, kind)]) == 0
+        assert f"{stage(1, kind)} " in capsys.readouterr().out
+
+
+def test_what_was_changed_is_found(finished, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    path = runs.record_file(run, stage(0, "effects"))
+    record = runs.read_json(path)
+    runs.write_json(path, record | {"accuracy": record["accuracy"] + 0.5})
+    assert cli.main(["verify", str(run), "--stage", stage(0, "choice")]) == 1
+    assert "stage.json is not the one" in capsys.readouterr().out
+
+
+def test_a_taught_decoder_is_exported_with_its_tokenizer(finished, tmp_path):
+    from relearn_jax.data.tokenizer import load_tokenizer
+    from relearn_jax.models import checkpoint, weights
+
+    to = tmp_path / "hf"
+    assert cli.main(["export", str(finished), "--stage=model", "--seed=1", "--to", str(to)]) == 0
+    opened = checkpoint.open_checkpoint(str(to))
+    model = checkpoint.describe(opened, "language-model")
+    params, fresh = checkpoint.load(opened, model, jax.random.key(0))
+    assert not fresh
+    taught = runs.arrays_of(finished, stage(1, "model"), "params")
+    for path, leaf in weights.flatten(params).items():
+        np.testing.assert_array_equal(leaf, taught[path])
+    assert len(load_tokenizer(to, words=False)) == model.config.vocabulary
+    assert cli.main(["export", str(finished), "--stage=effects", "--to", str(tmp_path / "x")]) == 2
+
+
+def test_times_of_earlier_sessions_are_added_up(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    before = runs.read_json(run / "manifest.json")
+    assert start(tmp_path, run) == 0
+    after = runs.read_json(run / "manifest.json")
+    assert after["started"] == before["started"]
+    assert after["total_s"] > before["total_s"]
+    assert after["prepare_s"] > before["prepare_s"]
+    assert after["wall_s"] == before["wall_s"]

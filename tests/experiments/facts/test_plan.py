@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from relearn_jax import config, loading
-from relearn_jax.experiments.facts import driver, plan, setup
+from relearn_jax.experiments import driver
+from relearn_jax.experiments.facts import plan, setup
 from relearn_jax.localize import selection
 from relearn_jax.parallel import mesh as meshes
 
@@ -27,9 +28,14 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def prepared():
+def ready():
     settings = loading.build(config.Localization, SETTINGS, "test", "")
     return setup.prepare(settings, Path.cwd())
+
+
+def planned(ready, mesh, **changes):
+    settings = dataclasses.replace(ready.config.localize, **changes)
+    return plan.make(ready.decoder.model, ready.pairs[0], ready.probed[0], settings, mesh)
 
 
 def mesh(**axes):
@@ -37,15 +43,15 @@ def mesh(**axes):
     return meshes.make(config.Parallel(**axes), 1, devices)
 
 
-def test_parameters_are_counted_exactly_and_split_over_devices(prepared):
-    one = plan.make(prepared, mesh(data=1))
-    assert one.params == 4 * prepared.parameters
-    half = plan.make(prepared, mesh(data=1, fsdp=2)).params
+def test_parameters_are_counted_exactly_and_split_over_devices(ready):
+    one = planned(ready, mesh(data=1))
+    assert one.params == 4 * ready.decoder.parameters
+    half = planned(ready, mesh(data=1, fsdp=2)).params
     assert one.params / 2 <= half < 0.6 * one.params
 
 
-def test_every_localizer_is_planned_and_pairs_are_spread(prepared):
-    one, two = (plan.make(prepared, mesh(data=n)) for n in (1, 2))
+def test_every_localizer_is_planned_and_pairs_are_spread(ready):
+    one, two = (planned(ready, mesh(data=n)) for n in (1, 2))
     assert set(one.temporary) == {
         "a run", "patching", "patching positions", "patching heads", "attribution", "head paths",
         "MLP paths", "causal tracing", "probes",
@@ -54,19 +60,17 @@ def test_every_localizer_is_planned_and_pairs_are_spread(prepared):
         assert two.temporary[name] < one.temporary[name], name
 
 
-def test_the_work_is_that_of_the_passes(prepared):
+def test_the_work_is_that_of_the_passes(ready):
     """Of runs and attribution alone the passes can be counted by hand."""
-    settings = dataclasses.replace(prepared.config.localize, methods=("attribution",), budget=0.5)
-    alone = dataclasses.replace(
-        prepared, config=dataclasses.replace(prepared.config, localize=settings)
-    )
-    tokens = prepared.pairs[0].clean.ids.size
+    tokens = ready.pairs[0].clean.ids.size
     matrices = selection.parameter_count(
-        selection.everything(space := selection.space(prepared.model), ("attention", "mlp")), space
+        selection.everything(space := selection.space(ready.decoder.model), ("attention", "mlp")),
+        space,
     )
     # Three runs, and for the effect and its null one pass forward, one again and one backward.
     passes = 3 + 2 * 4
-    assert plan.make(alone, mesh(data=1)).flops == pytest.approx(2 * matrices * tokens * passes)
+    flops = planned(ready, mesh(data=1), methods=("attribution",), budget=0.5).flops
+    assert flops == pytest.approx(2 * matrices * tokens * passes)
 
 
 def test_a_dry_run_says_it_and_leaves_nothing(tmp_path, capsys):

@@ -11,7 +11,12 @@ import pytest
 
 from relearn_jax import config
 from relearn_jax.data.facts.prompts import Prompts
-from relearn_jax.experiments.facts import localizers, scores
+from relearn_jax.localize import effects as effect_files
+from relearn_jax.localize import measure
+from relearn_jax.localize.batch import Pairs
+from relearn_jax.localize.effects import Effect
+from relearn_jax.localize.methods import SCORES
+from relearn_jax.localize.scores import null_of
 from relearn_jax.models import checkpoint, transformer
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding
@@ -44,50 +49,61 @@ def prompts(seed: int) -> Prompts:
     return Prompts(**{name: fields[name] for name in Prompts._fields})
 
 
-def found(decoder, clean, corrupt, again, settings=SETTINGS):
-    asked = clean, corrupt, again
-    effects = localizers.effects(*decoder, *asked, settings, 0, lambda *_: None)
-    return effects | localizers.lookup_by_paths(*decoder, *asked, effects, settings)[1]
+def measured(decoder, clean, corrupt, null, settings=SETTINGS, mesh=None):
+    pairs = Pairs(np.arange(len(clean.ids)), clean, corrupt, null)
+    return measure.effects(*decoder, pairs, settings, 0, lambda *_: None, mesh)[0]
 
 
 @pytest.fixture(scope="module")
 def effects(decoder):
     clean, corrupt = prompts(0), prompts(1)
-    return found(decoder, clean, corrupt, corrupt)
+    return measured(decoder, clean, corrupt, corrupt)
 
 
 def test_between_a_run_and_itself_every_null_is_nothing(effects):
-    nulls = {name: value for name, value in effects.items() if name.startswith("null/")}
-    traced = {name for name in nulls if "tracing" in name}
-    assert len(nulls) - len(traced) > 10
-    for name in nulls.keys() - traced:
-        np.testing.assert_allclose(nulls[name], 0, atol=1e-4, err_msg=name)
+    nulls = {e: v for e, v in effects.values.items() if e.null and e.method != "tracing"}
+    assert len(nulls) > 10
+    for effect, values in nulls.items():
+        np.testing.assert_allclose(values, 0, atol=1e-4, err_msg=str(effect))
 
 
 def test_every_effect_has_a_null_of_its_shape(effects):
-    for name, value in effects.items():
-        if name.startswith("null/") or name in ("clean", "corrupt", "tracing/lost"):
+    for effect, values in effects.values.items():
+        if effect.null:
             continue
-        assert effects[scores.null_name(name)].shape == value.shape, name
-        assert np.abs(value).max() > 0 or name == "interchange", name
+        score = SCORES.get(effect.method)
+        null = null_of(effect, score) if score else effect._replace(null=True)
+        assert effects.values[null].shape == values.shape, effect
+        assert np.abs(values).max() > 0 or effect.method == "interchange", effect
+
+
+def test_effects_read_back_are_those_that_were_written(effects):
+    again = effect_files.from_arrays(effect_files.to_arrays(effects))
+    for before, after in zip(effects, again, strict=True):
+        assert before.keys() == after.keys()
+        for name, values in before.items():
+            np.testing.assert_array_equal(values, after[name])
 
 
 def test_both_directions_of_patching_everything_meet(effects):
     """The state that enters block 0 at the subject is all that differs between the runs."""
-    change = effects["clean"] - effects["corrupt"]
-    for method, sign in (("patching", -1), ("restoring", 1)):
-        np.testing.assert_allclose(
-            effects[f"{method}/states/position"][0, 1], sign * change, atol=1e-4
-        )
+    total = effects.totals["logit_difference"]
+    for method, sign in (("noising", -1), ("denoising", 1)):
+        values = effects.values[Effect(method, "states", "position")]
+        np.testing.assert_allclose(values[0, 1], sign * total, atol=1e-4)
+
+
+def assert_same(some, others, tolerance):
+    for ours, theirs in zip(some, others, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            np.testing.assert_allclose(ours[name], theirs[name], atol=tolerance, err_msg=str(name))
 
 
 def test_batches_do_not_change_what_is_found(decoder):
-    ask = prompts(0), prompts(1), prompts(2)
-    one = found(decoder, *ask)
-    other = found(decoder, *ask, dataclasses.replace(SETTINGS, batch=2, groups=2))
-    assert one.keys() == other.keys()
-    for name in one:
-        np.testing.assert_allclose(one[name], other[name], atol=1e-4, err_msg=name)
+    pairs = prompts(0), prompts(1), prompts(2)
+    smaller = dataclasses.replace(SETTINGS, batch=2, groups=2)
+    assert_same(measured(decoder, *pairs), measured(decoder, *pairs, smaller), 1e-4)
 
 
 @pytest.mark.parametrize("axes", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
@@ -95,11 +111,8 @@ def test_eight_devices_find_what_one_finds(decoder, axes):
     """Pairs over devices, and parameters too."""
     model, params = decoder
     mesh = meshes.make(config.Parallel(**axes), 1, jax.devices()[:8])
-    asked = [Prompts(*(np.concatenate([part, part])[:8] for part in prompts(n))) for n in range(3)]
+    pairs = [Prompts(*(np.concatenate([part, part])[:8] for part in prompts(n))) for n in range(3)]
     settings = dataclasses.replace(SETTINGS, batch=8, methods=("patching", "tracing", "paths"))
     spread = jax.device_put(params, sharding.shardings(params, mesh))
-    wanted = found((model, params), *asked, settings)
-    effects = localizers.effects(model, spread, *asked, settings, 0, lambda *_: None, mesh)
-    effects |= localizers.lookup_by_paths(model, spread, *asked, effects, settings, mesh)[1]
-    for name in wanted:
-        np.testing.assert_allclose(effects[name], wanted[name], atol=2e-4, err_msg=name)
+    alone = measured((model, params), *pairs, settings)
+    assert_same(measured((model, spread), *pairs, settings, mesh), alone, 2e-4)
