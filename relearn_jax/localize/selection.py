@@ -8,8 +8,7 @@ What a unit is, is said by the scores. Granularities (specs: mechanistic unlearn
                 output matrix, with its keys and values, which it may share with other heads
     matrix      "query", "down" and so on [L]: one matrix of one layer
 
-Embeddings, norms and biases belong to none. What is chosen becomes the multipliers that all masks
-of the project are (`neurons.masks`).
+Embeddings, norms and biases belong to none.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from relearn_jax.errors import UserError
-from relearn_jax.models import weights
+from relearn_jax.models import masks, weights
+from relearn_jax.models.masks import Mask
 from relearn_jax.models.transformer import Model
 
 Granularity = Literal["component", "head", "matrix"]
@@ -46,8 +46,15 @@ class Space(NamedTuple):
     """Part -> path -> (rows, columns) of one layer's matrix."""
     owned: Mapping[str, tuple[int, Bool[np.ndarray, "H N"]]]
     """Path -> its axis that heads divide up (1 rows, 2 columns), and what each head owns of it."""
-    others: tuple[str, ...]
-    """Paths of all other parameters."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, int, int]]:
+        """The shape of every stacked matrix, by path."""
+        return {
+            path: (self.layers, *sides)
+            for matrices in self.matrices.values()
+            for path, sides in matrices.items()
+        }
 
 
 def space(model: Model) -> Space:
@@ -57,12 +64,8 @@ def space(model: Model) -> Space:
         part: {path: shape[1:] for path, shape in shapes.items() if re.fullmatch(rule, path)}
         for part, rule in PARTS.items()
     }
-    taken = {path for paths in matrices.values() for path in paths}
     owned = model.family.heads(model.config) if model.family.heads else {}
-    return Space(
-        *(model.config.layers, model.config.heads, matrices, owned),
-        others=tuple(path for path in shapes if path not in taken),
-    )
+    return Space(model.config.layers, model.config.heads, matrices, owned)
 
 
 def kinds(space: Space, granularity: Granularity) -> dict[str, tuple[int, ...]]:
@@ -82,32 +85,35 @@ def part_of(space: Space, kind: str) -> str:
     return "attention" if kind == "heads" or _path(kind) in space.matrices["attention"] else "mlp"
 
 
-def masks(chosen: Units, space: Space) -> dict[str, Bool[np.ndarray, "L r c"]]:
-    """By path of every matrix, what is chosen of it; axes broadcast where all of them is."""
-    paths = [path for paths in space.matrices.values() for path in paths]
-    found = {path: np.zeros((space.layers, 1, 1), bool) for path in paths}
-    for kind, units in chosen.items():
+def mask(units: Units, space: Space) -> Mask:
+    """The parameters of chosen units; every matrix of the space has an array [L, r, c].
+
+    Axes are 1 where all of them is chosen or none.
+    """
+    matrices = {path for paths in space.matrices.values() for path in paths}
+    marked = {path: np.zeros((space.layers, 1, 1), bool) for path in matrices}
+    for kind, chosen in units.items():
         for path in space.owned if kind == "heads" else space.matrices.get(kind, (_path(kind),)):
             if kind == "heads":
                 axis, owned = space.owned[path]
-                rows = np.expand_dims(units @ owned, 3 - axis)
+                rows = np.expand_dims(chosen @ owned, 3 - axis)
             else:
-                rows = units[:, None, None]
-            found[path] = found[path] | rows
-    return found
+                rows = chosen[:, None, None]
+            marked[path] = marked[path] | rows
+    return Mask(marked)
 
 
-def parameter_count(chosen: Units, space: Space) -> int:
+def parameter_count(units: Units, space: Space) -> int:
     """Exact number of parameters in the chosen units."""
-    return int(sum(rows.sum() for rows in counts(chosen, space).values()))
+    return masks.count(mask(units, space), space.shapes)
 
 
-def counts(chosen: Units, space: Space) -> dict[str, Int[np.ndarray, " L"]]:
+def counts(units: Units, space: Space) -> dict[str, Int[np.ndarray, " L"]]:
     """By part and layer, how many of its parameters are chosen."""
-    marked = masks(chosen, space)
+    marked, shapes = mask(units, space).marked, space.shapes
     return {
-        part: sum(_entries(marked[path], shape) for path, shape in paths.items())
-        for part, paths in space.matrices.items()
+        part: sum(masks.count_by_layer(marked[path], shapes[path]) for path in matrices)
+        for part, matrices in space.matrices.items()
     }
 
 
@@ -117,12 +123,6 @@ def sizes(space: Space) -> dict[str, int]:
         part: sum(math.prod(shape) for shape in paths.values())
         for part, paths in space.matrices.items()
     }
-
-
-def _entries(mask: Bool[np.ndarray, "L r c"], shape: tuple[int, int]) -> Int[np.ndarray, " L"]:
-    """Units entries of one matrix in every layer."""
-    repeats = math.prod(n // m for n, m in zip(shape, mask.shape[1:], strict=True))
-    return mask.sum((1, 2), dtype=np.int64) * repeats
 
 
 def select(scores: Scores, budget: int, space: Space, overshoot: bool = True) -> Units:
@@ -190,20 +190,11 @@ def everything(space: Space, parts: tuple[str, ...]) -> Units:
     return {part: np.ones(space.layers, bool) for part in parts}
 
 
-def multipliers(chosen: Units, space: Space) -> dict[str, Float[np.ndarray, ...]]:
-    """By path: 1 in what is chosen, 0 in all other parameters, broadcasting."""
-    found = {path: mask.astype(np.float32) for path, mask in masks(chosen, space).items()}
-    return found | {path: np.zeros((), np.float32) for path in space.others}
-
-
 def overlap(a: Units, b: Units, space: Space) -> float:
     """Shared parameters over those in either (Jaccard); NaN where both are empty."""
-    ours, theirs = masks(a, space), masks(b, space)
-    both = either = 0
-    for paths in space.matrices.values():
-        for path, shape in paths.items():
-            both += int(_entries(ours[path] & theirs[path], shape).sum())
-            either += int(_entries(ours[path] | theirs[path], shape).sum())
+    ours, theirs = mask(a, space), mask(b, space)
+    both = masks.count(masks.intersection(ours, theirs), space.shapes)
+    either = masks.count(masks.union(ours, theirs), space.shapes)
     return both / either if either else math.nan
 
 

@@ -28,6 +28,7 @@ from relearn_jax.models import (
     llama,
     ministral,
     neox,
+    paths,
     weights,
 )
 from relearn_jax.models.family import Family, Task
@@ -204,7 +205,7 @@ def load(
     if fresh:
         drawn = weights.draw(model, key, fresh, place)
         drawn = drawn if place else jax.tree.map(np.asarray, drawn)
-        params = _joined(model, weights.flatten(params) | drawn)
+        params = _joined(model, paths.flatten(params) | drawn)
     return params, fresh
 
 
@@ -223,12 +224,12 @@ def load_stacked(
         where = stacked(path, shape)
         return jax.jit(partial(jnp.broadcast_to, shape=shape), out_shardings=where)(leaf)
 
-    leaves = {path: repeated(path, leaf) for path, leaf in weights.flatten(params).items()}
+    leaves = {path: repeated(path, leaf) for path, leaf in paths.flatten(params).items()}
     return _joined(model, leaves | weights.draw(model, keys, fresh, stacked))
 
 
 def _joined(model: Model, leaves: Mapping[str, Any]) -> PyTree:
-    return weights.unflatten({path: leaves[path] for path in weights.shapes(model)})
+    return paths.unflatten({path: leaves[path] for path in weights.shapes(model)})
 
 
 def _read(

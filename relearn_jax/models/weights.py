@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import safe_open
 
 from relearn_jax.errors import UserError
-from relearn_jax.models import streaming, transformer
+from relearn_jax.models import paths, streaming, transformer
 from relearn_jax.models.family import Family, Row
 from relearn_jax.models.streaming import Index, Place
 from relearn_jax.models.transformer import Model
@@ -24,28 +24,10 @@ Reader = Callable[[str, Index], np.ndarray]
 """Gives a part of one tensor by its name in the file."""
 
 
-def flatten(params: PyTree) -> dict[str, Any]:
-    """{"blocks/up/kernel": leaf, ...}"""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-    return {"/".join(str(p.key) for p in path): leaf for path, leaf in leaves}
-
-
-def unflatten(leaves: Mapping[str, Any]) -> PyTree:
-    """The inverse of `flatten`."""
-    tree: dict = {}
-    for path, leaf in leaves.items():
-        *folders, name = path.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[name] = leaf
-    return tree
-
-
 def shapes(model: Model) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter, without making one."""
     tree = jax.eval_shape(lambda k: transformer.init(model, k), jax.random.key(0))
-    return {path: leaf.shape for path, leaf in flatten(tree).items()}
+    return {path: leaf.shape for path, leaf in paths.flatten(tree).items()}
 
 
 def canonical(family: Family, name: str) -> str:
@@ -141,7 +123,7 @@ def load(
                 if place
                 else part(streaming.whole(shape))
             )
-    return unflatten(leaves)
+    return paths.unflatten(leaves)
 
 
 def _part(row: Row, names: list[str], reader: Reader, index: Index) -> np.ndarray:
@@ -168,7 +150,7 @@ def draw(
     wanted, paths = {path: (*many, *shape) for path, shape in shapes(model).items()}, tuple(paths)
 
     def drawn(key: jax.Array) -> dict[str, jax.Array]:
-        leaves = flatten(transformer.init(model, key))
+        leaves = paths.flatten(transformer.init(model, key))
         return {path: leaves[path] for path in paths}
 
     where = place and {path: place(path, wanted[path]) for path in paths}
@@ -190,7 +172,7 @@ def read_stacked(paths: Sequence[Path], place: Place) -> PyTree:
     for name in sorted(files[0].keys()):
         shape = (len(files), *files[0].get_slice(name).get_shape())
         leaves[name] = streaming.put(partial(part, name), shape, place(name, shape))
-    return unflatten(leaves)
+    return paths.unflatten(leaves)
 
 
 def _fresh_head(table: Mapping[str, Row], found: set[str]) -> set[str]:
@@ -202,7 +184,7 @@ def _fresh_head(table: Mapping[str, Row], found: set[str]) -> set[str]:
 
 def export(model: Model, params: PyTree) -> dict[str, np.ndarray]:
     """Tensors under Hugging Face's names; the inverse of `load`."""
-    leaves = flatten(params)
+    leaves = paths.flatten(params)
     tensors: dict[str, np.ndarray] = {}
     for path, row in rows(model).items():
         leaf = np.asarray(leaves[path], np.float32)

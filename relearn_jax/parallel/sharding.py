@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from relearn_jax.models import paths
 from relearn_jax.models.transformer import Layout, Model
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel.mesh import FSDP, SETS, TENSOR
@@ -37,11 +38,6 @@ RULES: tuple[tuple[str, P], ...] = (
     (r"head/(dense|transform)/bias", P(TENSOR)),
     (r"head/bias", P(TENSOR)),
 )
-
-
-def name(path: Iterable[Any]) -> str:
-    """A tree path as text."""
-    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
 def spec(path: str, shape: tuple[int, ...], mesh: Mesh, sets_axis: bool = False) -> P:
@@ -88,7 +84,7 @@ def shardings(tree: PyTree, mesh: Mesh, sets_axis: bool = False) -> PyTree:
     """Shardings for a tree of parameters, moments or masks (arrays or their shapes)."""
 
     def one(path: Any, leaf: Any) -> NamedSharding:
-        return NamedSharding(mesh, spec(name(path), tuple(leaf.shape), mesh, sets_axis))
+        return NamedSharding(mesh, spec(paths.name(path), tuple(leaf.shape), mesh, sets_axis))
 
     return jax.tree_util.tree_map_with_path(one, tree)
 

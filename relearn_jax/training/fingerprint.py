@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, UInt32
 
+from relearn_jax.models import paths
+
 PyTree = Any
 GOLDEN = 0x9E3779B1
 """An odd number near 2^32 over the golden ratio: neighbouring positions land far apart."""
@@ -21,10 +23,9 @@ def fingerprint(state: PyTree) -> dict[str, int]:
     a stretch of zeros) all but once in 2^32. Arrays may be of any dtype of 1 to 8 bytes, or PRNG
     keys; shapes are not told apart. All processes call this, and all get the same.
     """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-    sums = jax.device_get(_sums([leaf for _, leaf in leaves]))
-    return {name: int(value) for name, value in zip(names, sums, strict=True)}
+    leaves = paths.flatten(state)
+    sums = jax.device_get(_sums(list(leaves.values())))
+    return {name: int(value) for name, value in zip(leaves, sums, strict=True)}
 
 
 @jax.jit

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Int
 
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.models.inputs import RowKeys
+from relearn_jax.models.paths import flatten, unflatten
 from relearn_jax.models.sites import Sites
 from relearn_jax.models.transformer import Model
-from relearn_jax.models.weights import flatten, unflatten
 from relearn_jax.training import losses
 from relearn_jax.training.optimizer import Schedule, rate
 

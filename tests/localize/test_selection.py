@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from relearn_jax.errors import UserError
 from relearn_jax.localize import selection
-from relearn_jax.models import checkpoint, transformer, weights
+from relearn_jax.models import checkpoint, paths, transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Site, Sites
 from relearn_jax.neurons import masks
@@ -68,8 +68,8 @@ def test_the_count_is_that_of_the_one_mask_type(family, granularity):
     whole = selection.parameter_count(selection.everything(space, BOTH), space)
     for seed, budget in enumerate((1, whole // 3, whole)):
         chosen = selection.random(space, budget, seed, kinds)
-        times = weights.unflatten(selection.multipliers(chosen, space))
-        kept = weights.flatten(masks.apply(params, times))
+        times = paths.unflatten(selection.multipliers(chosen, space))
+        kept = paths.flatten(masks.apply(params, times))
         left = sum(int(np.count_nonzero(leaf)) for leaf in kept.values())
         assert left == selection.parameter_count(chosen, space) >= budget
         assert not any(kept[path].any() for path in space.others)
@@ -84,7 +84,7 @@ def test_without_a_heads_parameters_that_head_is_silent_and_no_other(family):
     heads[0, 1] = True
     params = transformer.init(model, jax.random.key(1))
     times = selection.multipliers({"heads": heads}, space)
-    without = weights.unflatten({path: 1 - rows for path, rows in times.items()})
+    without = paths.unflatten({path: 1 - rows for path, rows in times.items()})
     inputs = Inputs(np.arange(10).reshape(2, 5), np.ones((2, 5), bool))
     # In a group of llama's, head 0 loses the keys and values that it shares with head 1.
     silent = [0, 1] if family == "llama" else [1]

@@ -12,7 +12,7 @@ from parity import LABELS, golden_of, opened, part, same_tensors, tagger
 from safetensors.numpy import save_file
 
 from relearn_jax.errors import UserError
-from relearn_jax.models import checkpoint, weights
+from relearn_jax.models import checkpoint, paths
 
 
 def load(ck, task="token-classification", labels=LABELS):
@@ -37,7 +37,7 @@ def test_old_names_and_missing_prefix_load_the_same(bert):
     }
     assert set(old) != set(tensors)
     _, again, _ = load(opened(folder.parent / "old", config, old))
-    same_tensors(weights.flatten(params), weights.flatten(again), 0.0)
+    same_tensors(paths.flatten(params), paths.flatten(again), 0.0)
 
 
 def test_sharded_checkpoints_load_the_same(bert):
@@ -52,7 +52,7 @@ def test_sharded_checkpoints_load_the_same(bert):
     (shards / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
     (shards / "config.json").write_text(json.dumps(config))
     _, again, _ = load(checkpoint.open_checkpoint(str(shards)))
-    same_tensors(weights.flatten(params), weights.flatten(again), 0.0)
+    same_tensors(paths.flatten(params), paths.flatten(again), 0.0)
 
 
 def test_every_problem_is_in_one_error(bert):
@@ -125,7 +125,7 @@ def test_a_saved_folder_loads_back_bit_for_bit(golden):
     target = ck.folder.parent / "saved"
     checkpoint.save(target, model, params, ck.settings)
     _, again, _ = load(checkpoint.open_checkpoint(str(target)))
-    same_tensors(weights.flatten(params), weights.flatten(again), 0.0)
+    same_tensors(paths.flatten(params), paths.flatten(again), 0.0)
 
 
 def test_a_head_made_for_other_labels_is_not_taken_over(bert):

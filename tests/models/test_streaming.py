@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from relearn_jax import config
 from relearn_jax.errors import UserError
-from relearn_jax.models import checkpoint, streaming, weights
+from relearn_jax.models import checkpoint, paths, streaming, weights
 from relearn_jax.parallel import mesh, sharding
 
 SIZES = {"model_type": "gpt2", "vocab_size": 1000, "n_embd": 128, "n_layer": 8, "n_head": 2}
@@ -40,7 +40,7 @@ def drawn(settings, task="token-classification"):
 def assert_sharded(params, grid, sets_axis=False):
     """Every leaf lies as the rules say, and what they split is whole on no device."""
     split = 0
-    for path, leaf in weights.flatten(params).items():
+    for path, leaf in paths.flatten(params).items():
         spec = sharding.spec(path, leaf.shape, grid, sets_axis)
         assert leaf.sharding.spec == spec, path
         parts = math.prod(grid.shape[axis] for axis in spec if axis)
@@ -50,7 +50,7 @@ def assert_sharded(params, grid, sets_axis=False):
 
 
 def assert_same(a, b):
-    a, b = weights.flatten(a), weights.flatten(b)
+    a, b = paths.flatten(a), paths.flatten(b)
     assert list(a) == list(b)
     for path in a:
         assert b[path].dtype == np.float32
@@ -87,7 +87,7 @@ def test_our_own_files_are_read_side_by_side_onto_shards(tmp_path, many):
     both = [checkpoint.load(ck, model, jax.random.key(seed))[0] for seed in (0, 1)]
     files = [tmp_path / f"{seed}.safetensors" for seed in (0, 1)]
     for params, file in zip(both, files, strict=True):
-        save_file(weights.flatten(params), file)
+        save_file(paths.flatten(params), file)
     again = weights.read_stacked(files, sharding.placer(many, sets_axis=True))
     for c, params in enumerate(both):
         one = jax.tree.map(lambda leaf, c=c: leaf[c], again)
@@ -150,7 +150,7 @@ def test_the_host_holds_no_more_than_one_leaf(tmp_path, grid):
     params, _ = checkpoint.load(ck, model, jax.random.key(0))
     checkpoint.save(tmp_path, model, params, SIZES)
     (tmp_path / "config.json").write_text(json.dumps(SIZES))
-    save_file(weights.flatten(params), tmp_path / "params.safetensors")
+    save_file(paths.flatten(params), tmp_path / "params.safetensors")
     ck = checkpoint.open_checkpoint(str(tmp_path))
     place = sharding.placer(grid)
     leaves = [leaf.nbytes for leaf in jax.tree.leaves(params)]

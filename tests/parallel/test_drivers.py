@@ -58,9 +58,9 @@ def assert_agree(one, other):
     """
     paths, _ = jax.tree_util.tree_flatten_with_path(one)
     for (path, a), b in zip(paths, jax.tree.leaves(other), strict=True):
-        noise = sharding.name(path).endswith("key/bias")
+        noise = paths.name(path).endswith("key/bias")
         np.testing.assert_allclose(
-            a, b, rtol=1e-5, atol=1e-3 if noise else 1e-5, err_msg=sharding.name(path)
+            a, b, rtol=1e-5, atol=1e-3 if noise else 1e-5, err_msg=paths.name(path)
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from relearn_jax import config
-from relearn_jax.models import checkpoint, transformer, weights
+from relearn_jax.models import checkpoint, paths, transformer, weights
 from relearn_jax.parallel import mesh, sharding
 from relearn_jax.training import optimizer
 from relearn_jax.training.step import start
@@ -50,7 +50,7 @@ def state_of(model):
 def specs(tree, grid):
     placed = sharding.shardings(tree, grid)
     leaves, _ = jax.tree_util.tree_flatten_with_path(placed)
-    return {sharding.name(path): place.spec for path, place in leaves}
+    return {paths.name(path): place.spec for path, place in leaves}
 
 
 def test_every_matrix_is_split_both_ways_and_no_layer_axis(model, grid):

@@ -10,6 +10,7 @@ import pytest
 from relearn_jax import config, hosts
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.experiments.concepts import measurements
+from relearn_jax.models import paths
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Sites
 from relearn_jax.parallel import drivers, mesh, sharding, stacking
@@ -65,7 +66,7 @@ def test_no_device_holds_what_the_rules_split(models):
     one = stacking.one_model(grid, together, 1)
     for tree, sets_axis in ((together, True), (one, False)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            place = sharding.spec(sharding.name(path), leaf.shape, grid, sets_axis)
+            place = sharding.spec(paths.name(path), leaf.shape, grid, sets_axis)
             split = int(np.prod([grid.shape[a] for a in jax.tree.leaves(tuple(place))] or [1]))
             assert leaf.addressable_shards[0].data.size * split == leaf.size, path
     assert together["blocks"]["up"]["kernel"].addressable_shards[0].data.shape == (2, 2, 8, 12)

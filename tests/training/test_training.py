@@ -16,7 +16,7 @@ from relearn_jax.config import Training
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
 from relearn_jax.models.inputs import Inputs
-from relearn_jax.models.weights import flatten
+from relearn_jax.models.paths import flatten
 from relearn_jax.neurons import masks
 from relearn_jax.parallel import drivers, mesh
 from relearn_jax.training import loop, optimizer

@@ -14,7 +14,7 @@ from relearn_jax.experiments.concepts import pruning, sets, snapshots
 from relearn_jax.experiments.concepts.sets import ConceptSet
 from relearn_jax.experiments.concepts.setup import tokenizer_folder
 from relearn_jax.experiments.experiment import Exported, StageName
-from relearn_jax.models import checkpoint, weights
+from relearn_jax.models import checkpoint, masks, paths
 
 
 def exported(config: Relearning, run: Path, name: StageName) -> Exported:
@@ -51,15 +51,14 @@ def exported(config: Relearning, run: Path, name: StageName) -> Exported:
             "prune.target state_mask acts on the forward pass and cannot be said in weights; "
             "ln_gain_bias gives the same hidden states in BERT and DistilBERT and can"
         )
-    params = weights.unflatten(runs.arrays_of(run, source, "params"))
+    params = paths.unflatten(runs.arrays_of(run, source, "params"))
     if stage == "pruned":
         gone = ~runs.arrays_of(run, pruned, "mask")["keep"]
-        params = pruning.remove(model, params, gone, pruning_of["target"], pruning_of["site"])
-    params = {path: np.asarray(leaf) for path, leaf in weights.flatten(params).items()}
+        mask = pruning.mask_of(model, pruning_of["target"], pruning_of["site"], gone)
+        params = masks.remove(params, mask)
+    params = {path: np.asarray(leaf) for path, leaf in paths.flatten(params).items()}
     own = tokenizer_folder(config) or opened.folder
-    return Exported(
-        model, weights.unflatten(params), opened.settings, tokenizer.load_tokenizer(own)
-    )
+    return Exported(model, paths.unflatten(params), opened.settings, tokenizer.load_tokenizer(own))
 
 
 def _named(config: Relearning, name: StageName) -> tuple[ConceptSet, str]:

@@ -21,7 +21,7 @@ from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import Stopped
 from relearn_jax.experiments.concepts import measurements
 from relearn_jax.experiments.concepts.setup import Prepared, Text, steps, train_batches
-from relearn_jax.models import weights
+from relearn_jax.models import paths, weights
 from relearn_jax.models.sites import Sites
 from relearn_jax.parallel import drivers, sharding, stacking
 from relearn_jax.training import checkpoints, loop, optimizer
@@ -176,7 +176,7 @@ def train(
         "evaluation_s": round(progress["evaluation_s"] / sets, 2),
     }
     for c, (name, key) in enumerate(zip(plan.names, plan.keys, strict=True)):
-        one = weights.flatten(stacking.one_model(plan.mesh, params, c))
+        one = paths.flatten(stacking.one_model(plan.mesh, params, c))
         host = {}
         for path, leaf in one.items():
             fetched = hosts.fetch(leaf)
@@ -257,7 +257,7 @@ def _abstract(
         path: jax.ShapeDtypeStruct((rows, *shape), jnp.float32)
         for path, shape in weights.shapes(context.prepared.model).items()
     }
-    state = jax.eval_shape(begin, weights.unflatten(params))
+    state = jax.eval_shape(begin, paths.unflatten(params))
     return jax.tree.map(
         lambda x, to: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=to),
         state,

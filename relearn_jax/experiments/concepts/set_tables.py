@@ -11,7 +11,7 @@ import numpy as np
 from relearn_jax.config import Relearning
 from relearn_jax.experiments.concepts import sets, snapshots
 from relearn_jax.experiments.concepts.snapshots import Snapshot
-from relearn_jax.neurons import masks, overlap, ranking
+from relearn_jax.neurons import choice, overlap, ranking
 
 
 def overlap_rows(
@@ -21,7 +21,7 @@ def overlap_rows(
 
     `names` are the concepts [Y], `shape` is that of the neurons.
     """
-    allowed = masks.prunable(shape, config.concepts.site)
+    allowed = choice.prunable(shape, config.concepts.site)
     groups = sets.groups(config)
     tops = dict.fromkeys(sets.requested(config, group, shape) for group in groups)
     rows: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ def takeover_rows(
     """What the pruned neurons stand for at the end, against chance."""
     before, after = (ranking.ranks(snapshot.arrays["score"][:-1]) for snapshot in (base, now))
     shares = overlap.takeover(
-        before, after, names, pruned, int(pruned.sum()), masks.prunable(pruned.shape, site)
+        before, after, names, pruned, int(pruned.sum()), choice.prunable(pruned.shape, site)
     )
     place = {"group": now.group, "seed": now.seed, "arm": now.arm, "stage": now.stage}
     return (place | row for row in shares)

@@ -17,7 +17,7 @@ import numpy as np
 from relearn_jax import config
 from relearn_jax.config import Arm, Prune, Relearning
 from relearn_jax.errors import UserError
-from relearn_jax.neurons import masks
+from relearn_jax.neurons import choice
 
 
 class Group(NamedTuple):
@@ -135,7 +135,7 @@ def targets(settings: Relearning) -> tuple[str, ...]:
 def requested(settings: Relearning, group: Group, shape: tuple[int, int]) -> int:
     """Neurons that a group asks to be pruned; UserError if that cannot be."""
     site = settings.concepts.site
-    return masks.select(np.zeros(shape), prune_settings(settings, group), site).requested
+    return choice.select(np.zeros(shape), prune_settings(settings, group), site).requested
 
 
 def chunks(

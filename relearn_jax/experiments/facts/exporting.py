@@ -11,7 +11,7 @@ from relearn_jax.errors import UserError
 from relearn_jax.experiments.experiment import Exported, StageName
 from relearn_jax.experiments.facts.setup import open_decoder, world_of
 from relearn_jax.experiments.facts.stages import MODEL, stage, stages
-from relearn_jax.models import weights
+from relearn_jax.models import paths
 
 
 def exported(config: Localization, run: Path, name: StageName) -> Exported:
@@ -34,5 +34,5 @@ def exported(config: Localization, run: Path, name: StageName) -> Exported:
         raise UserError(f"{run} has no parameters of a stage {folder}; it has {kept or 'none yet'}")
     data = reading.read(world_of(config, seeds[folder]), run)
     decoder = open_decoder(config, data)
-    params = weights.unflatten(runs.arrays_of(run, folder, "params"))
+    params = paths.unflatten(runs.arrays_of(run, folder, "params"))
     return Exported(decoder.model, params, decoder.checkpoint.settings, data.tokenizer)

@@ -31,7 +31,7 @@ from relearn_jax.experiments.facts.setup import Setup
 from relearn_jax.experiments.facts.stages import CHOICE, EFFECTS, MODEL, stage, stages
 from relearn_jax.experiments.watcher import Watcher
 from relearn_jax.localize import choice, effects, measure, probes, selection
-from relearn_jax.models import checkpoint, weights
+from relearn_jax.models import checkpoint, paths
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding, stacking
 
@@ -103,7 +103,7 @@ def _taught(setup: Setup, out: Path, tick: Tick) -> dict[int, Decoder]:
             taught = stacking.one_model(mesh, params, c)
             passed = gates.knowledge(model, taught, world, seed)
             record = {"gates": [gate.plain() for gate in passed], "wall_s": wall}
-            arrays = {"params": jax.device_get(weights.flatten(taught))}
+            arrays = {"params": jax.device_get(paths.flatten(taught))}
             runs.save_stage(out, stage(seed, MODEL), keys[seed], record, arrays)
     for seed in settings.seeds:
         _enforce(settings, out, seed, MODEL)
@@ -113,7 +113,7 @@ def _taught(setup: Setup, out: Path, tick: Tick) -> dict[int, Decoder]:
             place = sharding.placer(meshes.make(settings.parallel, 1))
             saved = runs.arrays_of(out, stage(seed, MODEL), "params")
             placed = {p: jax.device_put(x, place(p, x.shape)) for p, x in saved.items()}
-            return weights.unflatten(placed)
+            return paths.unflatten(placed)
 
         return params
 

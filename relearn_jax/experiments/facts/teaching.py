@@ -21,7 +21,7 @@ from relearn_jax.data.facts import world as worlds
 from relearn_jax.data.facts.world import World
 from relearn_jax.localize import selection
 from relearn_jax.localize.selection import Units
-from relearn_jax.models import transformer, weights
+from relearn_jax.models import paths, transformer, weights
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model
 from relearn_jax.parallel import drivers, sharding, stacking
@@ -52,7 +52,7 @@ def teach(
         lambda leaves: {p: x * settings.scale if matrix[p] else x for p, x in leaves.items()}
     )
     leaves = scaled(drawn)
-    params = weights.unflatten({path: leaves[path] for path in shapes})
+    params = paths.unflatten({path: leaves[path] for path in shapes})
     run = partial(_phase, model, mesh, members, seeds, settings, tick)
     params = run(params, "pretrain", settings.steps, settings.learning_rate, None)
     if "plant" not in members[0].phases or not settings.plant_steps:

@@ -16,6 +16,7 @@ import yaml
 from relearn_jax import cli, loading, runs
 from relearn_jax.experiments.facts import localization, setup
 from relearn_jax.experiments.facts.stages import stage
+from relearn_jax.models import paths
 
 SMALL = {
     "experiment": "localization",
@@ -268,7 +269,7 @@ def test_what_was_changed_is_found(finished, tmp_path, capsys):
 
 def test_a_taught_decoder_is_exported_with_its_tokenizer(finished, tmp_path):
     from relearn_jax.data.tokenizer import load_tokenizer
-    from relearn_jax.models import checkpoint, weights
+    from relearn_jax.models import checkpoint
 
     to = tmp_path / "hf"
     assert cli.main(["export", str(finished), "--stage=model", "--seed=1", "--to", str(to)]) == 0
@@ -277,7 +278,7 @@ def test_a_taught_decoder_is_exported_with_its_tokenizer(finished, tmp_path):
     params, fresh = checkpoint.load(opened, model, jax.random.key(0))
     assert not fresh
     taught = runs.arrays_of(finished, stage(1, "model"), "params")
-    for path, leaf in weights.flatten(params).items():
+    for path, leaf in paths.flatten(params).items():
         np.testing.assert_array_equal(leaf, taught[path])
     assert len(load_tokenizer(to, words=False)) == model.config.vocabulary
     assert cli.main(["export", str(finished), "--stage=effects", "--to", str(tmp_path / "x")]) == 2

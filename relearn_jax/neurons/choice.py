@@ -1,0 +1,149 @@
+"""Which neurons are pruned, and how their controls are chosen.
+
+A choice is a boolean array [S, D], True for the neurons that are pruned: S rows (states 0..L for
+site `states`, the L blocks for site `mlp`), D channels, N = S*D neurons. What pruning means for the
+parameters is said by `models.masks.of_neurons`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from relearn_jax import config
+from relearn_jax.errors import UserError
+from relearn_jax.neurons import ranking
+
+Pruned = Bool[np.ndarray, "S D"]
+
+
+class Selection(NamedTuple):
+    """The pruned neurons, and how many were asked for; there may be fewer distinct ones."""
+
+    pruned: Pruned
+    requested: int
+
+
+def prunable(shape: tuple[int, int], site: config.Site) -> Bool[np.ndarray, "S D"]:
+    """Neurons that may be pruned: all but state 0, which no block computes."""
+    allowed = np.ones(shape, bool)
+    if site == "states":
+        allowed[0] = False
+    return allowed
+
+
+def select(
+    scores: Float[np.ndarray, "S D"], settings: config.Prune, site: config.Site = "states"
+) -> Selection:
+    """Prune the neurons with the highest scores (protocol 4.2).
+
+    The number is `count`, or the `fraction` of all S*D neurons (state 0 counted, as in the paper)
+    rounded down, but never more than there are to prune. Scope `per_layer` takes the same number
+    from each row, rounded down. State 0 is passed over, or, with `embedding_state: faithful`, takes
+    part under its own scores and prunes the same channels of the LAST row instead (bug B of
+    protocol 4.3); channels chosen twice make `pruned` less than `requested`.
+
+    Raises UserError for a fraction outside (0, 1], a count outside 1..prunable, a mask that would
+    prune nothing, and scores that are all NaN.
+    """
+    scores = np.asarray(scores)
+    if np.isnan(scores).all():
+        raise UserError(
+            "prune: no neuron has a score for the target concept; the concept data must hold words "
+            "of it and other words besides"
+        )
+    wraps = site == "states" and settings.embedding_state == "faithful"
+    allowed = np.ones(scores.shape, bool) if wraps else prunable(scores.shape, site)
+    requested = _requested(settings, scores.size, int(allowed.sum()))
+    if settings.scope == "per_layer":
+        rows = int(allowed.any(axis=1).sum())
+        requested = requested // rows * rows
+        if not requested:
+            raise UserError(
+                f"prune: fewer neurons than the {rows} layers that should each give the same "
+                "number, so nothing is pruned; raise the fraction, or set scope to pooled"
+            )
+        chosen = _best_by_row(scores, allowed * (requested // rows), allowed)
+    else:
+        chosen = _best(scores, requested, allowed)
+    if wraps:
+        chosen[-1] |= chosen[0]
+        chosen[0] = False
+    return Selection(chosen, requested)
+
+
+def _requested(settings: config.Prune, neurons: int, allowed: int) -> int:
+    if settings.count is not None:
+        if not 1 <= settings.count <= allowed:
+            raise UserError(
+                f"prune.count is {settings.count}, but between 1 and {allowed} neurons can be "
+                "pruned here; change the count or use prune.fraction"
+            )
+        return settings.count
+    if not 0 < settings.fraction <= 1:
+        raise UserError(
+            f"prune.fraction is {settings.fraction}, but it must lie in (0, 1]; 0.5 prunes half"
+        )
+    # The allowance keeps 0.29 * 100 at 29.
+    requested = min(math.floor(settings.fraction * neurons + 1e-9), allowed)
+    if not requested:
+        raise UserError(
+            f"prune.fraction {settings.fraction} of {neurons} neurons is less than one, so the "
+            "mask selects nothing; raise the fraction or set prune.count"
+        )
+    return requested
+
+
+def random(concept: Pruned, site: config.Site, seed: int) -> Pruned:
+    """Control: as many neurons as `concept` prunes, uniformly from all that may be pruned."""
+    draw = np.random.default_rng((seed, 0)).random(concept.shape)
+    return _best(draw, int(concept.sum()), prunable(concept.shape, site))
+
+
+def layer_matched(concept: Pruned, site: config.Site, seed: int) -> Pruned:
+    """Control: random neurons, from each row as many as `concept` prunes there."""
+    draw = np.random.default_rng((seed, 1)).random(concept.shape)
+    return _as_many_by_row(draw, concept, site)
+
+
+def bottom(
+    concept: Pruned, site: config.Site, scores: Float[np.ndarray, "S D"], scope: str = "pooled"
+) -> Pruned:
+    """Control: as many neurons as `concept` prunes, those with the lowest scores.
+
+    With scope `per_layer`, from each row as many as `concept` prunes there. Where more than half of
+    the neurons that may be pruned are, this control and `concept` share some.
+    """
+    # Reversing the order, not the sign, so that NaN and ties stay at their end of the ranking.
+    lowest = ranking.ranks(scores)
+    if scope == "per_layer":
+        return _as_many_by_row(lowest, concept, site)
+    return _best(lowest, int(concept.sum()), prunable(lowest.shape, site))
+
+
+def _as_many_by_row(
+    scores: Float[np.ndarray, "S D"], concept: Pruned, site: config.Site
+) -> Pruned:
+    return _best_by_row(scores, concept.sum(axis=1, keepdims=True), prunable(concept.shape, site))
+
+
+def _best(
+    scores: Float[np.ndarray, "S D"], number: int, allowed: Bool[np.ndarray, "S D"]
+) -> Bool[np.ndarray, "S D"]:
+    """The `number` highest scores among the allowed neurons."""
+    ids = ranking.order(scores)
+    ids = ids[allowed.ravel()[ids]][:number]
+    chosen = np.zeros(scores.size, bool)
+    chosen[ids] = True
+    return chosen.reshape(scores.shape)
+
+
+def _best_by_row(
+    scores: Float[np.ndarray, "S D"],
+    number: Int[np.ndarray, "S _"],
+    allowed: Bool[np.ndarray, "S D"],
+) -> Bool[np.ndarray, "S D"]:
+    return (ranking.ranks(scores[:, None, :])[:, 0] < number) & allowed
