@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from relearn_jax.config import Training
 from relearn_jax.data.batching import TokenBatch
@@ -19,7 +19,8 @@ from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model
 from relearn_jax.parallel import drivers, sharding
 from relearn_jax.parallel import mesh as meshes
-from relearn_jax.training import optimizer
+from relearn_jax.training import losses, optimizer
+from relearn_jax.training.optimizer import Schedule
 from relearn_jax.training.step import Round, State, start
 
 GIB = 2**30
@@ -80,28 +81,32 @@ def compiled(
     ids = jax.ShapeDtypeStruct((rows, length), jnp.int32)
     mask = jax.ShapeDtypeStruct((rows, length), jnp.bool_)
     batch = TokenBatch(Inputs(ids, mask), ids, jax.ShapeDtypeStruct((rows,), jnp.int32))
-    round_ = Round(
-        jax.eval_shape(lambda: optimizer.schedule(settings, 1)),
-        jax.eval_shape(lambda: _keys(mesh, count)),
-    )
-    by_set = NamedSharding(mesh, P(meshes.SETS))
+    batches = {losses.TASK: batch}
+    round_ = jax.eval_shape(lambda: _round(settings, meshes.padded(count, mesh)))
     places = (
         sharding.shardings(state, mesh, sets_axis=True),
-        jax.tree.map(lambda _: meshes.rows(mesh, False), batch),
-        jax.tree.map(lambda leaf: by_set if leaf.shape else meshes.replicated(mesh), round_),
+        jax.tree.map(lambda _: meshes.rows(mesh, False), batches),
+        jax.tree.map(lambda _: by_set, round_),
     )
-    direction = optimizer.direction(settings)
-    step = drivers.over_mesh(mesh, drivers.body_of(mesh, model, direction, settings.accumulate))
+    loss = partial(losses.token_classification, sharding.spread(model, mesh))
+    body = drivers.body(loss, optimizer.direction(settings), settings.accumulate)
+    step = drivers.over_mesh(mesh, body)
     placed = jax.tree.map(
         lambda x, to: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=to),
-        (state, batch, round_),
+        (state, batches, round_),
         places,
     )
     return step.lower(*placed).compile()
 
 
-def _keys(mesh: Mesh, count: int) -> jax.Array:
-    return jax.vmap(jax.random.key)(jnp.arange(meshes.padded(count, mesh)))
+def _round(settings: Training, models: int) -> Round:
+    schedule = optimizer.schedule(settings, 1)
+    each = Schedule(*(jnp.full(models, value) for value in schedule))
+    return Round(each, _keys(models))
+
+
+def _keys(models: int) -> jax.Array:
+    return jax.vmap(jax.random.key)(jnp.arange(models))
 
 
 def _state(model: Model, settings: Training, mesh: Mesh, count: int) -> State:
@@ -111,4 +116,4 @@ def _state(model: Model, settings: Training, mesh: Mesh, count: int) -> State:
     def begin(key: jax.Array) -> State:
         return start(transformer.init(model, key), direction)
 
-    return jax.eval_shape(lambda: jax.vmap(begin)(_keys(mesh, count)))
+    return jax.eval_shape(lambda: jax.vmap(begin)(_keys(meshes.padded(count, mesh))))

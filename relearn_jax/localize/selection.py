@@ -90,8 +90,7 @@ def mask(units: Units, space: Space) -> Mask:
 
     Axes are 1 where all of them is chosen or none.
     """
-    matrices = {path for paths in space.matrices.values() for path in paths}
-    marked = {path: np.zeros((space.layers, 1, 1), bool) for path in matrices}
+    marked = {path: np.zeros((space.layers, 1, 1), bool) for path in space.shapes}
     for kind, chosen in units.items():
         for path in space.owned if kind == "heads" else space.matrices.get(kind, (_path(kind),)):
             if kind == "heads":

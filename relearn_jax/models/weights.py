@@ -141,36 +141,35 @@ def _part(row: Row, names: list[str], reader: Reader, index: Index) -> np.ndarra
 
 
 def draw(
-    model: Model, key: jax.Array, paths: Iterable[str], place: Place | None = None
+    model: Model, key: jax.Array, drawn: Iterable[str], place: Place | None = None
 ) -> dict[str, jax.Array]:
     """Random parameters of these paths alone, made where they are to lie; the same everywhere.
 
     Of several keys [C] those of C models, [C, ...]."""
-    many = key.shape
-    wanted, paths = {path: (*many, *shape) for path, shape in shapes(model).items()}, tuple(paths)
+    many, drawn, every = key.shape, tuple(drawn), shapes(model)
 
-    def drawn(key: jax.Array) -> dict[str, jax.Array]:
+    def draw(key: jax.Array) -> dict[str, jax.Array]:
         leaves = paths.flatten(transformer.init(model, key))
-        return {path: leaves[path] for path in paths}
+        return {path: leaves[path] for path in drawn}
 
-    where = place and {path: place(path, wanted[path]) for path in paths}
-    return jax.jit(jax.vmap(drawn) if many else drawn, out_shardings=where)(key)
+    where = place and {path: place(path, (*many, *every[path])) for path in drawn}
+    return jax.jit(jax.vmap(draw) if many else draw, out_shardings=where)(key)
 
 
-def read_stacked(paths: Sequence[Path], place: Place) -> PyTree:
+def read_stacked(files: Sequence[Path], place: Place) -> PyTree:
     """Parameters of C models from their safetensors files (our own paths as names), [C, ...].
 
     They go straight onto their shards: the host never holds more than one shard of one leaf. Values
     and dtypes stay as they are.
     """
-    files = [safe_open(path, framework="numpy") for path in paths]
+    opened = [safe_open(file, framework="numpy") for file in files]
 
     def part(name: str, index: Index) -> np.ndarray:
-        return np.stack([file.get_slice(name)[index[1:]] for file in files[index[0]]])
+        return np.stack([file.get_slice(name)[index[1:]] for file in opened[index[0]]])
 
     leaves = {}
-    for name in sorted(files[0].keys()):
-        shape = (len(files), *files[0].get_slice(name).get_shape())
+    for name in sorted(opened[0].keys()):
+        shape = (len(opened), *opened[0].get_slice(name).get_shape())
         leaves[name] = streaming.put(partial(part, name), shape, place(name, shape))
     return paths.unflatten(leaves)
 

@@ -124,9 +124,7 @@ def bottom(
     return _best(lowest, int(concept.sum()), prunable(lowest.shape, site))
 
 
-def _as_many_by_row(
-    scores: Float[np.ndarray, "S D"], concept: Pruned, site: config.Site
-) -> Pruned:
+def _as_many_by_row(scores: Float[np.ndarray, "S D"], concept: Pruned, site: config.Site) -> Pruned:
     return _best_by_row(scores, concept.sum(axis=1, keepdims=True), prunable(concept.shape, site))
 
 

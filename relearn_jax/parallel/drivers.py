@@ -5,14 +5,15 @@ to rounding, and none repeats it.
     shard_map   over the mesh, sums spelled out. Axes sets and data.
     pmap        data only, parameters whole on each device. The classic way; see `_pmapped`.
 
-C concept sets are trained side by side: leaves of `State`, and of `Round` but its schedule, have a
-leading axis C. A batch is one for all sets [B, ...] or one for each [C, B, ...].
+C concept sets are trained side by side: leaves of `State` and of `Round` have a leading axis C. A
+batch is one for all sets [B, ...] or one for each [C, B, ...].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -22,42 +23,69 @@ from jax.sharding import PartitionSpec as P
 
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
-from relearn_jax.models.transformer import Model
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding
 from relearn_jax.parallel.mesh import DATA, FSDP, SETS, TENSOR
-from relearn_jax.training.optimizer import Schedule
-from relearn_jax.training.step import Round, State, Sums, train_step
+from relearn_jax.training.losses import Loss
+from relearn_jax.training.step import Batches, Round, State, Sums, train_step
 
-Step = Callable[[State, TokenBatch, Round], tuple[State, Sums]]
-"""Takes a batch of NumPy arrays, this process's rows; donates the state."""
-OF_SETS = Round(schedule=None, key=0, sites=0, keep=0, trainable=0)
+Step = Callable[[State, Batches, Round], tuple[State, Sums]]
+"""Takes batches of NumPy arrays, this process's rows; donates the state."""
+SHARED = ("frozen", "reference")
+"""Fields of `Round` that all sets may share."""
 
 
-def make(
-    driver: str, mesh: Mesh, model: Model, optimizer: optax.GradientTransformation, parts: int = 1
-) -> Step:
+class Body(NamedTuple):
+    """The step of one set, and how fields of `Round` lie along the sets."""
+
+    step: Callable[..., tuple[State, Sums]]
+    axes: Round
+    """0 for fields with a leading axis C, None for those that all sets share."""
+
+    def over_sets(
+        self, batches: Batches, axis_name: str | None = None
+    ) -> Callable[..., tuple[State, Sums]]:
+        """The step of C sets, under `vmap`.
+
+        `axis_name` is that of the devices whose sums are added up; None: the compiler adds them up,
+        and is told that the sets lie along the mesh axis `sets`.
+        """
+        axes = (0, {name: _sets_axis(batch) for name, batch in batches.items()}, self.axes)
+        spmd = SETS if axis_name is None else None
+        return jax.vmap(partial(self.step, axis_name=axis_name), axes, spmd_axis_name=spmd)
+
+
+def body(
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    parts: int = 1,
+    shared: Collection[str] = (),
+) -> Body:
+    """The step of one set, which the drivers wrap.
+
+    Args:
+      loss: what is minimized; its model should be `sharding.spread` over the mesh.
+      optimizer: from `optimizer.direction`.
+      parts: parts that each batch is computed in (gradient accumulation).
+      shared: which of `frozen` and `reference` all sets share; they have no axis C then.
+    """
+    axes = Round(*(None if name in shared else 0 for name in Round._fields))
+    return Body(partial(train_step, loss, optimizer, parts=parts), axes)
+
+
+def make(driver: str, mesh: Mesh, body: Body) -> Step:
     """The training step of C sets under a driver.
 
     Args:
       driver: "jit", "shard_map" or "pmap".
       mesh: from `mesh.make`.
-      model, optimizer: what is trained, and how.
-      parts: parts that each batch is computed in (gradient accumulation).
+      body: from `body`.
 
     Raises:
       UserError: the mesh has axes that the driver cannot use.
     """
-    drivers = {"jit": _jitted, "shard_map": _shard_mapped, "pmap": _pmapped}
     check(driver, mesh)
-    return drivers[driver](mesh, body_of(mesh, model, optimizer, parts))
-
-
-def body_of(
-    mesh: Mesh, model: Model, optimizer: optax.GradientTransformation, parts: int = 1
-) -> Callable:
-    """The step of one set, which the drivers wrap."""
-    return partial(train_step, sharding.spread(model, mesh), optimizer, parts=parts)
+    return {"jit": _jitted, "shard_map": _shard_mapped, "pmap": _pmapped}[driver](mesh, body)
 
 
 def check(driver: str, mesh: Mesh) -> None:
@@ -75,46 +103,50 @@ def _sets_axis(batch: TokenBatch) -> int | None:
     return 0 if np.ndim(batch.labels) == 3 else None
 
 
-def put(mesh: Mesh, batch: TokenBatch) -> TokenBatch:
-    """A batch of this process's rows on the mesh."""
-    return meshes.put_rows(mesh, batch, _sets_axis(batch) == 0)
+def put(mesh: Mesh, batches: Batches) -> Batches:
+    """Batches of this process's rows on the mesh."""
+    return {
+        name: meshes.put_rows(mesh, batch, _sets_axis(batch) == 0)
+        for name, batch in batches.items()
+    }
 
 
-def _jitted(mesh: Mesh, body: Callable) -> Step:
+def _jitted(mesh: Mesh, body: Body) -> Step:
     step = over_mesh(mesh, body)
-    return lambda state, batch, round_: step(state, put(mesh, batch), round_)
+    return lambda state, batches, round_: step(state, put(mesh, batches), round_)
 
 
-def over_mesh(mesh: Mesh, body: Callable) -> Callable:
+def over_mesh(mesh: Mesh, body: Body) -> Callable[..., tuple[State, Sums]]:
     """The jitted step of the driver jit, which takes batches that are on the mesh already."""
 
     @partial(jax.jit, donate_argnums=0)
-    def step(state: State, batch: TokenBatch, round_: Round) -> tuple[State, Sums]:
-        axes = (0, _sets_axis(batch), OF_SETS)
-        state, sums = jax.vmap(body, in_axes=axes, spmd_axis_name=SETS)(state, batch, round_)
+    def step(state: State, batches: Batches, round_: Round) -> tuple[State, Sums]:
+        state, sums = body.over_sets(batches)(state, batches, round_)
         everywhere = jax.lax.with_sharding_constraint(sums, meshes.replicated(mesh))
         return sharding.constrain(state, mesh, sets_axis=True), everywhere
 
     return step
 
 
-def _shard_mapped(mesh: Mesh, body: Callable) -> Step:
-    specs = Round(Schedule(P(), P(), P()), P(SETS), P(SETS), P(SETS), P(SETS))
+def _shard_mapped(mesh: Mesh, body: Body) -> Step:
+    specs = Round(*(P() if axis is None else P(SETS) for axis in body.axes))
 
     @partial(jax.jit, donate_argnums=0)
-    def step(state: State, batch: TokenBatch, round_: Round) -> tuple[State, Sums]:
-        axis = _sets_axis(batch)
-        mapped = jax.vmap(partial(body, axis_name=DATA), in_axes=(0, axis, OF_SETS))
-        rows = P(DATA) if axis is None else P(SETS, DATA)
+    def step(state: State, batches: Batches, round_: Round) -> tuple[State, Sums]:
+        rows = {
+            name: P(DATA) if _sets_axis(batch) is None else P(SETS, DATA)
+            for name, batch in batches.items()
+        }
         state, sums = jax.shard_map(
-            mapped, mesh=mesh, in_specs=(P(SETS), rows, specs), out_specs=P(SETS), check_vma=False
-        )(state, batch, round_)
+            body.over_sets(batches, axis_name=DATA),
+            mesh=mesh, in_specs=(P(SETS), rows, specs), out_specs=P(SETS), check_vma=False,
+        )(state, batches, round_)  # fmt: skip
         return state, jax.lax.with_sharding_constraint(sums, meshes.replicated(mesh))
 
-    return lambda state, batch, round_: step(state, put(mesh, batch), round_)
+    return lambda state, batches, round_: step(state, put(mesh, batches), round_)
 
 
-def _pmapped(mesh: Mesh, body: Callable) -> Step:
+def _pmapped(mesh: Mesh, body: Body) -> Step:
     """Data parallel under `jax.pmap`, on one host or several.
 
     Every device holds all parameters of all sets and a share of each batch's rows. Move to the mesh
@@ -126,19 +158,18 @@ def _pmapped(mesh: Mesh, body: Callable) -> Step:
     devices = mesh.local_devices
 
     @partial(jax.pmap, axis_name=DATA, in_axes=(None, 0, None), out_axes=None, donate_argnums=0)
-    def step(state: State, batch: TokenBatch, round_: Round) -> tuple[State, Sums]:
-        axis = _sets_axis(batch)
-        return jax.vmap(partial(body, axis_name=DATA), in_axes=(0, axis, OF_SETS))(
-            state, batch, round_
-        )
+    def step(state: State, batches: Batches, round_: Round) -> tuple[State, Sums]:
+        return body.over_sets(batches, axis_name=DATA)(state, batches, round_)
 
-    def by_device(leaf: np.ndarray, axis: int) -> np.ndarray:
+    def by_device(axis: int, leaf: np.ndarray) -> np.ndarray:
         shape = (*leaf.shape[:axis], len(devices), -1, *leaf.shape[axis + 1 :])
         return np.moveaxis(leaf.reshape(shape), axis, 0)
 
-    def run(state: State, batch: TokenBatch, round_: Round) -> tuple[State, Sums]:
-        axis = 1 if _sets_axis(batch) == 0 else 0
-        local = jax.tree.map(lambda leaf: by_device(leaf, axis), batch)
+    def run(state: State, batches: Batches, round_: Round) -> tuple[State, Sums]:
+        local = {
+            name: jax.tree.map(partial(by_device, 1 if _sets_axis(batch) == 0 else 0), batch)
+            for name, batch in batches.items()
+        }
         return step(state, local, round_)
 
     return run

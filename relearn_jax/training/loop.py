@@ -14,11 +14,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int
 
-from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
-from relearn_jax.training.step import Round, State, Sums
+from relearn_jax.training.step import Batches, Round, State, Sums
 
-Step = Callable[[State, TokenBatch, Round], tuple[State, Sums]]
+Step = Callable[[State, Batches, Round], tuple[State, Sums]]
 LOG_EVERY = 25
 IN_FLIGHT = 3
 """Steps that the host may be ahead of the devices: enough to keep them busy, few enough that speeds
@@ -53,7 +52,7 @@ def fit(
     state: State,
     round_: Round,
     epochs: int,
-    batches: Callable[[int, int], Iterator[TokenBatch]],
+    batches: Callable[[int, int], Iterator[Batches]],
     hooks: Hooks,
     places: Sequence[str],
     begin: Position = Position(),  # noqa: B008 (immutable)
@@ -85,7 +84,7 @@ def fit(
         ahead: deque[Sums] = deque()
         for number, batch in enumerate(batches(epoch, done), start=done + 1):
             state, sums = step(state, batch, round_)
-            rows += int((batch.row.reshape(-1, batch.row.shape[-1])[0] >= 0).sum())
+            rows += _sentences(batch)
             ahead.append(sums)
             if len(ahead) > IN_FLIGHT:
                 jax.block_until_ready(ahead.popleft())
@@ -103,18 +102,27 @@ def fit(
     return state
 
 
+def _sentences(batches: Batches) -> int:
+    """Real rows of one set in a step, over all its texts."""
+    return sum(
+        int((text.row.reshape(-1, text.row.shape[-1])[0] >= 0).sum()) for text in batches.values()
+    )
+
+
 def _report(
     lines: deque[tuple[Sums, float]], epoch: int, hooks: Hooks, places: Sequence[str]
 ) -> None:
     while lines:
         sums, speed = lines.popleft()
         check_finite(sums.bad_step, places)
-        loss = np.asarray(sums.loss) / np.maximum(np.asarray(sums.tokens), 1.0)
-        steps, speed = np.asarray(sums.step), round(speed, 1)
+        columns = {"step": np.asarray(sums.step), "loss": np.asarray(sums.loss)}
+        if len(sums.terms) > 1:
+            columns |= {name: np.asarray(term.mean) for name, term in sums.terms.items()}
+        shared = {"epoch": epoch, "sentences_per_s": round(speed, 1)}
         hooks.log(
             [
-                {"step": int(s), "epoch": epoch, "loss": float(x), "sentences_per_s": speed}
-                for s, x in zip(steps, loss, strict=True)
+                {name: values[c].item() for name, values in columns.items()} | shared
+                for c in range(len(columns["step"]))
             ]
         )
 

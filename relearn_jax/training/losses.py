@@ -1,14 +1,17 @@
-"""Cross-entropy over labelled tokens, for a few labels and for a whole vocabulary.
+"""Losses: pure functions of parameters, reference parameters and named batches.
 
-Losses are sums with their counts, in float32: whoever divides does so once, after adding up over
-parts of a batch and over devices. Label -100 means that there is none.
+A loss gives the terms of a sum, each as a sum over something (tokens, sentences) with its count, in
+float32. Whoever divides does so once, after adding up over parts of a batch and over devices. Label
+-100 means that there is none.
+
+To add a loss, write a function of this type and name it where an experiment makes its step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,20 +26,54 @@ from relearn_jax.models.sites import Sites
 from relearn_jax.models.transformer import Model
 
 PyTree = Any
-Sum = tuple[Float[Array, ""], Float[Array, ""]]
-"""The sum of the losses, and over how many tokens."""
 CHUNK = 32
 """Tokens of each sentence whose logits over a vocabulary exist at one time."""
 
 
-def of_model(
-    model: Model,
-    params: PyTree,
-    batch: TokenBatch,
-    sites: Sites = Sites(),  # noqa: B008 (immutable)
-    keys: RowKeys | None = None,
-) -> Sum:
-    """The loss of a batch; a language model's, whose labels are `next_tokens`, in chunks."""
+class Term(NamedTuple):
+    """One term of a loss."""
+
+    sum: Float[Array, ""]
+    count: Float[Array, ""]
+    """What the sum is over. It depends on the batch alone, never on parameters."""
+
+    @property
+    def mean(self) -> Float[Array, ""]:
+        """The sum over the count; 0 where nothing was counted."""
+        return self.sum / jnp.maximum(self.count, 1.0)
+
+
+class Text(NamedTuple):
+    """One of the texts of a step, as a loss reads it."""
+
+    batch: TokenBatch
+    keys: RowKeys | None = None
+    """Dropout keys, one for each row; None for evaluation."""
+    sites: Sites = Sites()
+    """Interventions on the forward pass."""
+
+
+Texts = Mapping[str, Text]
+Terms = dict[str, Term]
+Loss = Callable[[PyTree, PyTree, Texts], Terms]
+"""(parameters, reference parameters or None, texts) -> terms by name."""
+TASK = "task"
+"""The one text of a training that has one, and the term of its loss."""
+
+
+def token_classification(model: Model, params: PyTree, reference: None, texts: Texts) -> Terms:
+    """Cross-entropy of the labels of tokens."""
+    return {TASK: cross_entropy(model, params, texts[TASK])}
+
+
+def next_token(model: Model, params: PyTree, reference: None, texts: Texts) -> Terms:
+    """Cross-entropy of the next token, where the labels say that it counts."""
+    return {TASK: cross_entropy(model, params, texts[TASK])}
+
+
+def cross_entropy(model: Model, params: PyTree, text: Text) -> Term:
+    """Cross-entropy of a text's labels; a language model's logits are made in chunks."""
+    batch, keys, sites = text
     h, _ = transformer.hidden(model, params, batch.inputs, sites, keys=keys)
     head = partial(transformer.head, model, params, keys=keys)
     if model.task == "language-model":
@@ -44,13 +81,13 @@ def of_model(
     return token_loss(head(h), batch.labels)
 
 
-def token_loss(logits: Float[Array, "B T Y"], labels: Int[Array, "B T"]) -> Sum:
-    """Sum of the cross-entropy over labelled tokens, and their number."""
+def token_loss(logits: Float[Array, "B T Y"], labels: Int[Array, "B T"]) -> Term:
+    """Cross-entropy over labelled tokens, and their number."""
     labelled = labels >= 0
     losses = optax.softmax_cross_entropy_with_integer_labels(
         logits.astype(jnp.float32), jnp.where(labelled, labels, 0)
     )
-    return jnp.sum(losses * labelled), jnp.sum(labelled, dtype=jnp.float32)
+    return Term(jnp.sum(losses * labelled), jnp.sum(labelled, dtype=jnp.float32))
 
 
 def chunked_token_loss(
@@ -58,12 +95,13 @@ def chunked_token_loss(
     h: Float[Array, "B T D"],
     labels: Int[Array, "B T"],
     chunk: int,
-) -> Sum:
+) -> Term:
     """`token_loss(head(h), labels)`, of whose logits only `chunk` tokens a row ever exist.
 
     The backward pass computes them again, chunk by chunk. Chunks run along T, so that the rows of
     a batch stay on their devices.
     """
+    count = jnp.sum(labels >= 0, dtype=jnp.float32)
     chunk = min(chunk, h.shape[1])
     missing = -h.shape[1] % chunk
     h = jnp.pad(h, ((0, 0), (0, missing), (0, 0)))
@@ -72,12 +110,12 @@ def chunked_token_loss(
     def split(x: Array) -> Array:
         return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
-    def part(_: None, part: tuple[Array, Array]) -> tuple[None, Sum]:
-        return None, token_loss(head(part[0]), part[1])
+    def part(_: None, part: tuple[Array, Array]) -> tuple[None, Array]:
+        return None, token_loss(head(part[0]), part[1]).sum
 
     body = jax.checkpoint(part, prevent_cse=False)
-    _, (losses, counts) = jax.lax.scan(body, None, (split(h), split(labels)))
-    return losses.sum(), counts.sum()
+    _, sums = jax.lax.scan(body, None, (split(h), split(labels)))
+    return Term(sums.sum(), count)
 
 
 def next_tokens(inputs: Inputs) -> Int[Array, "B T"]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -23,9 +24,12 @@ class Schedule(NamedTuple):
 
 
 def schedule(settings: config.Training, steps: int) -> Schedule:
-    """The schedule of one training round of `steps` steps."""
+    """The schedule of one training round of `steps` steps, of one model.
+
+    Models side by side may have schedules of their own: stacked, with a leading axis C.
+    """
     values = (settings.learning_rate, steps, settings.warmup * steps)
-    return Schedule(*(jnp.float32(v) for v in values))
+    return Schedule(*(np.float32(v) for v in values))
 
 
 def rate(schedule: Schedule, step: Int[Array, ""]) -> Float[Array, ""]:

@@ -12,20 +12,25 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from relearn_jax.data.batching import TokenBatch
+from relearn_jax.models import masks, paths
 from relearn_jax.models.inputs import RowKeys
-from relearn_jax.models.paths import flatten, unflatten
+from relearn_jax.models.masks import Mask
 from relearn_jax.models.sites import Sites
-from relearn_jax.models.transformer import Model
-from relearn_jax.training import losses
+from relearn_jax.training.losses import Loss, Terms, Text
 from relearn_jax.training.optimizer import Schedule, rate
 
 PyTree = Any
+Batches = Mapping[str, TokenBatch]
+"""The texts of a step by name, each with its own number of rows."""
+TEXT_ROWS = 2**24
+"""No text has more rows in a step."""
 
 
 class State(NamedTuple):
     """What a step changes."""
 
     params: PyTree
+    """The trainable leaves alone."""
     moments: optax.OptState
     step: Int[Array, ""]
     bad_step: Int[Array, ""]
@@ -36,8 +41,8 @@ class Sums(NamedTuple):
     """What a step reports. Copies, as the state it came from is donated to the next step."""
 
     loss: Float[Array, ""]
-    """Sum over labelled tokens."""
-    tokens: Float[Array, ""]
+    """The weighted sum of the mean terms."""
+    terms: Terms
     step: Int[Array, ""]
     bad_step: Int[Array, ""]
 
@@ -47,87 +52,121 @@ class Round(NamedTuple):
 
     schedule: Schedule
     key: Array
-    """Dropout key; each step folds its number in, and each row its place in the batch."""
+    """Dropout key; each step folds its number in, and each row its place in the step."""
+    weights: Mapping[str, Float[Array, ""]] | None = None
+    """Of the terms of the loss, by name; None: all 1."""
     sites: Sites = Sites()
-    keep: Mapping[str, Float[Array, ...]] | None = None
-    """Multipliers by parameter path that hold pruned entries at 0 (`regrowth: frozen`)."""
-    trainable: Mapping[str, Float[Array, ...]] | None = None
-    """Multipliers by parameter path, 1 for what may move (localized training); None: all may."""
+    frozen: PyTree = None
+    """The leaves that are not trained, if any: a tree of dicts without the trainable ones."""
+    reference: PyTree = None
+    """Reference parameters, for losses that compare with another model."""
+    held: Mask | None = None
+    """Entries of trainable leaves that stay as they are."""
 
 
 def start(params: PyTree, optimizer: optax.GradientTransformation) -> State:
-    """A fresh optimizer around parameters, of one model or (under `vmap`) of several."""
+    """A fresh optimizer around trainable leaves, of one model or (under `vmap`) of several."""
     return State(params, optimizer.init(params), jnp.int32(0), jnp.int32(-1))
 
 
 def train_step(
-    model: Model,
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     state: State,
-    batch: TokenBatch,
+    batches: Batches,
     round_: Round,
     parts: int = 1,
     axis_name: str | None = None,
 ) -> tuple[State, Sums]:
-    """One AdamW step on the mean token loss; returns the new state and the batch's sums.
+    """One optimizer step on the weighted sum of the loss's mean terms.
 
     Sums and counts are added over `axis_name` (if any) and divided once, and each row has its own
-    dropout key, so that the result does not depend on how a batch was spread over devices, nor on
-    the `parts` that it is computed in to save memory.
+    dropout key. So the result does not depend on how a batch was spread over devices, nor on the
+    `parts` that it is computed in to save memory.
+
+    Gradients, moments and updates exist for the trainable leaves alone.
+
+    Returns:
+      (the new state, what the step reports)
     """
-    key = jax.random.fold_in(round_.key, state.step)
-    count = batch.labels.shape[0]
-    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
-    keys = jax.vmap(partial(jax.random.fold_in, key))(first + jnp.arange(count))
+    texts = _texts(batches, round_, state.step, axis_name)
 
-    def loss(params: PyTree, part: tuple[TokenBatch, RowKeys]) -> tuple[Array, Array]:
-        batch, keys = part
-        return losses.of_model(model, params, batch, round_.sites, keys)
+    def terms_of(trainable: PyTree, texts: Mapping[str, Text]) -> Terms:
+        params = trainable if round_.frozen is None else paths.merge(trainable, round_.frozen)
+        return loss(params, round_.reference, texts)
 
-    grad = jax.value_and_grad(loss, has_aux=True)
-    (total, tokens), grads = _accumulated(partial(grad, state.params), (batch, keys), parts)
+    # The counts of the whole batch come first. Their sums are dead code, which XLA drops.
+    counts = {name: term.count for name, term in terms_of(state.params, texts).items()}
     if axis_name is not None:
-        total, tokens, grads = jax.lax.psum((total, tokens, grads), axis_name)
-    grads = jax.tree.map(lambda g: g / jnp.maximum(tokens, 1.0), grads)
+        counts = jax.lax.psum(counts, axis_name)
+    counts = {name: jnp.maximum(count, 1.0) for name, count in counts.items()}
+    weights = dict.fromkeys(counts, 1.0) if round_.weights is None else round_.weights
+    # The count of the first term is divided out last: a loss of one term is its sum until then.
+    whole = next(iter(counts.values()))
+    shares = {name: weights[name] * (whole / count) for name, count in counts.items()}
+
+    def total(trainable: PyTree, texts: Mapping[str, Text]) -> tuple[Array, Terms]:
+        terms = terms_of(trainable, texts)
+        return sum(shares[name] * term.sum for name, term in terms.items()), terms
+
+    grad = jax.value_and_grad(total, has_aux=True)
+    (value, terms), grads = _accumulated(partial(grad, state.params), texts, parts)
+    if axis_name is not None:
+        value, terms, grads = jax.lax.psum((value, terms, grads), axis_name)
+    grads = jax.tree.map(lambda g: g / whole, grads)
 
     # Before clipping, so that what stays has no part in the norm; and after, for weight decay.
-    grads = _times(grads, round_.trainable)
+    grads = masks.remove(grads, round_.held)
     updates, moments = optimizer.update(grads, state.moments, state.params)
-    updates = _times(updates, round_.trainable)
+    updates = masks.remove(updates, round_.held)
     scale = -rate(round_.schedule, state.step)
     params = jax.tree.map(lambda p, u: p + scale * u, state.params, updates)
-    # Masking parameters after the update, not gradients before it: decay and Adam's moments would
-    # move a pruned entry all the same.
-    params = _times(params, round_.keep)
 
-    finite = jnp.isfinite(total)
-    bad = jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step)
+    bad = jnp.where((state.bad_step < 0) & ~jnp.isfinite(value), state.step, state.bad_step)
     state = State(params, moments, state.step + 1, bad)
-    return state, Sums(total, tokens, state.step, bad)
+    return state, Sums(value / whole, terms, state.step, bad)
 
 
-def _times(tree: PyTree, multipliers: Mapping[str, Array] | None) -> PyTree:
-    """A tree like the parameters, times the multipliers of those paths that have one."""
-    if multipliers is None:
-        return tree
-    leaves = flatten(tree)
-    return unflatten(leaves | {path: leaves[path] * m for path, m in multipliers.items()})
+def _texts(
+    batches: Batches, round_: Round, step: Int[Array, ""], axis_name: str | None
+) -> dict[str, Text]:
+    """The texts of a step, each row with a dropout key of its own, whatever the devices."""
+    key = jax.random.fold_in(round_.key, step)
+
+    def keys(number: int, rows: int) -> RowKeys:
+        first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * rows
+        places = number * TEXT_ROWS + first + jnp.arange(rows)
+        return jax.vmap(partial(jax.random.fold_in, key))(places)
+
+    return {
+        name: Text(batches[name], keys(number, batches[name].labels.shape[0]), round_.sites)
+        for number, name in enumerate(sorted(batches))
+    }
 
 
-def _accumulated(grad: Callable[[PyTree], PyTree], batch: PyTree, parts: int) -> PyTree:
-    """The sum of `grad` over a batch cut into `parts`, one after another."""
+def _accumulated(
+    grad: Callable[[Mapping[str, Text]], PyTree], texts: Mapping[str, Text], parts: int
+) -> PyTree:
+    """The sum of `grad` over texts cut into `parts`, one after another."""
     if parts == 1:
-        return grad(batch)
+        return grad(texts)
+    sites = {name: text.sites for name, text in texts.items()}
+
     # Every part takes rows from the whole batch, so that each device has its share of every part.
-    cut = jax.tree.map(
-        lambda x: jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0), batch
-    )
+    def cut(x: Array) -> Array:
+        return jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
+
+    rows = {name: jax.tree.map(cut, (text.batch, text.keys)) for name, text in texts.items()}
+
+    def of_part(part: PyTree) -> PyTree:
+        return grad({name: Text(*part[name], sites[name]) for name in part})
+
     zeros = jax.tree.map(
         lambda x: jnp.zeros(x.shape, x.dtype),
-        jax.eval_shape(grad, jax.tree.map(lambda x: x[0], cut)),
+        jax.eval_shape(of_part, jax.tree.map(lambda x: x[0], rows)),
     )
 
     def add(sums: PyTree, part: PyTree) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, sums, grad(part)), None
+        return jax.tree.map(jnp.add, sums, of_part(part)), None
 
-    return jax.lax.scan(add, zeros, cut)[0]
+    return jax.lax.scan(add, zeros, rows)[0]

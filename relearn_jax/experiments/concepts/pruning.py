@@ -50,9 +50,7 @@ def sites(mesh: Mesh, target: str, pruned: Bool[np.ndarray, "C S D"] | None) -> 
     return Sites(states=Site(mask=stacking.per_set(mesh, [np.float32(~rows) for rows in pruned])))
 
 
-def mask_of(
-    model: Model, target: str, site: str, pruned: Bool[Array, "S D"]
-) -> Mask:
+def mask_of(model: Model, target: str, site: str, pruned: Bool[Array, "S D"]) -> Mask:
     """The parameters of pruned neurons; none for a target that is no parameter."""
     leaves = {} if target == "state_mask" else model.family.neurons[target]
     return masks.of_neurons(pruned, site, leaves, weights.shapes(model))

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Bool
 
 from relearn_jax import hosts, loading, runs
 from relearn_jax.config import Training
 from relearn_jax.data import batching
 from relearn_jax.data.batching import TokenBatch
+from relearn_jax.experiments import rounds
 from relearn_jax.experiments.concepts import (
     chunks,
     exporting,
@@ -27,22 +30,24 @@ from relearn_jax.experiments.concepts import (
     plan,
     pruning,
     results,
-    rounds,
     sets,
     setup,
     snapshots,
     tables,
 )
-from relearn_jax.experiments.concepts.rounds import Plan
 from relearn_jax.experiments.concepts.sets import ConceptSet
 from relearn_jax.experiments.concepts.setup import Setup
-from relearn_jax.experiments.concepts.texts import Text
+from relearn_jax.experiments.concepts.texts import Text, steps_per_epoch
 from relearn_jax.experiments.experiment import Experiment
+from relearn_jax.experiments.rounds import Plan, Trainer
 from relearn_jax.experiments.watcher import Watcher
-from relearn_jax.models import checkpoint
+from relearn_jax.models import checkpoint, weights
 from relearn_jax.models.sites import Sites
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding, stacking
+from relearn_jax.training import losses
+from relearn_jax.training.losses import TASK, Loss
+from relearn_jax.training.step import Batches
 
 PyTree = Any
 Keys = dict[int, str]
@@ -55,7 +60,16 @@ class Run(NamedTuple):
     setup: Setup
     out: Path
     watch: Watcher
-    steppers: dict[tuple, tuple]
+    trainer: Trainer
+    losses: dict[Mesh, Loss]
+    """One for each mesh, so that all rounds on it share a compiled step."""
+
+    def loss(self, mesh: Mesh) -> Loss:
+        """The loss of the task, of a model that is spread over a mesh."""
+        if mesh not in self.losses:
+            model = sharding.spread(self.setup.pretrained.model, mesh)
+            self.losses[mesh] = partial(losses.token_classification, model)
+        return self.losses[mesh]
 
 
 class Models(NamedTuple):
@@ -67,8 +81,8 @@ class Models(NamedTuple):
     mesh: Mesh
     params: Callable[[], PyTree]
     """Gives their parameters, [C, ...]; what it gave may have been donated since."""
-    keep: np.ndarray | None = None
-    """[C, S, D]: the neurons that stay."""
+    pruned: Bool[np.ndarray, "C S D"] | None = None
+    """The neurons that were removed."""
 
     @property
     def names(self) -> list[str]:
@@ -87,7 +101,7 @@ def run(setup: Setup, out: Path, watch: Watcher) -> None:
         "chunk": size,
     }
     hosts.once(lambda: runs.write_json(out / "model.json", about), "model.json")
-    here = Run(setup, out, watch, {})
+    here = Run(setup, out, watch, Trainer(out, config, watch, {}), {})
 
     scores: dict[int, np.ndarray] = {}
     base_keys: Keys = {}
@@ -99,18 +113,16 @@ def run(setup: Setup, out: Path, watch: Watcher) -> None:
 
     names = setup.probed.concepts.names
     for chunk in chunks.members(config, setup.texts.retrain, size):
-        keep = [
-            pruning.choose(config, one, scores[one.seed], names.index(one.group.target)).keep
+        pruned = [
+            pruning.choose(config, one, scores[one.seed], names.index(one.group.target))
             for one in chunk
         ]
-        _relearn(here, chunk, np.stack(keep), base_keys)
+        _relearn(here, chunk, np.stack(pruned), base_keys)
 
 
 def _sites(run: Run, models: Models) -> Sites:
     """What the forward passes of C sets are run with."""
-    if models.keep is None:
-        return Sites()
-    return pruning.sites(run.setup.config.prune.target, pruning.kept(models.mesh, models.keep))
+    return pruning.sites(models.mesh, run.setup.config.prune.target, models.pruned)
 
 
 def _base(run: Run, chunk: tuple[ConceptSet, ...]) -> Models:
@@ -137,7 +149,7 @@ def _base(run: Run, chunk: tuple[ConceptSet, ...]) -> Models:
     return _trained(run, models, texts.train, config.training, 0)
 
 
-def _relearn(run: Run, chunk: tuple[ConceptSet, ...], keep: np.ndarray, base_keys: Keys) -> None:
+def _relearn(run: Run, chunk: tuple[ConceptSet, ...], pruned: np.ndarray, base_keys: Keys) -> None:
     """Prune, then retrain in rounds, each with a fresh optimizer (specs: relearning 5)."""
     config, model = run.setup.config, run.setup.pretrained.model
     mesh = meshes.make(config.parallel, len(chunk))
@@ -145,16 +157,19 @@ def _relearn(run: Run, chunk: tuple[ConceptSet, ...], keep: np.ndarray, base_key
     keys = tuple(
         runs.key_of(
             base_keys[one.seed], loading.plain(sets.prune_settings(config, one.group)),
-            config.concepts.site, sets.number(one), np.packbits(mask).tolist(),
+            config.concepts.site, sets.number(one), np.packbits(~gone).tolist(),
         )
-        for one, mask in zip(chunk, keep, strict=True)
+        for one, gone in zip(chunk, pruned, strict=True)
     )  # fmt: skip
 
-    def pruned() -> PyTree:
-        params = rounds.from_disk(run.out, mesh, bases)
-        return pruning.pruned(model, mesh, config, params, pruning.kept(mesh, keep))
+    def params() -> PyTree:
+        base = rounds.from_disk(run.out, mesh, bases)
+        if config.prune.target == "state_mask":
+            return base
+        gone = stacking.per_set(mesh, list(pruned))
+        return pruning.remove(model, mesh, config.prune.target, config.concepts.site, base, gone)
 
-    models = Models(chunk, "pruned", keys, mesh, pruned, keep)
+    models = Models(chunk, "pruned", keys, mesh, params, pruned)
     _score_pruned(run, models)
     _track(run, models, base_keys)
 
@@ -204,14 +219,14 @@ def _score_pruned(run: Run, models: Models) -> None:
     began, count = time.perf_counter(), len(models.sets)
     scores = _scores(run, models.mesh, params, _sites(run, models), count)
     wall = round((time.perf_counter() - began) / count, 2)
-    for name, key, records, keep in zip(
-        models.names, models.keys, scores, models.keep, strict=True
+    for name, key, records, gone in zip(
+        models.names, models.keys, scores, models.pruned, strict=True
     ):
         record = {
             "scores": [{"epoch": 0, "records": records}], "wall_s": wall, "evaluation_s": wall,
             "target": config.prune.target, "site": config.concepts.site,
         }  # fmt: skip
-        rounds.save_stage(run.out, name, key, record, {"mask": {"keep": keep}})
+        rounds.save_stage(run.out, name, key, record, {"mask": {"keep": ~gone}})
 
 
 def _trained(run: Run, models: Models, text: Text, settings: Training, number: int) -> Models:
@@ -219,30 +234,89 @@ def _trained(run: Run, models: Models, text: Text, settings: Training, number: i
 
     Models whose weights were dropped to save disk, and are wanted after all, are trained again.
     """
-    config = run.setup.config
-    streams = [0 if number == 0 else sets.number(one) for one in models.sets]
-    plan = Plan(
-        names=_names(models), keys=models.keys, seeds=[one.seed for one in models.sets],
-        streams=streams, number=number, text=text, settings=settings, mesh=models.mesh,
-    )  # fmt: skip
-    live: list[PyTree] = []
+    plan = _plan(run, models, text, settings, number)
+    out, live = run.out, []
 
     def train() -> PyTree:
-        return rounds.train(context, plan, models.params, sites(p, models), held(p, models))
+        trained = rounds.train(run.trainer, plan, models.params)
+        records = [{"scores": scores, **trained.times} for scores in trained.evaluations]
+        rounds.save_stages(run.trainer, plan, trained.params, records)
+        return trained.params
 
     def params() -> PyTree:
         if live and not jax.tree.leaves(live[0])[0].is_deleted():
             return live[0]
-        here = all(runs.has_arrays(context.out, name, "params") for name in plan.names)
+        here = all(runs.has_arrays(out, name, "params") for name in plan.names)
         if not hosts.first(here):
             return train()
-        return rounds.from_disk(context, plan.mesh, plan.names)
+        return rounds.from_disk(out, plan.mesh, plan.names)
 
-    if rounds.all_finished(context.out, plan.names, plan.keys):
-        context.watch.tick(rounds.total_steps(p.config, plan), rounds.place(plan))
+    if rounds.all_finished(out, plan.names, plan.keys):
+        run.watch.tick(rounds.total_steps(plan), rounds.place(plan))
     else:
         live.append(train())
     return models._replace(params=params)
+
+
+def _plan(run: Run, models: Models, text: Text, settings: Training, number: int) -> Plan:
+    """The round of training that makes the stage of these models."""
+    config, model = run.setup.config, run.setup.pretrained.model
+    sites = _sites(run, models)
+
+    def evaluate(params: PyTree, epoch: int) -> tuple[list[dict[str, Any]], str]:
+        scores = _scores(run, models.mesh, params, sites, len(models.sets))
+        earlier = max(number - 1, 0) * settings.epochs
+        for name, records in zip(models.names, scores, strict=True):
+            f1 = records[0]["f1"]
+            run.watch.log({"stage": name, "event": "evaluation", "epoch": epoch, "f1": f1})
+        entries = [{"epoch": earlier + epoch, "records": records} for records in scores]
+        return entries, f", F1 {np.mean([records[0]['f1'] for records in scores]):.3f}"
+
+    seeds = [one.seed for one in models.sets]
+    return Plan(
+        names=models.names,
+        keys=models.keys,
+        shapes=weights.shapes(model),
+        mesh=models.mesh,
+        loss=run.loss(models.mesh),
+        settings=settings,
+        steps=steps_per_epoch(text, settings.batch_size, config.data.buckets),
+        batches=partial(_batches, text, config.data.buckets, settings, models.mesh, seeds),
+        seeds=seeds,
+        streams=[0 if number == 0 else sets.number(one) for one in models.sets],
+        number=number,
+        sites=sites,
+        held=pruning.held(model, models.mesh, config, models.sets, models.pruned),
+        evaluate=evaluate,
+    )
+
+
+def _batches(
+    text: Text,
+    buckets: tuple[int, ...],
+    settings: Training,
+    mesh: Mesh,
+    seeds: Sequence[int],
+    epoch: int,
+    skip: int,
+) -> Iterator[Batches]:
+    """One epoch but its first `skip` batches, in an order drawn from (seed, epoch).
+
+    Where all seeds are the same a batch [B, ...] serves all sets. Else there are C [C, B, ...].
+    """
+    rows = meshes.rows_of(mesh, settings.batch_size, settings.accumulate)
+
+    def of_seed(seed: int) -> Iterator[TokenBatch]:
+        return batching.epoch(
+            text.encoded, text.labels, settings.batch_size, buckets, seed, epoch, rows, skip
+        )
+
+    if len(set(seeds)) == 1:
+        batches = of_seed(seeds[0])
+    else:
+        together = zip(*map(of_seed, stacking.filled(mesh, seeds)), strict=True)
+        batches = (jax.tree.map(lambda *leaves: np.stack(leaves), *parts) for parts in together)
+    return ({TASK: batch} for batch in batches)
 
 
 def _track(run: Run, models: Models, base_keys: Keys | None) -> list[dict[str, np.ndarray]]:
@@ -273,7 +347,7 @@ def _track(run: Run, models: Models, base_keys: Keys | None) -> list[dict[str, n
         else:
             base = runs.arrays_of(out, f"{sets.stage_name(one, 'base')}-neurons", "neurons")
             arrays |= measurements.similarity_to_base(
-                base["top_ids"], arrays["top_ids"], base["vectors"], ~models.keep[c], one.seed
+                base["top_ids"], arrays["top_ids"], base["vectors"], models.pruned[c], one.seed
             )
     wall = round((time.perf_counter() - began) / count, 2)
     for name, key, arrays in zip(names, keys, statistics, strict=True):

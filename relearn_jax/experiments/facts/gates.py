@@ -10,6 +10,7 @@ from jaxtyping import Float
 from relearn_jax.data.facts.prompts import Prompts, last_of_subject
 from relearn_jax.data.facts.world import World, additive_baseline
 from relearn_jax.errors import UserError
+from relearn_jax.evaluation import facts, text
 from relearn_jax.experiments.facts import teaching
 from relearn_jax.localize.effects import Effect, Effects
 from relearn_jax.localize.probes import Readable, Readings
@@ -43,9 +44,7 @@ class Gate(NamedTuple):
 
 def knowledge(model: Model, params: PyTree, world: World, seed: int) -> list[Gate]:
     """Accuracy in every format that has a limit, the text, and that no name gives a sport away."""
-    correct = {
-        name: teaching.accuracy(model, params, world.lines[name]) for name in world.templates
-    }
+    correct = {name: facts.correct(model, params, world.lines[name]) for name in world.templates}
     natural = world.groups["natural"]
     gates = [
         Gate(f"{name}, natural facts", float(correct[name][natural].mean()), limit)
@@ -59,7 +58,7 @@ def knowledge(model: Model, params: PyTree, world: World, seed: int) -> list[Gat
             for name, limit in PLANTED.items()
             if name in correct
         ]
-    above = teaching.text_loss(model, params, world, seed) - world.entropy
+    above = text.loss(model, params, teaching.random_text(world, seed)) - world.entropy
     gates.append(Gate("text: nats above the entropy", above, TEXT, at_least=False))
     chance = 1 / len(np.unique(world.sport))
     additive = additive_baseline(world).accuracy

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from relearn_jax import config, loading, runs
 from relearn_jax.errors import Stopped
+from relearn_jax.evaluation import facts
+from relearn_jax.experiments import rounds
 from relearn_jax.experiments.experiment import Experiment
 from relearn_jax.experiments.facts import (
     exporting,
@@ -28,7 +32,15 @@ from relearn_jax.experiments.facts import (
     teaching,
 )
 from relearn_jax.experiments.facts.setup import Setup
-from relearn_jax.experiments.facts.stages import CHOICE, EFFECTS, MODEL, stage, stages
+from relearn_jax.experiments.facts.stages import (
+    CHOICE,
+    EFFECTS,
+    MODEL,
+    stage,
+    stages,
+    taught_stages,
+)
+from relearn_jax.experiments.rounds import Trainer
 from relearn_jax.experiments.watcher import Watcher
 from relearn_jax.localize import choice, effects, measure, probes, selection
 from relearn_jax.models import checkpoint, paths
@@ -39,6 +51,7 @@ PyTree = Any
 CHOOSING = ("budget", "granularity", "window", "threshold")
 """Settings of `Localize` that only the choice of components depends on."""
 Tick = Callable[[int, str], None]
+Params = Callable[[], PyTree]
 
 
 class Decoder(NamedTuple):
@@ -46,13 +59,13 @@ class Decoder(NamedTuple):
 
     key: str
     """Of the stage, or of the weights, that the parameters come from."""
-    params: Callable[[], PyTree]
+    params: Params
 
 
 def run(setup: Setup, out: Path, watch: Watcher) -> None:
     """Localize the facts of every seed, into a run directory."""
+    decoders = _taught(setup, out, watch) if setup.config.taught else _read(setup)
     tick = _obedient(watch)
-    decoders = _taught(setup, out, tick) if setup.config.taught else _read(setup)
     for seed, decoder in decoders.items():
         key = _measured(setup, out, seed, decoder, tick)
         _chosen(setup, out, seed, key)
@@ -80,44 +93,61 @@ def _read(setup: Setup) -> dict[int, Decoder]:
     return dict.fromkeys(setup.config.seeds, Decoder(decoder.sha256, params))
 
 
-def _taught(setup: Setup, out: Path, tick: Tick) -> dict[int, Decoder]:
+def _taught(setup: Setup, out: Path, watch: Watcher) -> dict[int, Decoder]:
     """Models of random weights, taught the built-in world side by side; gates are enforced."""
-    settings, model = setup.config, setup.decoder.model
-    keys = {
-        seed: runs.key_of(
-            "taught", seed, setup.decoder.sha256, loading.plain(settings.teaching),
-            loading.plain(settings.facts), setup.facts[seed].digest, settings.model.dtype,
+    config, model, seeds = setup.config, setup.decoder.model, setup.config.seeds
+    mesh = meshes.make(config.parallel, len(seeds))
+    worlds = [setup.facts[seed].world for seed in seeds]
+    trainer = Trainer(out, config, watch, {})
+    keys = [
+        runs.key_of(
+            "taught", seed, setup.decoder.sha256, loading.plain(config.teaching),
+            loading.plain(config.facts), setup.facts[seed].digest, config.model.dtype,
         )
-        for seed in settings.seeds
-    }  # fmt: skip
-    done = all(runs.finished(out, stage(s, MODEL), k) is not None for s, k in keys.items())
-    if done:
-        tick(teaching_steps(setup), "teaching")
-    else:
-        mesh = meshes.make(settings.parallel, len(settings.seeds))
-        worlds = [setup.facts[seed].world for seed in settings.seeds]
-        began = time.perf_counter()
-        params = teaching.teach(model, mesh, worlds, settings.seeds, settings.teaching, tick)
-        wall = round((time.perf_counter() - began) / len(settings.seeds), 2)
-        for c, (seed, world) in enumerate(zip(settings.seeds, worlds, strict=True)):
-            taught = stacking.one_model(mesh, params, c)
-            passed = gates.knowledge(model, taught, world, seed)
-            record = {"gates": [gate.plain() for gate in passed], "wall_s": wall}
-            arrays = {"params": jax.device_get(paths.flatten(taught))}
-            runs.save_stage(out, stage(seed, MODEL), keys[seed], record, arrays)
-    for seed in settings.seeds:
-        _enforce(settings, out, seed, MODEL)
+        for seed in seeds
+    ]  # fmt: skip
 
-    def params_of(seed: int) -> Callable[[], PyTree]:
-        def params() -> PyTree:
-            place = sharding.placer(meshes.make(settings.parallel, 1))
-            saved = runs.arrays_of(out, stage(seed, MODEL), "params")
-            placed = {p: jax.device_put(x, place(p, x.shape)) for p, x in saved.items()}
-            return paths.unflatten(placed)
+    def after(kind: str, phase: teaching.Phase, start: Params) -> Params:
+        """Teach for one phase, unless its stages are there; gives what its parameters are."""
+        own = [runs.key_of(kind, key) for key in keys]
+        names = [stage(seed, kind) for seed in seeds]
+        plan = teaching.plan(model, mesh, worlds, seeds, config.teaching, phase, names, own)
+        if rounds.all_finished(out, names, own):
+            watch.tick(rounds.total_steps(plan), rounds.place(plan))
+        else:
+            trained = rounds.train(trainer, plan, start)
+            records: list[dict[str, Any]] = [dict(trained.times) for _ in seeds]
+            if kind == MODEL:
+                for c, record in enumerate(records):
+                    record["gates"] = _knowledge(setup, mesh, trained.params, c)
+            rounds.save_stages(trainer, plan, trained.params, records)
+        return partial(rounds.from_disk, out, mesh, names)
 
-        return params
+    params: Params = partial(teaching.drawn, model, mesh, seeds, config.teaching.scale)
+    for kind, phase in zip(taught_stages(config), ("pretrain", "plant"), strict=False):
+        params = after(kind, phase, params)
+    for seed in seeds:
+        _enforce(config, out, seed, MODEL)
+    return {
+        seed: Decoder(key, partial(_saved, setup, out, seed))
+        for seed, key in zip(seeds, keys, strict=True)
+    }
 
-    return {seed: Decoder(key, params_of(seed)) for seed, key in keys.items()}
+
+def _knowledge(setup: Setup, mesh: Mesh, params: PyTree, index: int) -> list[dict[str, Any]]:
+    """The gates of one of C taught models."""
+    seed = setup.config.seeds[index]
+    taught = stacking.one_model(mesh, params, index)
+    world = setup.facts[seed].world
+    return [gate.plain() for gate in gates.knowledge(setup.decoder.model, taught, world, seed)]
+
+
+def _saved(setup: Setup, out: Path, seed: int) -> PyTree:
+    """The parameters of one taught model."""
+    place = sharding.placer(meshes.make(setup.config.parallel, 1))
+    leaves = runs.arrays_of(out, stage(seed, MODEL), "params")
+    placed = {path: jax.device_put(leaf, place(path, leaf.shape)) for path, leaf in leaves.items()}
+    return paths.unflatten(placed)
 
 
 def _measured(setup: Setup, out: Path, seed: int, decoder: Decoder, tick: Tick) -> str:
@@ -136,9 +166,7 @@ def _measured(setup: Setup, out: Path, seed: int, decoder: Decoder, tick: Tick) 
         return key
     began = time.perf_counter()
     params = decoder.params()
-    record: dict[str, Any] = {
-        "accuracy": float(teaching.accuracy(model, params, pairs.clean).mean())
-    }
+    record: dict[str, Any] = {"accuracy": float(facts.correct(model, params, pairs.clean).mean())}
     mesh = meshes.make(setup.config.parallel, 1)
     measured, records = measure.effects(model, params, pairs, settings, seed, tick, mesh)
     arrays = {"effects": effects.to_arrays(measured)}

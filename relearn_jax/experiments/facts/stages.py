@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from relearn_jax.config import Localization
 
-MODEL, EFFECTS, CHOICE = "model", "effects", "choice"
-"""A taught decoder; what every localizer measures; what each chooses."""
+PRETRAINED, MODEL, EFFECTS, CHOICE = "pretrained", "model", "effects", "choice"
+"""A decoder before facts are planted into it; a taught decoder; what every localizer measures; what
+each chooses."""
 
 
 def stage(seed: int, kind: str) -> str:
@@ -15,6 +16,13 @@ def stage(seed: int, kind: str) -> str:
 
 def stages(config: Localization) -> list[str]:
     """All stages of a config, in the order in which they are made."""
-    models = [stage(seed, MODEL) for seed in config.seeds] if config.taught else []
-    rest = [stage(seed, kind) for seed in config.seeds for kind in (EFFECTS, CHOICE)]
-    return [*models, *rest]
+    return [
+        *(stage(seed, kind) for kind in taught_stages(config) for seed in config.seeds),
+        *(stage(seed, kind) for seed in config.seeds for kind in (EFFECTS, CHOICE)),
+    ]
+
+
+def taught_stages(config: Localization) -> tuple[str, ...]:
+    """The stages of teaching, in order; none where the decoder is read."""
+    planted = bool(config.teaching.plant_layers and config.teaching.plant_steps)
+    return (PRETRAINED,) * (config.taught and planted) + (MODEL,) * config.taught

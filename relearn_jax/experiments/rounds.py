@@ -1,0 +1,347 @@
+"""A round of training of C models side by side, continued from its checkpoint.
+
+Every experiment trains through here. What is special to one of them comes in as functions: its
+loss, its batches, its evaluation.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from relearn_jax import config, hosts, loading, runs
+from relearn_jax.errors import Stopped
+from relearn_jax.experiments.watcher import Watcher
+from relearn_jax.models import paths, weights
+from relearn_jax.models.masks import Mask
+from relearn_jax.models.sites import Sites
+from relearn_jax.parallel import drivers, sharding, stacking
+from relearn_jax.training import checkpoints, loop, optimizer
+from relearn_jax.training.loop import Hooks, Position
+from relearn_jax.training.losses import Loss
+from relearn_jax.training.optimizer import Schedule
+from relearn_jax.training.step import Batches, Round, State, start
+
+PyTree = Any
+Evaluation = list[Any]
+"""Plain data, one entry for each of the C models."""
+
+
+class Trainer(NamedTuple):
+    """What all rounds of a run share."""
+
+    out: Path
+    """The run directory."""
+    config: config.Config
+    watch: Watcher
+    steppers: dict[tuple, tuple[loop.Step, Callable[[PyTree], State]]]
+    """Compiled steps, by their static settings."""
+
+
+class Plan(NamedTuple):
+    """One round of C models."""
+
+    names: Sequence[str]
+    """Of their stages: `seed0-base`."""
+    keys: Sequence[str]
+    """Of everything that the stages are made from."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of every parameter of one model, by path."""
+    mesh: Mesh
+    loss: Loss
+    """One object for all rounds that share a step."""
+    settings: config.Training
+    steps: int
+    """Of one epoch."""
+    batches: Callable[[int, int], Iterator[Batches]]
+    """The batches of an epoch, counted from 0, but the first so many."""
+    seeds: Sequence[int]
+    streams: Sequence[int]
+    """Numbers that make the dropout of models with one seed differ."""
+    number: int
+    """Of the round, counted from 0; it makes dropout differ as well."""
+    sites: Sites = Sites()
+    held: Mask | None = None
+    """Entries that stay as they are, [C, ...]."""
+    trainable: Callable[[str], bool] = lambda path: True
+    """Which leaves are trained, by path; gradients and moments exist for them alone."""
+    evaluate: Callable[[PyTree, int], tuple[Evaluation, str]] | None = None
+    """Takes the parameters [C, ...] after an epoch and its number, counted from 1. Gives an entry
+    for each model, and a few words for the progress bar. May raise Stopped."""
+
+
+class Trained(NamedTuple):
+    """The end of a round."""
+
+    params: PyTree
+    """[C, ...], all leaves."""
+    evaluations: list[Evaluation]
+    """For each of the C models one entry for each epoch; empty without `evaluate`."""
+    times: dict[str, float]
+    """`wall_s` and `evaluation_s` of one model."""
+
+
+def train(trainer: Trainer, plan: Plan, params: Callable[[], PyTree]) -> Trained:
+    """Train for one round, or for the rest of one.
+
+    Args:
+      trainer: the run.
+      plan: the round.
+      params: gives where to start, [C, ...]; the trainable leaves are donated. It is not asked
+        where a checkpoint goes on and nothing is frozen.
+
+    Raises:
+      Stopped: the process is asked to end; the checkpoint is written.
+      UserError: a loss is not finite.
+    """
+    watch, every = trainer.watch, trainer.config.checkpoint.every
+    models, folder = len(plan.names), _folder(trainer, plan)
+    step, begin_state = _stepper(trainer, plan)
+    keys = _keys(plan)
+    shapes = {path: shape for path, shape in plan.shapes.items() if plan.trainable(path)}
+    restored = checkpoints.restore(
+        folder, partial(_abstract, begin_state, shapes, plan.mesh), watch.say
+    )
+    trainable, frozen = None, {}
+    if restored is None or len(shapes) < len(plan.shapes):
+        trainable, frozen = paths.partition(params(), plan.trainable)
+    if restored is None:
+        state, begin = begin_state(trainable), Position()
+        progress = _progress(trainer, plan, keys)
+    else:
+        state, progress = stacking.fitted(plan.mesh, restored[0], models), restored[1]
+        begin = Position(progress["epoch"], progress["batch"])
+    del trainable
+    behind = begin.epoch * plan.steps + begin.batch
+    _forget_lines(trainer.out, plan, behind, begin.epoch)
+    watch.tick(behind * models, place(plan))
+    began, before = time.perf_counter(), progress["wall_s"]
+    latest, stop = "", False
+
+    def whole(state: State) -> PyTree:
+        trained = hosts.as_global(plan.mesh, state.params)
+        return paths.merge(trained, frozen) if frozen else trained
+
+    def batches(epoch: int, skip: int) -> Iterator[Batches]:
+        for batch in plan.batches(epoch, skip):
+            yield batch
+            watch.tick(models, place(plan) + latest)
+
+    def log(lines: list[dict[str, Any]]) -> None:
+        for name, line in zip(plan.names, lines, strict=False):
+            watch.log({"stage": name, **line})
+
+    with checkpoints.opened(folder, trainer.config.checkpoint.keep) as checkpointer:
+
+        def save(at: Position, state: State, wait: bool) -> None:
+            state = hosts.as_global(plan.mesh, state)
+            loop.check_finite(hosts.fetch(state.bad_step), places(plan))
+            now = progress | {"epoch": at.epoch, "batch": at.batch, "rows": len(state.step)}
+            now["wall_s"] = before + time.perf_counter() - began
+            checkpoints.save(checkpointer, at.epoch * plan.steps + at.batch, state, now, wait)
+
+        def due(at: Position) -> bool:
+            nonlocal stop
+            stop = watch.stop()
+            number = at.epoch * plan.steps + at.batch
+            return stop or (number % every == 0 and at.batch < plan.steps)
+
+        def save_there(at: Position, state: State) -> None:
+            save(at, state, wait=stop)
+            if stop:
+                number = at.epoch * plan.steps + at.batch
+                raise Stopped(f"stopped in {place(plan)}, after step {number} of the round")
+
+        def after_epoch(epoch: int, state: State) -> None:
+            nonlocal latest
+            if plan.evaluate is None:
+                return
+            asked = time.perf_counter()
+            try:
+                entries, latest = plan.evaluate(whole(state), epoch)
+            except Stopped:
+                save(Position(epoch - 1, plan.steps), state, wait=True)
+                raise
+            progress["evaluation_s"] += time.perf_counter() - asked
+            for past, entry in zip(progress["records"], entries, strict=True):
+                past.append(entry)
+
+        state = loop.fit(
+            step,
+            state,
+            _round(plan, keys, frozen),
+            plan.settings.epochs,
+            batches,
+            Hooks(log, due, save_there, after_epoch),
+            places(plan),
+            begin,
+        )
+    times = {
+        "wall_s": round((before + time.perf_counter() - began) / models, 2),
+        "evaluation_s": round(progress["evaluation_s"] / models, 2),
+    }
+    return Trained(whole(state), progress["records"], times)
+
+
+def forget_checkpoints(trainer: Trainer, plan: Plan) -> None:
+    """Remove the checkpoints of a round whose stages are saved."""
+    folder = _folder(trainer, plan)
+    hosts.once(lambda: shutil.rmtree(folder, ignore_errors=True), "checkpoints removed")
+
+
+def save_stages(
+    trainer: Trainer, plan: Plan, params: PyTree, records: Sequence[Mapping[str, Any]]
+) -> None:
+    """Save the parameters of each of the C models as its stage, with its record."""
+    for c, (name, key, record) in enumerate(zip(plan.names, plan.keys, records, strict=True)):
+        model = paths.flatten(stacking.one_model(plan.mesh, params, c))
+        host = {}
+        for path, leaf in model.items():
+            fetched = hosts.fetch(leaf)
+            if hosts.is_writer():
+                host[path] = fetched
+        save_stage(trainer.out, name, key, record, {"params": host})
+    forget_checkpoints(trainer, plan)
+
+
+def save_stage(
+    out: Path,
+    name: str,
+    key: str,
+    record: Mapping[str, Any],
+    arrays: Mapping[str, Mapping[str, np.ndarray]],
+) -> None:
+    """Let process 0 write a stage."""
+    hosts.once(lambda: runs.save_stage(out, name, key, record, arrays), name)
+
+
+def all_finished(out: Path, names: Sequence[str], keys: Sequence[str]) -> bool:
+    """Whether every model has that stage.
+
+    If one has not, all are done again, side by side as before, so that a run that was killed
+    between two of them ends with the same bits.
+    """
+    here = all(runs.finished(out, n, k) is not None for n, k in zip(names, keys, strict=True))
+    return bool(hosts.first(here))
+
+
+def from_disk(out: Path, mesh: Mesh, names: Sequence[str]) -> PyTree:
+    """Parameters of saved stages side by side, [C, ...]."""
+    files = [runs.array_file(out, name, "params") for name in names]
+    place = sharding.placer(mesh, sets_axis=True)
+    return weights.read_stacked(stacking.filled(mesh, files), place)
+
+
+def total_steps(plan: Plan) -> int:
+    """Steps of a round, of all its models."""
+    return plan.steps * plan.settings.epochs * len(plan.names)
+
+
+def place(plan: Plan) -> str:
+    """A round as the progress bar names it."""
+    first = places(plan)[0]
+    return first if len(plan.names) == 1 else f"{first} and {len(plan.names) - 1} more"
+
+
+def places(plan: Plan) -> list[str]:
+    """The models of a round as errors name them."""
+    return [name.replace("-", ", ") for name in plan.names]
+
+
+def _folder(trainer: Trainer, plan: Plan) -> Path:
+    return trainer.out / "checkpoints" / runs.key_of(*plan.keys)[:16]
+
+
+def _progress(trainer: Trainer, plan: Plan, keys: jax.Array) -> dict[str, Any]:
+    """What a checkpoint of a new round says besides its arrays."""
+    return {
+        "records": [[] for _ in plan.names], "wall_s": 0, "evaluation_s": 0,
+        "round": plan.number, "stages": dict(zip(plan.names, plan.keys, strict=True)),
+        "dropout_keys": hosts.fetch(jax.random.key_data(keys)).tolist(),
+        "config": loading.plain(trainer.config),
+    }  # fmt: skip
+
+
+def _round(plan: Plan, keys: jax.Array, frozen: PyTree) -> Round:
+    schedule = optimizer.schedule(plan.settings, plan.steps * plan.settings.epochs)
+    of_each = Schedule(*(stacking.per_set(plan.mesh, [x] * len(plan.names)) for x in schedule))
+    return Round(of_each, keys, sites=plan.sites, frozen=frozen or None, held=plan.held)
+
+
+def _stepper(trainer: Trainer, plan: Plan) -> tuple[loop.Step, Callable[[PyTree], State]]:
+    """Step and start, made once for all rounds that share their static settings."""
+    s = plan.settings
+    static = (plan.loss, s.clip_norm, s.weight_decay, s.accumulate, plan.mesh)
+    if static not in trainer.steppers:
+        direction = optimizer.direction(s)
+        body = drivers.body(plan.loss, direction, s.accumulate)
+        trainer.steppers[static] = (
+            drivers.make(trainer.config.parallel.driver, plan.mesh, body),
+            jax.jit(partial(_started, plan.mesh, direction), donate_argnums=0),
+        )
+    return trainer.steppers[static]
+
+
+def _started(mesh: Mesh, direction: optax.GradientTransformation, params: PyTree) -> State:
+    state = jax.vmap(lambda of_model: start(of_model, direction))(params)
+    return sharding.constrain(state, mesh, sets_axis=True)
+
+
+def _abstract(
+    begin: Callable[[PyTree], State],
+    shapes: Mapping[str, tuple[int, ...]],
+    mesh: Mesh,
+    progress: Mapping[str, Any],
+) -> State:
+    """Shapes and places of the state that a checkpoint holds.
+
+    It is of as many models as filled up the devices where it was written.
+    """
+    params = paths.unflatten(
+        {
+            path: jax.ShapeDtypeStruct((progress["rows"], *shape), jnp.float32)
+            for path, shape in shapes.items()
+        }
+    )
+    state = jax.eval_shape(begin, params)
+    return jax.tree.map(
+        lambda x, to: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=to),
+        state,
+        sharding.shardings(state, mesh, sets_axis=True),
+    )
+
+
+def _keys(plan: Plan) -> jax.Array:
+    """Dropout keys [C]; a model's own, whatever the models beside it."""
+    seeds, streams = (
+        stacking.per_set(plan.mesh, [np.uint32(x) for x in numbers])
+        for numbers in (plan.seeds, plan.streams)
+    )
+
+    def key(seed: jax.Array, stream: jax.Array) -> jax.Array:
+        own = jax.random.fold_in(jax.random.key(seed), stream)
+        return jax.random.fold_in(own, jnp.uint32(1 + plan.number))
+
+    return jax.jit(jax.vmap(key))(seeds, streams)
+
+
+def _forget_lines(out: Path, plan: Plan, steps: int, epochs: int) -> None:
+    """Remove log lines of what a killed process did after its last checkpoint."""
+    names = set(plan.names)
+
+    def keep(line: Mapping[str, Any]) -> bool:
+        if line.get("stage") not in names:
+            return True
+        return line["epoch"] <= epochs if "event" in line else line["step"] <= steps
+
+    hosts.once(lambda: runs.filter_lines(out / "metrics.jsonl", keep), "log lines")
