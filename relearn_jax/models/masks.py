@@ -37,7 +37,7 @@ def remove(params: PyTree, mask: Mask | None) -> PyTree:
         return params
     leaves = paths.flatten(params)
     for path, marked in mask.marked.items():
-        leaves[path] = jnp.where(marked, jnp.zeros((), leaves[path].dtype), leaves[path])
+        leaves[path] = jnp.where(marked, 0, leaves[path])
     return paths.unflatten(leaves)
 
 

@@ -102,8 +102,9 @@ def train_step(
     counts = {name: jnp.maximum(count, 1.0) for name, count in counts.items()}
     weights = dict.fromkeys(counts, 1.0) if round_.weights is None else round_.weights
     # The count of the first term is divided out last: a loss of one term is its sum until then.
-    whole = next(iter(counts.values()))
-    shares = {name: weights[name] * (whole / count) for name, count in counts.items()}
+    first, *others = counts
+    whole = counts[first]
+    shares = {first: weights[first]} | {n: weights[n] * (whole / counts[n]) for n in others}
 
     def total(trainable: PyTree, texts: Mapping[str, Text]) -> tuple[Array, Terms]:
         terms = terms_of(trainable, texts)

@@ -11,10 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from relearn_jax.errors import UserError
 from relearn_jax.localize import selection
-from relearn_jax.models import checkpoint, paths, transformer
+from relearn_jax.models import checkpoint, masks, paths, transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Site, Sites
-from relearn_jax.neurons import masks
 
 BOTH = ("attention", "mlp")
 FAMILIES = {
@@ -60,7 +59,7 @@ def test_a_budget_is_filled_by_absolute_score(space):
 @pytest.mark.parametrize("granularity", ["component", "head", "matrix"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_count_is_that_of_the_one_mask_type(family, granularity):
-    """What the multipliers leave of a model is exactly what was counted, for random choices."""
+    """What a mask removes from a model is exactly what was counted, for random choices."""
     model = build(FAMILIES[family])
     space = selection.space(model)
     kinds = selection.kinds(space, granularity)
@@ -68,12 +67,11 @@ def test_the_count_is_that_of_the_one_mask_type(family, granularity):
     whole = selection.parameter_count(selection.everything(space, BOTH), space)
     for seed, budget in enumerate((1, whole // 3, whole)):
         chosen = selection.random(space, budget, seed, kinds)
-        times = paths.unflatten(selection.multipliers(chosen, space))
-        kept = paths.flatten(masks.apply(params, times))
-        left = sum(int(np.count_nonzero(leaf)) for leaf in kept.values())
-        assert left == selection.parameter_count(chosen, space) >= budget
-        assert not any(kept[path].any() for path in space.others)
-    assert left == whole
+        kept = paths.flatten(masks.remove(params, selection.mask(chosen, space)))
+        removed = {path: int((leaf == 0).sum()) for path, leaf in kept.items()}
+        assert sum(removed.values()) == selection.parameter_count(chosen, space) >= budget
+        assert not any(count for path, count in removed.items() if path not in space.shapes)
+    assert sum(removed.values()) == whole
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -83,14 +81,13 @@ def test_without_a_heads_parameters_that_head_is_silent_and_no_other(family):
     heads = np.zeros((2, space.heads), bool)
     heads[0, 1] = True
     params = transformer.init(model, jax.random.key(1))
-    times = selection.multipliers({"heads": heads}, space)
-    without = paths.unflatten({path: 1 - rows for path, rows in times.items()})
+    without = masks.remove(params, selection.mask({"heads": heads}, space))
     inputs = Inputs(np.arange(10).reshape(2, 5), np.ones((2, 5), bool))
     # In a group of llama's, head 0 loses the keys and values that it shares with head 1.
     silent = [0, 1] if family == "llama" else [1]
     says = np.ones((2, 1, 1, space.heads, 1), np.float32)
     says[0, :, :, silent] = 0
-    found, _ = transformer.apply(model, masks.apply(params, without), inputs)
+    found, _ = transformer.apply(model, without, inputs)
     wanted, _ = transformer.apply(model, params, inputs, Sites(heads=Site(mask=says)))
     plain, _ = transformer.apply(model, params, inputs)
     np.testing.assert_allclose(found, wanted, atol=1e-5)

@@ -15,8 +15,8 @@ from relearn_jax.data.batching import TokenBatch
 from relearn_jax.models import checkpoint, transformer, weights
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Tap, Taps, everything
-from relearn_jax.training import optimizer
-from relearn_jax.training.losses import token_loss
+from relearn_jax.training import losses, optimizer
+from relearn_jax.training.losses import TASK, token_loss
 from relearn_jax.training.step import Round, start, train_step
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -97,8 +97,7 @@ def check_gradients(folder: Path, config: dict, arrays: dict[str, np.ndarray], a
 
     def loss(p):
         logits, _ = transformer.apply(model, p, inputs(arrays))
-        total, tokens = token_loss(logits, arrays["labels"])
-        return total / tokens
+        return token_loss(logits, arrays["labels"]).mean
 
     value, grads = jax.jit(jax.value_and_grad(loss))(params)
     np.testing.assert_allclose(value, arrays["loss"][0], atol=atol)
@@ -115,13 +114,14 @@ def check_steps(folder: Path, config: dict, arrays: dict[str, np.ndarray], atol:
     _, model, params = tagger(folder, config, arrays)
     settings = Training(learning_rate=1e-3, weight_decay=0.5, clip_norm=0.5)
     direction = optimizer.direction(settings)
-    step = jax.jit(partial(train_step, model, direction))
+    loss = partial(losses.token_classification, model)
+    step = jax.jit(partial(train_step, loss, direction))
     round_ = Round(optimizer.schedule(settings, 10_000_000), jax.random.key(0))
     state, gold = start(params, direction), arrays["labels"]
     for number in range(3):
         labels = np.where(gold >= 0, (gold + 2 * number) % len(LABELS), gold).astype(np.int32)
         batch = TokenBatch(inputs(arrays), labels, np.arange(3, dtype=np.int32))
-        state, _ = step(state, batch, round_)
+        state, _ = step(state, {TASK: batch}, round_)
     ours, theirs = weights.export(model, state.params), part(arrays, "after/")
     before, grads = part(arrays, "weights/"), part(arrays, "grads/")
     assert set(ours) == set(theirs)

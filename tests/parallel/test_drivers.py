@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +13,11 @@ import tiny
 from relearn_jax import config
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
+from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.parallel import drivers, mesh, sharding
-from relearn_jax.training import optimizer
+from relearn_jax.training import losses, optimizer
+from relearn_jax.training.losses import TASK
 from relearn_jax.training.step import Round, start
 
 STEPS, B, T = 20, 16, 12
@@ -30,7 +34,7 @@ def batches(number, sets=None):
         ids = rng.integers(1, 1000, (*shape, T)).astype(np.int32)
         labels = np.where(real, rng.integers(0, len(tiny.LABELS), (*shape, T)), -100)
         row = np.broadcast_to(np.arange(B, dtype=np.int32), shape)
-        yield TokenBatch(Inputs(ids, real), labels.astype(np.int32), row)
+        yield {TASK: TokenBatch(Inputs(ids, real), labels.astype(np.int32), row)}
 
 
 def trained(tagger, driver="jit", sizes=(1, 1, 1, 1), sets=2, parts=1, per_set=False, steps=STEPS):
@@ -39,12 +43,14 @@ def trained(tagger, driver="jit", sizes=(1, 1, 1, 1), sets=2, parts=1, per_set=F
     settings = config.Parallel(driver, *sizes)
     grid = mesh.make(settings, sets, jax.devices()[:count])
     direction = optimizer.direction(SETTINGS)
-    step = drivers.make(driver, grid, tagger.model, direction, parts)
+    loss = partial(losses.token_classification, sharding.spread(tagger.model, grid))
+    step = drivers.make(driver, grid, drivers.body(loss, direction, parts))
     stacked = jax.tree.map(lambda x: jnp.stack([x * (1 + c) for c in range(sets)]), tagger.params)
     state = jax.vmap(lambda p: start(p, direction))(stacked)
     state = jax.device_put(state, sharding.shardings(state, grid, sets_axis=True))
     keys = jax.vmap(jax.random.key)(jnp.arange(sets))
-    round_ = Round(optimizer.schedule(SETTINGS, steps), keys)
+    schedule = optimizer.schedule(SETTINGS, steps)
+    round_ = Round(jax.tree.map(lambda x: jnp.full(sets, x), schedule), keys)
     for batch in batches(steps, sets if per_set else None):
         state, sums = step(state, batch, round_)
     assert tagger.model.config.hidden_dropout > 0, "dropout has to agree too"
@@ -109,8 +115,10 @@ def test_the_state_stays_where_the_rules_put_it(tagger):
 @pytest.mark.parametrize(("driver", "sizes"), [("pmap", (2, 4, 1, 1)), ("shard_map", (1, 4, 2, 1))])
 def test_a_driver_refuses_axes_it_cannot_use(tagger, driver, sizes):
     grid = mesh.make(config.Parallel(driver, *sizes), 2)
+    loss = partial(losses.token_classification, tagger.model)
+    body = drivers.body(loss, optimizer.direction(SETTINGS))
     with pytest.raises(UserError, match="cannot use the mesh axis"):
-        drivers.make(driver, grid, tagger.model, optimizer.direction(SETTINGS))
+        drivers.make(driver, grid, body)
 
 
 def test_axes_left_open_take_what_the_others_leave():
@@ -125,3 +133,74 @@ def test_axes_left_open_take_what_the_others_leave():
     assert sizes(config.Parallel(sets=1, data=1, fsdp=4, tensor=2), 16, 8) == (1, 1, 4, 2)
     with pytest.raises(UserError, match="makes 16 devices"):
         mesh.make(config.Parallel(fsdp=16), 1)
+
+
+def apart(model, params, reference, texts):
+    """Two terms on two texts of different sizes; the second compares with a reference."""
+    forget = losses.cross_entropy(model, params, texts["forget"])
+    batch, keys, sites = texts["retain"]
+    ours, theirs = (
+        transformer.apply(model, p, batch.inputs, sites, keys=keys)[0] for p in (params, reference)
+    )
+    counted = (batch.labels >= 0).astype(jnp.float32)
+    gap = (jnp.square(ours - theirs).sum(-1) * counted).sum()
+    return {"forget": forget, "retain": losses.Term(gap, counted.sum())}
+
+
+def attacked(tagger, driver="jit", sizes=(1, 1, 1, 1), chosen=(0, 1), shared=False):
+    """Parameters of sets with learning rates and loss weights of their own, after three steps."""
+    grid = mesh.make(config.Parallel(driver, *sizes), len(chosen), jax.devices()[: np.prod(sizes)])
+    direction = optimizer.direction(SETTINGS)
+    loss = partial(apart, sharding.spread(tagger.model, grid))
+    step = drivers.make(
+        driver, grid, drivers.body(loss, direction, shared=("reference",) if shared else ())
+    )
+    rates, weights = np.array([1e-3, 3e-4]), np.array([[1.0, 0.2], [0.5, 2.0]])
+    rows = np.array(chosen)
+    state = jax.vmap(lambda p: start(p, direction))(
+        jax.tree.map(lambda x: jnp.stack([x * (1 + c) for c in chosen]), tagger.params)
+    )
+    state = jax.device_put(state, sharding.shardings(state, grid, sets_axis=True))
+    reference = tagger.params
+    if not shared:
+        reference = jax.tree.map(lambda x: jnp.stack([x] * len(chosen)), reference)
+    round_ = Round(
+        optimizer.Schedule(
+            jnp.float32(rates[rows]), *(jnp.full(len(chosen), x) for x in (10.0, 0.0))
+        ),
+        jax.vmap(jax.random.key)(rows.astype(np.uint32)),
+        weights={
+            name: jnp.float32(weights[rows, i]) for i, name in enumerate(("forget", "retain"))
+        },
+        reference=reference,
+    )
+    for forget, retain in zip(batches(3), batches(6), strict=False):
+        small = jax.tree.map(lambda x: x[:8], forget[TASK])
+        state, sums = step(state, {"forget": small, "retain": retain[TASK]}, round_)
+    return jax.device_get(state.params), jax.device_get(sums.terms)
+
+
+@pytest.fixture(scope="module")
+def two_sets(tagger):
+    return attacked(tagger)
+
+
+@pytest.mark.parametrize(
+    ("driver", "sizes"),
+    [("jit", (1, 8, 1, 1)), ("jit", (2, 1, 2, 2)), ("shard_map", (2, 4, 1, 1)),
+     ("pmap", (1, 8, 1, 1))],
+)  # fmt: skip
+def test_two_texts_on_eight_devices_are_those_on_one(tagger, two_sets, driver, sizes):
+    assert_agree(two_sets, attacked(tagger, driver, sizes))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_rates_and_loss_weights_are_a_sets_own(tagger, two_sets, index):
+    alone = attacked(tagger, chosen=(index,))
+    among = jax.tree.map(lambda x: x[index : index + 1], two_sets)
+    assert_agree(alone, among)
+
+
+@pytest.mark.parametrize("driver", ["jit", "shard_map"])
+def test_a_shared_reference_is_one_for_each(tagger, two_sets, driver):
+    assert_agree(two_sets, attacked(tagger, driver, shared=True))

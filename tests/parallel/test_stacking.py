@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,8 @@ from relearn_jax.models import paths
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Sites
 from relearn_jax.parallel import drivers, mesh, sharding, stacking
-from relearn_jax.training import optimizer
+from relearn_jax.training import losses, optimizer
+from relearn_jax.training.losses import TASK
 from relearn_jax.training.step import Round, start
 
 SHARDED = config.Parallel(sets=2, data=1, fsdp=2, tensor=2)
@@ -78,7 +81,7 @@ def batch():
 
 
 def compiled_evaluation(tagger, grid, params):
-    inputs = drivers.put(grid, batch())
+    inputs = drivers.put(grid, {TASK: batch()})[TASK]
     return (
         measurements.predict.lower(tagger.model, grid, params, inputs, Sites()).compile().as_text()
     )
@@ -86,13 +89,15 @@ def compiled_evaluation(tagger, grid, params):
 
 def compiled_training(tagger, grid, params):
     direction = optimizer.direction(config.Training())
-    step = drivers.over_mesh(grid, drivers.body_of(grid, tagger.model, direction))
+    loss = partial(losses.token_classification, sharding.spread(tagger.model, grid))
+    step = drivers.over_mesh(grid, drivers.body(loss, direction))
     state = jax.jit(jax.vmap(lambda p: start(p, direction)))(params)
     state = jax.device_put(state, sharding.shardings(state, grid, sets_axis=True))
+    schedule = optimizer.schedule(config.Training(), 10)
     round_ = Round(
-        optimizer.schedule(config.Training(), 10), jax.random.split(jax.random.key(0), 4)
+        jax.tree.map(lambda x: jnp.full(4, x), schedule), jax.random.split(jax.random.key(0), 4)
     )
-    return step.lower(state, drivers.put(grid, batch()), round_).compile().as_text()
+    return step.lower(state, drivers.put(grid, {TASK: batch()}), round_).compile().as_text()
 
 
 @pytest.mark.parametrize("compiled", [compiled_evaluation, compiled_training])

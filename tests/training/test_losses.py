@@ -35,11 +35,11 @@ def logits(words, h):
 
 
 def plain(words, h, labels):
-    return losses.token_loss(logits(words, h), labels)
+    return tuple(losses.token_loss(logits(words, h), labels))
 
 
 def chunked(chunk, words, h, labels):
-    return losses.chunked_token_loss(partial(logits, words), h, labels, chunk)
+    return tuple(losses.chunked_token_loss(partial(logits, words), h, labels, chunk))
 
 
 @pytest.mark.parametrize("chunk", [1, 16, 25, 50, 64])
@@ -87,12 +87,12 @@ def test_a_language_models_loss_is_that_of_its_logits(family):
     keys = jax.random.split(jax.random.key(1), 2)
 
     def whole(params):
-        return losses.token_loss(
-            transformer.apply(model, params, inputs, keys=keys)[0], batch.labels
-        )
+        logits = transformer.apply(model, params, inputs, keys=keys)[0]
+        return tuple(losses.token_loss(logits, batch.labels))
 
     def of_model(params):
-        return losses.of_model(model, params, batch, keys=keys)
+        texts = {losses.TASK: losses.Text(batch, keys)}
+        return tuple(losses.next_token(model, params, None, texts)[losses.TASK])
 
     a, b = (jax.jit(jax.value_and_grad(f, has_aux=True))(params) for f in (whole, of_model))
     chex.assert_trees_all_close(a, b, rtol=1e-6, atol=1e-5)

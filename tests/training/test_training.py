@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch_free_schedule as reference
 
@@ -15,11 +17,13 @@ from relearn_jax import config
 from relearn_jax.config import Training
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
+from relearn_jax.models import masks, transformer, weights
 from relearn_jax.models.inputs import Inputs
-from relearn_jax.models.paths import flatten
-from relearn_jax.neurons import masks
+from relearn_jax.models.masks import Mask
+from relearn_jax.models.paths import flatten, partition
 from relearn_jax.parallel import drivers, mesh
-from relearn_jax.training import loop, optimizer
+from relearn_jax.training import loop, losses, optimizer
+from relearn_jax.training.losses import TASK
 from relearn_jax.training.step import Round, start, train_step
 
 SETTINGS = Training(learning_rate=1e-3)
@@ -28,7 +32,11 @@ DIRECTION = optimizer.direction(SETTINGS)
 
 @pytest.fixture(scope="module")
 def step(tagger):
-    return jax.jit(partial(train_step, tagger.model, DIRECTION))
+    return jax.jit(partial(train_step, loss_of(tagger.model), DIRECTION))
+
+
+def loss_of(model):
+    return partial(losses.token_classification, model)
 
 
 def batch(rows=8, length=16, seed=0):
@@ -36,57 +44,156 @@ def batch(rows=8, length=16, seed=0):
     mask = np.arange(length) < rng.integers(3, length + 1, (rows, 1))
     labels = np.where(mask, rng.integers(0, 9, (rows, length)), -100).astype(np.int32)
     ids = rng.integers(1000, 3000, (rows, length)).astype(np.int32)
-    return TokenBatch(Inputs(ids, mask), labels, np.arange(rows, dtype=np.int32))
+    return {TASK: TokenBatch(Inputs(ids, mask), labels, np.arange(rows, dtype=np.int32))}
 
 
 def round_of(steps=100, **values):
     return Round(optimizer.schedule(SETTINGS, steps), jax.random.key(0), **values)
 
 
-def test_pruned_entries_stay_pruned_only_when_frozen(tagger, step):
-    keep = np.ones((3, 16), bool)
-    keep[1:, ::2] = False
+def pruned_mask(tagger, pruned):
     leaves = tagger.model.family.neurons["ln_gain_bias"]
-    multipliers = masks.expand(masks.NeuronMask(keep, "states"), tagger.params, leaves)
-    pruned = masks.apply(tagger.params, multipliers)
-    held = {p: m for p, m in flatten(multipliers).items() if p in leaves}
-    for frozen, value in ((None, False), (held, True)):
-        state = start(pruned, DIRECTION)
+    return masks.of_neurons(pruned, "states", leaves, weights.shapes(tagger.model))
+
+
+def test_pruned_entries_stay_pruned_only_when_held(tagger, step):
+    pruned = np.zeros((3, 16), bool)
+    pruned[1:, ::2] = True
+    mask = pruned_mask(tagger, pruned)
+    without = masks.remove(tagger.params, mask)
+    for held, stays in ((None, False), (mask, True)):
+        state = start(without, DIRECTION)
         for seed in range(3):
-            state, _ = step(state, batch(seed=seed), round_of(keep=frozen))
-        for path in leaves:
+            state, _ = step(state, batch(seed=seed), round_of(held=held))
+        for path in mask.marked:
             gone = np.asarray(flatten(state.params)[path])[:, ::2]
-            assert np.all(gone == 0) == value, path
+            assert np.all(gone == 0) == stays, path
 
 
-def test_an_all_ones_multiplier_changes_nothing(tagger, step):
-    leaves = tagger.model.family.neurons["ln_gain"]
-    whole = masks.NeuronMask(np.ones((3, 16), bool), "states")
-    ones = flatten(masks.expand(whole, tagger.params, leaves))
-    ones = {p: m for p, m in ones.items() if p in leaves}
+def test_a_mask_that_holds_nothing_changes_nothing(tagger, step):
+    nothing = pruned_mask(tagger, np.zeros((3, 16), bool))
     a, _ = step(start(tagger.params, DIRECTION), batch(), round_of())
-    b, _ = step(start(tagger.params, DIRECTION), batch(), round_of(keep=ones))
+    b, _ = step(start(tagger.params, DIRECTION), batch(), round_of(held=nothing))
     chex.assert_trees_all_close(a.params, b.params, atol=1e-7)
 
 
-def test_only_what_is_trainable_moves(tagger, step):
-    before = flatten(tagger.params)
-    rows = jnp.array([0.0, 1.0])[:, None, None]
-    move = {path: jnp.zeros(()) for path in before} | {"blocks/up/kernel": rows}
-    state = start(tagger.params, DIRECTION)
+def test_frozen_leaves_have_neither_moments_nor_updates(tagger, step):
+    """Of the one trainable leaf, layer 0 is held."""
+    trainable, frozen = partition(tagger.params, lambda path: path == "blocks/up/kernel")
+    held = Mask({"blocks/up/kernel": np.array([True, False])[:, None, None]})
+    state = start(trainable, DIRECTION)
     for seed in range(2):
-        state, _ = step(state, batch(seed=seed), round_of(trainable=move))
-    after = flatten(state.params)
-    for path in before:
-        if path != "blocks/up/kernel":
-            np.testing.assert_array_equal(before[path], after[path], err_msg=path)
-    moved = np.asarray(before["blocks/up/kernel"]) != np.asarray(after["blocks/up/kernel"])
+        state, _ = step(state, batch(seed=seed), round_of(frozen=frozen, held=held))
+    assert set(flatten(state.params)) == {"blocks/up/kernel"}
+    size = tagger.params["blocks"]["up"]["kernel"].size
+    assert sum(leaf.size for leaf in jax.tree.leaves(state.moments)) == 2 * size + 1
+    before = np.asarray(tagger.params["blocks"]["up"]["kernel"])
+    moved = before != np.asarray(state.params["blocks"]["up"]["kernel"])
     assert not moved[0].any()
     assert moved[1].mean() > 0.9
-    ones = {path: jnp.ones(()) for path in before}
-    a, _ = step(start(tagger.params, DIRECTION), batch(), round_of())
-    b, _ = step(start(tagger.params, DIRECTION), batch(), round_of(trainable=ones))
-    chex.assert_trees_all_close(a.params, b.params, atol=1e-7)
+
+
+def test_freezing_a_leaf_and_holding_all_its_entries_agree(tagger, step):
+    trainable, frozen = partition(tagger.params, lambda path: path == "blocks/up/kernel")
+    every = flatten(tagger.params)
+    held = Mask({path: np.ones((), bool) for path in every if path != "blocks/up/kernel"})
+    a, _ = step(start(trainable, DIRECTION), batch(), round_of(frozen=frozen))
+    b, _ = step(start(tagger.params, DIRECTION), batch(), round_of(held=held))
+    after = flatten(b.params)
+    ours = a.params["blocks"]["up"]["kernel"]
+    np.testing.assert_allclose(ours, after.pop("blocks/up/kernel"), atol=1e-7)
+    for path, leaf in after.items():
+        np.testing.assert_array_equal(leaf, every[path], err_msg=path)
+
+
+def test_frozen_leaves_have_no_gradients_moments_or_updates_in_memory(tagger):
+    def written(trainable, **given):
+        step = jax.jit(partial(train_step, loss_of(tagger.model), DIRECTION))
+        lowered = step.lower(start(trainable, DIRECTION), batch(1, 16), round_of(**given))
+        sizes = lowered.compile().memory_analysis()
+        return sizes.temp_size_in_bytes + sizes.output_size_in_bytes
+
+    words = tagger.params["embed"]["word"]["embedding"].nbytes
+    trainable, frozen = partition(tagger.params, lambda path: path.startswith("blocks"))
+    assert written(tagger.params) > written(trainable, frozen=frozen) + 3 * words
+    assert written(trainable, frozen=frozen) < words
+
+
+def two_terms(model, params, reference, texts):
+    """What is forgotten, climbing; and what is kept, against the reference's own logits."""
+    forget = losses.cross_entropy(model, params, texts["forget"])
+    batch, keys, _ = texts["retain"]
+    ours, theirs = (
+        transformer.apply(model, p, batch.inputs, keys=k)[0]
+        for p, k in ((params, keys), (reference, None))
+    )
+    gap = (jnp.square(ours - theirs).sum(-1) * batch.inputs.mask).sum()
+    return {
+        "forget": losses.Term(-forget.sum, forget.count),
+        "retain": losses.Term(gap, batch.inputs.mask.sum().astype(jnp.float32)),
+    }
+
+
+def two_texts():
+    return {"forget": batch(4, 16, 1)[TASK], "retain": batch(8, 32, 2)[TASK]}
+
+
+def test_two_texts_and_two_terms_are_their_weighted_means(tagger):
+    """Against jax.grad of the means themselves, without dropout."""
+    still = dataclasses.replace(
+        tagger.model.config, hidden_dropout=0.0, attention_dropout=0.0, head_dropout=0.0
+    )
+    model = dataclasses.replace(tagger.model, config=still)
+    reference = jax.tree.map(lambda x: x * 1.1, tagger.params)
+    term_weights = {"forget": 0.3, "retain": 2.0}
+    plain = optax.identity()
+    round_ = round_of(weights=term_weights, reference=reference)
+    step = jax.jit(partial(train_step, partial(two_terms, model), plain))
+    state, sums = step(start(tagger.params, plain), two_texts(), round_)
+
+    def loss(params):
+        texts = {name: losses.Text(text) for name, text in two_texts().items()}
+        terms = two_terms(model, params, reference, texts)
+        return sum(term_weights[name] * term.sum / term.count for name, term in terms.items())
+
+    value, grads = jax.jit(jax.value_and_grad(loss))(tagger.params)
+    np.testing.assert_allclose(sums.loss, value, rtol=1e-5)
+    moved = jax.tree.map(lambda p, g: p - SETTINGS.learning_rate * g, tagger.params, grads)
+    chex.assert_trees_all_close(state.params, moved, atol=1e-6)
+    assert set(sums.terms) == {"forget", "retain"}
+
+
+def test_parts_of_two_texts_are_the_whole(tagger):
+    round_ = round_of(reference=tagger.params, weights={"forget": 1.0, "retain": 0.5})
+    loss = partial(two_terms, tagger.model)
+    one, two = (
+        jax.jit(partial(train_step, loss, DIRECTION, parts=parts))(
+            start(tagger.params, DIRECTION), two_texts(), round_
+        )
+        for parts in (1, 2)
+    )
+    chex.assert_trees_all_close(one, two, atol=1e-5, rtol=1e-5)
+
+
+def test_counting_first_costs_no_second_pass(tagger):
+    """XLA drops the sums of the pass that is there for its counts."""
+
+    def flops(f):
+        return jax.jit(f).lower(tagger.params).compile().cost_analysis()["flops"]
+
+    loss = loss_of(tagger.model)
+    texts = {TASK: losses.Text(batch()[TASK], jax.random.split(jax.random.key(0), 8))}
+    step = partial(train_step, loss, optax.identity())
+
+    def once(params):
+        grads = jax.grad(lambda params: loss(params, None, texts)[TASK].sum)(params)
+        return jax.tree.map(lambda p, g: p + round_of().schedule.peak * (g / 3), params, grads)
+
+    whole = flops(lambda params: step(start(params, optax.identity()), batch(), round_of()))
+    forward = flops(lambda params: loss(params, None, texts)[TASK].sum)
+    # XLA folds one more multiplication of each parameter where everything is a constant.
+    folded = sum(leaf.size for leaf in jax.tree.leaves(tagger.params))
+    assert whole - flops(once) - folded < 0.1 * forward
 
 
 def test_decay_goes_by_name(tagger):
@@ -110,7 +217,7 @@ def test_the_schedule_is_the_usual_linear_one(warmup):
 def driver(tagger):
     """The step of C sets on one device, and a state of two: the tagger, and its double."""
     grid = mesh.make(config.Parallel(), 2, jax.devices()[:1])
-    step = drivers.make("jit", grid, tagger.model, DIRECTION)
+    step = drivers.make("jit", grid, drivers.body(loss_of(tagger.model), DIRECTION))
 
     def state(scale=1.0):
         pair = jax.tree.map(lambda x: jnp.stack([x, x * 2 * scale]), tagger.params)
@@ -120,7 +227,9 @@ def driver(tagger):
 
 
 def rounds_of(steps=100):
-    return round_of(steps)._replace(key=jax.random.split(jax.random.key(0), 2))
+    one = round_of(steps)
+    schedule = jax.tree.map(lambda x: jnp.full(2, x), one.schedule)
+    return one._replace(schedule=schedule, key=jax.random.split(jax.random.key(0), 2))
 
 
 def hooks(**given):
@@ -189,7 +298,7 @@ def test_a_round_taken_up_in_the_middle_ends_where_the_whole_one_does(driver):
 
 
 def test_a_bucket_compiles_once(tagger):
-    fresh = jax.jit(partial(train_step, tagger.model, DIRECTION))
+    fresh = jax.jit(partial(train_step, loss_of(tagger.model), DIRECTION))
     state = start(tagger.params, DIRECTION)
     for length in (16, 32, 16, 32, 16):
         state, _ = fresh(state, batch(length=length, seed=length), round_of())
