@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relearn_jax import loading
-from relearn_jax.config import Config
+from relearn_jax.config import Relearning
 from relearn_jax.errors import UserError
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
@@ -27,7 +27,7 @@ def test_every_config_of_the_repository_loads_and_says_what_it_is(path):
 
 
 def test_an_empty_config_is_the_defaults(tmp_path):
-    assert loading.load(write(tmp_path, "")) == Config()
+    assert loading.load(write(tmp_path, "")) == Relearning()
 
 
 def test_a_dumped_config_reads_back_the_same(tmp_path):
@@ -95,7 +95,7 @@ def test_a_nested_mapping_keeps_the_other_defaults(tmp_path):
 
 def test_retraining_takes_what_it_is_given_and_the_rest_from_training(tmp_path):
     text = "training: {batch_size: 8, weight_decay: 0.5}\nretrain: {learning_rate: 1e-5}"
-    settings = loading.retraining(loading.load(write(tmp_path, text)))
+    settings = loading.load(write(tmp_path, text)).retraining
     assert (settings.learning_rate, settings.batch_size, settings.epochs) == (1e-5, 8, 2)
     assert settings.weight_decay == 0.5
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from relearn_jax import runs
-from relearn_jax.config import Config, Prune
+from relearn_jax.config import Prune, Relearning
 from relearn_jax.errors import UserError
 
 
 @pytest.fixture
 def run(tmp_path):
     out = tmp_path / "run"
-    runs.open_run(out, Config())
+    runs.open_run(out, Relearning())
     return out
 
 
@@ -63,13 +63,13 @@ def test_a_stage_cut_short_is_swept_away_at_the_next_start(run):
     partial = run / "stages" / ".s.partial"
     partial.mkdir()
     (partial / "x.safetensors").write_bytes(b"half")
-    runs.open_run(run, Config())
+    runs.open_run(run, Relearning())
     assert not partial.exists()
     assert runs.finished(run, "s", "k") is None
 
 
 def test_another_config_is_refused_unless_reuse_is_asked_for(run):
-    other = dataclasses.replace(Config(), prune=Prune(fraction=0.25))
+    other = dataclasses.replace(Relearning(), prune=Prune(fraction=0.25))
     with pytest.raises(UserError, match=r"differs in: prune\.fraction"):
         runs.check_run(run, other, reuse=False)
     runs.check_run(run, other, reuse=True)
@@ -82,7 +82,7 @@ def test_another_config_is_refused_unless_reuse_is_asked_for(run):
 def test_a_folder_of_other_things_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("dear")
     with pytest.raises(UserError, match="not empty"):
-        runs.check_run(tmp_path, Config(), reuse=False)
+        runs.check_run(tmp_path, Relearning(), reuse=False)
 
 
 def test_keys_follow_every_part():
@@ -95,7 +95,7 @@ KILLED = """
 import itertools, os, sys
 from pathlib import Path
 from relearn_jax import runs
-from relearn_jax.config import Config
+from relearn_jax.config import Relearning
 
 folder = sys.argv[1]
 
@@ -108,7 +108,7 @@ def open_until(number, out):
             os._exit(9)
 
     sys.addaudithook(heard)
-    runs.open_run(out, Config())
+    runs.open_run(out, Relearning())
     os._exit(0)
 
 for number in itertools.count(1):
@@ -128,7 +128,7 @@ def test_a_start_that_was_killed_at_any_moment_can_be_given_again(tmp_path):
     assert any(list(path.iterdir()) == [path / ".config.yaml.partial"] for path in left)
     assert any(list(path.iterdir()) == [path / "config.yaml"] for path in left)
     for out in tmp_path.iterdir():
-        runs.check_run(out, Config(), reuse=False)
-        runs.open_run(out, Config())
+        runs.check_run(out, Relearning(), reuse=False)
+        runs.open_run(out, Relearning())
         assert sorted(path.name for path in out.iterdir()) == ["config.yaml", "stages"]
-        assert runs.config_of(out) == Config()
+        assert runs.config_of(out) == Relearning()

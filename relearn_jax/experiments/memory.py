@@ -83,6 +83,7 @@ def compiled(
     batch = TokenBatch(Inputs(ids, mask), ids, jax.ShapeDtypeStruct((rows,), jnp.int32))
     batches = {losses.TASK: batch}
     round_ = jax.eval_shape(lambda: _round(settings, meshes.padded(count, mesh)))
+    by_set = NamedSharding(mesh, P(meshes.SETS))
     places = (
         sharding.shardings(state, mesh, sets_axis=True),
         jax.tree.map(lambda _: meshes.rows(mesh, False), batches),

@@ -14,8 +14,14 @@ import pytest
 from relearn_jax import cli, loading
 from relearn_jax.config import Parallel, Sets
 from relearn_jax.errors import Stopped, UserError
-from relearn_jax.experiments import driver
 from relearn_jax.experiments.concepts import chunks
+from relearn_jax.experiments.registry import EXPERIMENTS
+
+
+def change(monkeypatch, **functions):
+    """Exchange functions of the experiment."""
+    changed = dataclasses.replace(EXPERIMENTS["relearning"], **functions)
+    monkeypatch.setitem(EXPERIMENTS, "relearning", changed)
 
 
 @pytest.fixture
@@ -33,7 +39,7 @@ def ended(finished, tmp_path, monkeypatch):
                 error()
             raise error
 
-        monkeypatch.setattr(driver.relearning, "run", failing)
+        change(monkeypatch, run=failing)
         return cli.main(["run", str(config), "--out", str(out)])
 
     return out, run
@@ -59,7 +65,7 @@ def test_a_full_disk_is_the_error_that_is_read(ended, monkeypatch, capsys):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(driver.tables, "write", full)
+    change(monkeypatch, tables=full)
     assert run(UserError("cannot write to the checkpoint")) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "relearn: cannot write to the checkpoint"
 
@@ -81,12 +87,12 @@ def test_checkpoints_that_a_killed_process_could_not_remove_go_at_the_end(finish
     assert not list(out.glob("checkpoints/*"))
 
 
-def prepared(write_config, parallel, largest, seeds=10):
-    """As much of `Prepared` as the meshes depend on: that many sets of one text."""
+def grids_of(write_config, parallel, largest, seeds=10):
+    """The meshes of that many sets of one text."""
     values = loading.load(write_config(), [f"seeds={list(range(seeds))}", "arms=[concept]"])
     values = dataclasses.replace(values, parallel=parallel, sets=Sets(chunk=largest))
     text = SimpleNamespace(corpus=SimpleNamespace(digest="text"))
-    return SimpleNamespace(config=values, retrain={"LOC": text})
+    return chunks.grids(values, {"LOC": text}, largest)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +109,7 @@ def prepared(write_config, parallel, largest, seeds=10):
 def test_meshes_are_those_of_the_chunks_and_idle_devices_are_named(
     write_config, parallel, largest, meshes, said
 ):
-    grids = chunks.grids(prepared(write_config, parallel, largest), largest)
+    grids = grids_of(write_config, parallel, largest)
     assert {n: (g.shape["sets"], g.shape["data"]) for n, g in grids.items()} == meshes
     line = chunks.idle(grids)
     assert said in line
@@ -119,5 +125,5 @@ def test_the_manifest_has_the_mesh_of_every_chunk_and_a_digest_of_every_stage(fi
     _, out = finished
     manifest = json.loads((out / "manifest.json").read_text())
     axes = {"sets": 1, "data": 1, "fsdp": 1, "tensor": 1}
-    assert manifest["sets"]["mesh"] == {"4": axes, "1": axes}
+    assert manifest["mesh"] == {"4": axes, "1": axes}
     assert manifest["stages"].keys() == {path.parent.name for path in out.glob("stages/*/*.json")}

@@ -112,9 +112,9 @@ def test_a_dry_run_says_what_a_random_model_takes(shape, capsys, monkeypatch):
 
 
 def test_sets_that_share_devices_share_their_memory(shape, monkeypatch):
-    prepared = setup.prepare(loading.load(shape), shape.parent)
-    assert prepared.model.remat
-    each = chunks.bytes_of_set(prepared)
+    ready = setup.prepare(loading.load(shape), shape.parent)
+    assert ready.pretrained.model.remat
+    each = chunks.bytes_of_set(ready)
     for memory_of_one, fitting in ((each // 10, 1), (each * 2 // 7, 2), (each, 3)):
         monkeypatch.setattr(chunks, "memory", lambda size=memory_of_one: size)
-        assert chunks.size(prepared) == fitting, "of three, on eight devices together"
+        assert chunks.size(ready) == fitting, "of three, on eight devices together"

@@ -57,7 +57,8 @@ def test_records_and_texts_are_held_against_the_manifest(finished, tmp_path, cap
     values = json.loads(record.read_text())
     values["scores"][0]["records"][0]["f1"] = 0.99
     record.write_text(json.dumps(values))
-    change(out / "manifest.json", lambda manifest: manifest["groups"][0].update(retrain="0" * 64))
+    text = "the retraining text of LOC-0.5-free"
+    change(out / "manifest.json", lambda manifest: manifest["sources"].update({text: "0" * 64}))
     assert cli.main(["verify", str(out), "--stage", "seed0-base-neurons"]) == 1
     printed = capsys.readouterr().out
     assert "seed0-LOC-0.5-free-bottom-pruned: stage.json is not the one" in printed

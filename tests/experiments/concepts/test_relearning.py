@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from relearn_jax import cli, runs
-from relearn_jax.experiments.concepts import rounds
+from relearn_jax.experiments import rounds
+from relearn_jax.experiments.concepts import relearning
 from relearn_jax.models import checkpoint
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -131,7 +132,7 @@ def test_a_second_start_computes_nothing(finished, monkeypatch):
     config, out = finished
     monkeypatch.setattr(rounds.loop, "fit", lambda *a: pytest.fail("trained again"))
     monkeypatch.setattr(
-        rounds.measure, "neuron_statistics", lambda *a: pytest.fail("measured again")
+        relearning.measurements, "neuron_statistics", lambda *a: pytest.fail("measured again")
     )
     assert cli.main(["run", str(config), "--out", str(out)]) == 0
 

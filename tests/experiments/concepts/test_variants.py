@@ -75,11 +75,11 @@ def test_retraining_without_the_concept_never_shows_it(write_config, tmp_path):
 
     config = write_config()
     settings = loading.load(config, ["retrain.data=without_concept"])
-    prepared = setup.prepare(settings, config.parent)
-    retrain = prepared.retrain["LOC"].corpus
+    texts = setup.prepare(settings, config.parent).texts
+    retrain = texts.retrain["LOC"].corpus
     assert not any(t[2:] == "LOC" for tags in retrain.tags for t in tags)
-    assert any(t[2:] == "LOC" for tags in prepared.train.corpus.tags for t in tags)
-    assert 0 < len(retrain.words) < len(prepared.train.corpus.words)
+    assert any(t[2:] == "LOC" for tags in texts.train.corpus.tags for t in tags)
+    assert 0 < len(retrain.words) < len(texts.train.corpus.words)
     run(config, tmp_path / "run", "--retrain.data=without_concept")
 
 

@@ -17,6 +17,7 @@ from relearn_jax import cli, loading, runs
 from relearn_jax.experiments.facts import localization, setup
 from relearn_jax.experiments.facts.stages import stage
 from relearn_jax.models import paths
+from relearn_jax.training import loop
 
 SMALL = {
     "experiment": "localization",
@@ -91,7 +92,7 @@ def test_a_seed_alone_is_the_seed_beside_another(finished, tmp_path):
 
 
 def test_a_second_start_computes_nothing(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(localization.teaching, "teach", lambda *a: pytest.fail("taught again"))
+    monkeypatch.setattr(localization.rounds, "train", lambda *a: pytest.fail("taught again"))
     monkeypatch.setattr(localization.measure, "effects", lambda *a: pytest.fail("again"))
     assert start(tmp_path, finished) == 0
 
@@ -220,24 +221,38 @@ def test_a_model_that_knows_nothing_does_not_pass_the_gates(tmp_path, capsys, mo
     assert start(tmp_path, tmp_path / "run", "--gates=enforce", "--seeds=[0]") == 2
     said = capsys.readouterr().err
     assert "does not pass the gates" in said
-    monkeypatch.setattr(localization.teaching, "teach", lambda *a: pytest.fail("taught again"))
+    monkeypatch.setattr(localization.rounds, "train", lambda *a: pytest.fail("taught again"))
     assert start(tmp_path, tmp_path / "run", "--gates=report", "--seeds=[0]") == 0
     assert "gates passed" in capsys.readouterr().out
     assert "standard, natural facts" in said
 
 
-def test_a_terminated_run_goes_on(tmp_path, monkeypatch, capsys):
-    teach = localization.teaching.teach
+def test_a_terminated_teaching_goes_on(finished, tmp_path, monkeypatch, capsys):
+    """From the step where it was stopped, to the bits of the run that was not; each phase once."""
+    position, run = loop.Position, tmp_path / "run"
 
-    def interrupted(*arguments):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return teach(*arguments)
+    def stopped_at(step):
+        calls = []
 
-    with monkeypatch.context() as patch:
-        patch.setattr(localization.teaching, "teach", interrupted)
-        assert start(tmp_path, tmp_path / "run", "--seeds=[0]") == 143
-    assert "the same command continues" in capsys.readouterr().err
-    assert start(tmp_path, tmp_path / "run", "--seeds=[0]") == 0
+        def counted(*arguments):
+            calls.append(1)
+            if len(calls) == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return position(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "Position", counted)
+            assert start(tmp_path, run, "--checkpoint.every=4") == 143
+        assert "the same command continues" in capsys.readouterr().err
+        assert [path.name for path in run.glob("checkpoints/*/*")]
+
+    stopped_at(7)
+    stopped_at(9)
+    assert start(tmp_path, run, "--checkpoint.every=4") == 0
+    for kind in ("pretrained", "model"):
+        whole, again = (runs.arrays_of(out, stage(1, kind), "params") for out in (finished, run))
+        for path in whole:
+            np.testing.assert_array_equal(whole[path], again[path], err_msg=f"{kind} {path}")
 
 
 def test_choices_are_stages_of_their_own(finished):
