@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from relearn_jax.config import Training
 from relearn_jax.data.batching import TokenBatch
