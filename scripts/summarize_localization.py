@@ -15,9 +15,9 @@ import pandas as pd
 from summarize import markdown, table
 
 from relearn_jax.localize import selection
-from relearn_jax.report import localization
-from relearn_jax.report.localization import truth
-from relearn_jax.report.localization.methods import METHODS, short
+from relearn_jax.report import facts
+from relearn_jax.report.facts import truth
+from relearn_jax.report.facts.methods import METHODS, short
 
 RESAMPLES = 10_000
 
@@ -121,7 +121,7 @@ def corrected(scores: pd.DataFrame, truths: pd.DataFrame) -> str:
 
 def ranks(run: Path, seeds: list[int]) -> str:
     """Where each localizer ranks the planted layers, or those of the probe rule."""
-    read = localization.read(run)
+    read = facts.read(run)
     kept = {n: f[f["seed"].isin(seeds)] if len(f) else f for n, f in read.tables.items()}
     rows = {}
     for row in truth.lookup(read.__class__(**(vars(read) | {"tables": kept}))).frame.to_dict(

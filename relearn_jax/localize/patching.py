@@ -233,15 +233,16 @@ LOCALIZER = Localizer(
     scores={
         "noising": Score(
             -1,
-            "activation patching (noising)",
             "noising",
-            "one output of the clean run is replaced by the corrupt run's, and all that follows is "
-            "computed again: how far does the answer move towards the corrupt one",
+            "noising",
+            "activation patching: one output of the clean run is replaced by the corrupt run's, "
+            "and all that follows is computed again: how far does the answer move towards the "
+            "corrupt one",
             "Vig et al. 2020; Zhang, Nanda 2024",
         ),
         "denoising": Score(
             1,
-            "activation patching (denoising)",
+            "denoising",
             "denoising",
             "the same the other way round: one output of the corrupt run is replaced by the clean "
             "run's: how much of the answer comes back",

@@ -44,14 +44,19 @@ class Readable(NamedTuple):
     """Accuracy of always giving the most common answer."""
 
 
+POSITIONS = ("subject", "last")
+"""The subject's last token, and the prompt's."""
 Readings = Mapping[str, Readable]
-"""By position: `subject` (the subject's last token) and `last` (the prompt's)."""
+"""By position."""
 
 
 def readings(model: Model, params: PyTree, prompts: Prompts, seed: int) -> Readings:
     """Probes at the subject's end and at the end of the prompt."""
-    positions = {"subject": last_of_subject(prompts), "last": prompts.last}
-    return {name: readable(model, params, prompts, at, seed) for name, at in positions.items()}
+    ends = (last_of_subject(prompts), prompts.last)
+    return {
+        position: readable(model, params, prompts, at, seed)
+        for position, at in zip(POSITIONS, ends, strict=True)
+    }
 
 
 def to_arrays(readings: Readings) -> dict[str, np.ndarray]:
@@ -65,8 +70,11 @@ def to_arrays(readings: Readings) -> dict[str, np.ndarray]:
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Readings:
     """The inverse of `to_arrays`."""
-    positions = dict.fromkeys(name.split("/")[0] for name in arrays)
-    return {position: _readable(arrays, position) for position in positions}
+    return {
+        position: _readable(arrays, position)
+        for position in POSITIONS
+        if f"{position}/states" in arrays
+    }
 
 
 def _readable(arrays: Mapping[str, np.ndarray], position: str) -> Readable:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -38,6 +39,9 @@ PALETTE: dict[str, tuple[str, str]] = {
 }
 """Name of a colour: (light theme, dark theme). Arms are told apart by marker and line as well."""
 
+# They hold on a white and on a black page; a value is their opacity, up to FULL.
+MORE, FEWER = (0.16, 0.53, 0.80), (0.85, 0.42, 0.24)
+FULL = 0.7
 FONT = 12
 RC = {
     "font.family": ["DejaVu Sans"],
@@ -102,6 +106,8 @@ class Plot(NamedTuple):
     panels: tuple[Panel, ...]
     legend: tuple[Key, ...] = ()
     columns: int = 2
+    saved: bool = True
+    """Whether it is also a file of its own under `figures/`."""
 
 
 def light(name: str) -> str:
@@ -241,3 +247,20 @@ def line(
 def image(ax: Axes, values: np.ndarray, **options) -> None:
     """An image with hard pixel edges that keeps its own resolution in the SVG."""
     ax.imshow(values, interpolation="none", aspect="auto", **options)
+
+
+def row_ticks(axis: Axis, rows: int) -> None:
+    """Whole numbers, thinned out where there are many rows."""
+    step = 1 if rows <= 8 else 2 if rows <= 16 else 4
+    axis.set_ticks(range(0, rows, step))
+
+
+def limits(*values: np.ndarray) -> tuple[float, float]:
+    """Room on an axis for all values, from 0 if none lies below."""
+    every = np.concatenate([np.ravel(v) for v in values]) if values else np.empty(0)
+    every = every[np.isfinite(every)]
+    if not every.size:
+        return 0.0, 1.0
+    low, high = min(float(every.min()), 0.0), max(float(every.max()), 0.0)
+    pad = 0.06 * (high - low or 1)
+    return (low - pad if low < 0 else 0.0), high + pad

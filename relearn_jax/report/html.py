@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
-from importlib import resources
+import re
+from collections.abc import Iterable, Sequence
 from itertools import groupby
-from string import Template
 from typing import Any
 
+import jinja2
+
 from relearn_jax.report.draw import Key, Plot, panel_svgs, theme_css
-from relearn_jax.report.reading import stage_name
 from relearn_jax.report.tables import (
-    Column,
     Number,
     Sentence,
     Table,
@@ -21,7 +20,6 @@ from relearn_jax.report.tables import (
     show,
     show_spread,
 )
-from relearn_jax.report.task_tables import ARM_NAMES
 
 MARKERS = {
     "o": '<circle cx="18" cy="7" r="3.4"/>',
@@ -31,6 +29,11 @@ MARKERS = {
     "x": '<path d="M15 4 21 10M21 4 15 10" stroke-width="1.6"/>',
     "": "",
 }
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("relearn_jax.report", ""), undefined=jinja2.StrictUndefined
+)
+NUMBER = re.compile(r"<!--number (\w+)-->")
+PANEL = re.compile(r"<!--panel (\w+) (\d+)-->")
 DASHES = {"-": "", "--": "7 3.4", "-.": "8 2.6 2 2.6", ":": "2 2.6", "": ""}
 
 
@@ -41,23 +44,33 @@ Drawn = tuple[str, tuple[Plot, ...]]
 def document(
     title: str, header: str, sections: Sequence[tuple[str, str, Drawn]], footer: str
 ) -> Drawn:
-    """A whole page from (anchor, heading, section), and the plots of all sections."""
-    contents = "".join(f'<li><a href="#{name}">{head}</a></li>' for name, head, _ in sections)
-    body = "".join(
-        f'<section id="{name}" aria-labelledby="h-{name}"><h2 id="h-{name}">{head}</h2>{inner}'
-        "</section>"
-        for name, head, (inner, _) in sections
-    )
-    here = resources.files("relearn_jax.report")
-    page = Template((here / "template.html").read_text(encoding="utf-8")).substitute(
-        title=text(title),
-        style=theme_css() + (here / "style.css").read_text(encoding="utf-8"),
-        header=header.replace(" %", "\u00a0%"),
-        contents=contents,
-        sections=body.replace(" %", "\u00a0%"),
+    """A whole page from (anchor, heading, section), and the plots of all sections.
+
+    Figures are numbered as they stand in the page. Their drawings are left out: see `drawn`.
+    """
+    page = TEMPLATES.get_template("template.html").render(
+        title=title,
+        style=theme_css() + TEMPLATES.get_template("style.css").render(),
+        header=header,
+        sections=[(name, head, inner) for name, head, (inner, _) in sections],
         footer=footer,
     )
-    return page, tuple(plot for _, _, (_, plots) in sections for plot in plots)
+    names = dict.fromkeys(NUMBER.findall(page))
+    numbers = {name: str(place) for place, name in enumerate(names, start=1)}
+    page = NUMBER.sub(lambda match: numbers[match[1]], page)
+    return page.replace(" %", "\u00a0%"), tuple(p for _, _, (_, plots) in sections for p in plots)
+
+
+def drawn(page: str, plots: Iterable[Plot]) -> str:
+    """A page with its drawings in it: an SVG for every panel."""
+    by_name = {plot.name: plot for plot in plots}
+    svgs = {name: panel_svgs(by_name[name]) for name in {name for name, _ in PANEL.findall(page)}}
+    return PANEL.sub(lambda match: svgs[match[1]][int(match[2])], page)
+
+
+def panel(plot: Plot, index: int) -> str:
+    """The place of a panel's drawing."""
+    return f"<!--panel {plot.name} {index}-->"
 
 
 def text(value: Any) -> str:
@@ -164,12 +177,12 @@ def _edge(item: Table, place: int) -> str:
 def _row(item: Table, record: dict[str, Any], index: int, count: int) -> str:
     cells = []
     for place, key in enumerate(item.keys):
+        label = text(key.words(record[key.key]))
         if place == 0 and count > 1 and len(item.keys) > 1:
             if index == 0:
-                label = key_label(key, record[key.key])
                 cells.append(f'<th scope="rowgroup" rowspan="{count}">{label}</th>')
             continue
-        cells.append(f'<th scope="row">{key_label(key, record[key.key])}</th>')
+        cells.append(f'<th scope="row">{label}</th>')
     row = [record[k.key] for k in item.keys]
     for place, column in enumerate(item.columns):
         value = show(record[column.key], column.form)
@@ -178,17 +191,6 @@ def _row(item: Table, record: dict[str, Any], index: int, count: int) -> str:
         at = cell_id(item.name, row, column.key)
         cells.append(f'<td id="{at}"{_edge(item, place)}>{text(value)}{extra}</td>')
     return f"<tr>{''.join(cells)}</tr>"
-
-
-def key_label(key: Column, value: Any) -> str:
-    """A row's key as the page says it."""
-    if key.key == "arm":
-        return text(ARM_NAMES.get(value, value))
-    if key.key == "stage":
-        return text(stage_name(value))
-    if key.key in ("layer", "type") and value == "all":
-        return "all"
-    return text(value)
 
 
 def answers(rows: Sequence[tuple[str, Sentence]]) -> str:
@@ -238,21 +240,20 @@ def _entry(key: Key) -> str:
     return f'<li><svg {look} aria-hidden="true">{mark}</svg>{text(key.label)}</li>'
 
 
-def figure(
-    plot: Plot, number: int, caption: str, data: str, wide: bool = False, above: str = ""
-) -> str:
+def figure(plot: Plot, caption: str, data: str, wide: bool = False, above: str = "") -> str:
     """A figure: legend, panels in a grid, and a caption that says how to read it.
 
     `wide` panels keep their width and scroll where the page is narrower.
     """
-    panels = [f'<div class="panel">{svg}</div>' for svg in panel_svgs(plot)]
+    number = f"Figure <!--number {plot.name}-->"
+    panels = [f'<div class="panel">{panel(plot, i)}</div>' for i in range(len(plot.panels))]
     grid = f'<div class="panels cols{plot.columns}">{"".join(panels)}</div>'
     if wide:
-        grid = scroller(f'<div class="wide">{grid}</div>', f"Figure {number}")
+        grid = scroller(f'<div class="wide">{grid}</div>', plot.name.replace("_", " "))
     links = f"{data} · {files([f'figures/{plot.name}.svg', f'figures/{plot.name}.png'])}"
     return (
         f'<figure id="f-{plot.name}">{above}{legend(plot.legend)}{grid}<figcaption>'
-        f'<b>Figure {number}.</b> {caption} <span class="data">Data: {links}</span>'
+        f'<b>{number}.</b> {caption} <span class="data">Data: {links}</span>'
         "</figcaption></figure>"
     )
 

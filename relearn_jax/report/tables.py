@@ -7,7 +7,7 @@ the cell's own text and a link to it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -32,6 +32,8 @@ class Column(NamedTuple):
     header: str
     form: str = "f3"
     group: str = ""
+    words: Callable[[Any], str] = str
+    """How a row's key is written."""
 
 
 class Table(NamedTuple):

@@ -1,7 +1,0 @@
-"""Groups of concept sets side by side: the page of a run that has several."""
-
-from relearn_jax.report.comparison.page import page
-from relearn_jax.report.comparison.reading import SET_COLUMNS, read_sets
-from relearn_jax.report.comparison.tables import tables
-
-__all__ = ["SET_COLUMNS", "page", "read_sets", "tables"]

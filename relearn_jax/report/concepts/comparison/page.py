@@ -1,0 +1,187 @@
+"""The page that compares the groups of a run."""
+
+from __future__ import annotations
+
+from relearn_jax.report import html, provenance
+from relearn_jax.report.concepts import protocol
+from relearn_jax.report.concepts.arms import ARM_NAMES
+from relearn_jax.report.concepts.comparison import figures, sentences
+from relearn_jax.report.concepts.comparison.reading import Sets, size
+from relearn_jax.report.concepts.comparison.sentences import Tables
+from relearn_jax.report.concepts.reading import main_arm, stage_name
+from relearn_jax.report.html import Drawn, details, figure, files, prose, table
+from relearn_jax.report.sentences import fact, listed, plural
+from relearn_jax.report.tables import Sentence
+
+
+def page(sets: Sets, tables: Tables) -> Drawn:
+    """The comparison's HTML and its plots."""
+    targets = tuple(dict.fromkeys(g.target for g in sets.groups))
+    if len(targets) > 1:
+        title = f"{listed(targets, 4)} were pruned from the model. Do they come back?"
+    else:
+        title = f"The concept {targets[0]} was pruned in several ways. Does it come back?"
+    removed = (("Concepts removed", ", ".join(targets)), ("Pruned", ", ".join(_sizes(sets))))
+    whole = sets.whole
+    facts = protocol.glance(whole, removed)
+    unfinished = bool(sets.gaps) or not whole.manifest.get("finished")
+    notice = provenance.unfinished(sets.gaps) if unfinished else ""
+    lede = prose(sentences.headline(sets, tables))
+    return html.document(
+        title=f"{whole.manifest.get('name', whole.folder.name)}: {title}",
+        header=provenance.head(whole, title, lede, facts, notice),
+        sections=[(name, head, make(sets, tables)) for name, head, make in SECTIONS],
+        footer=provenance.footer(whole.manifest, protocol.PAPER),
+    )
+
+
+def _said(*paragraphs: Sentence) -> str:
+    return "".join(f"<p>{prose(text)}</p>" for text in paragraphs if text)
+
+
+def _sizes(sets: Sets) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(size(g) for g in sets.groups))
+
+
+def _spread(sets: Sets) -> str:
+    seeds = len(sets.whole.seeds)
+    return f"Mean ± standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
+
+
+def done(sets: Sets, tables: Tables) -> Drawn:
+    """What was run: the sets, the model, the texts."""
+    run = sets.whole
+    regrowths = tuple(dict.fromkeys(g.regrowth for g in sets.groups))
+    kinds = {
+        "seed": map(str, run.seeds),
+        "concept": dict.fromkeys(g.target for g in sets.groups),
+        "share": _sizes(sets),
+        "regrowth": regrowths,
+        "arm": (ARM_NAMES[a] for a in run.arms),
+    }
+    product = " × ".join(f"<b>{k}</b> ({html.text(', '.join(v))})" for k, v in kinds.items())
+    count, chunk, devices = (fact(run, f"sets.{k}", "manifest") for k in _SETS)
+    steps = (
+        protocol.based(run),
+        f"{prose((count,))} concept sets were pruned, each in a copy of the base model of its "
+        f"seed: {product}. They ran {prose((chunk,))} at a time on {prose((devices,))} "
+        f"{plural(devices, 'device')}. A group is all sets of one concept, share and regrowth.",
+        f"To prune a neuron means: {protocol.pruning(run)}. The arms differ in which neurons: "
+        f"{protocol.arms(run, 'the concept')}.",
+        protocol.retrained(run, regrowths),
+    )
+    described = run.manifest.get("description")
+    about = f"<p>{html.text(described)}</p>" if described else ""
+    items = "".join(f"<li>{step}</li>" for step in steps)
+    body = f'{about}<ol class="prose">{items}</ol>{links(sets)}{table(tables["groups"])}'
+    return body + protocol.texts(run), ()
+
+
+_SETS = ("count", "chunk", "devices")
+
+
+def links(sets: Sets) -> str:
+    """Links to the pages of the groups."""
+    items = " · ".join(
+        f'<a href="groups/{html.text(name)}/report.html">{html.text(sets.labels[name])}</a>'
+        for name in sets.runs
+    )
+    return f"<p>Each group has a page of its own, with all its stages and neurons: {items}.</p>"
+
+
+def recovery(sets: Sets, tables: Tables) -> Drawn:
+    """F1 on the removed concept, by group and arm."""
+    item, arm = tables["sets"], main_arm(sets.whole)
+    plot = figures.recovery(sets)
+    data = f'{files(item.sources[:1])}, <a href="#t-{item.name}">table</a>'
+    controls = [a for a in sets.whole.arms if a != arm]
+    body = _said(*(sentences.beside(sets, item, a) for a in controls))
+    body += figure(
+        plot,
+        "F1 on the removed concept after pruning and after each epoch of retraining, one panel a "
+        "group: thick lines are means over seeds, thin lines single seeds, the dashed level is the "
+        "base model before pruning, vertical rules end a round.",
+        data,
+    )
+    note = (
+        "The share regained is (F1 now − F1 when pruned) / (F1 of the base model − F1 when pruned)."
+    )
+    return body + table(item, note=_spread(sets) + note), (plot,)
+
+
+def layers(sets: Sets, tables: Tables) -> Drawn:
+    """Where the concept sits, by layer."""
+    item, arm = tables["by_layer"], main_arm(sets.whole)
+    if item.frame.empty:
+        return html.absent("saliency by layer (tables/layers.parquet)"), ()
+    plot = figures.by_layer(sets, item)
+    body = (
+        "<p>Scale-free saliency is the distance between a neuron's mean over words of the concept "
+        "and over other words, in standard deviations. It is computed from one neuron at a time, "
+        "so pruning others cannot move it.</p>"
+    ) + _said(sentences.moved(sets, tables["centre"]))
+    body += figure(
+        plot,
+        f"Mean scale-free saliency of the removed concept over all neurons of a layer, "
+        f"{ARM_NAMES[arm]} arm; "
+        "bars are the standard deviation over seeds.",
+        f'{files(item.sources)}, <a href="#t-{item.name}">table</a>',
+    )
+    body += table(tables["centre"], arm, _spread(sets))
+    return body + details(item.caption, table(item, note=_spread(sets))), (plot,)
+
+
+def takeover(sets: Sets, tables: Tables) -> Drawn:
+    """Which concepts the pruned neurons stand for."""
+    item, arm = tables["takeover"], main_arm(sets.whole)
+    if item.frame.empty:
+        return html.absent("concepts of the pruned neurons (tables/takeover.parquet)"), ()
+    plot = figures.takeover(sets, item)
+    body = (
+        "<p>A neuron stands for a concept here if it is among as many first neurons of its ranking "
+        "as were pruned. Neurons that rank high for one concept often do for others, so each count "
+        "is shown beside the same count before pruning, and beside chance: as many neurons drawn "
+        "from all that may be pruned.</p>"
+    ) + _said(sentences.taken(sets, item))
+    body += figure(
+        plot,
+        "Pruned neurons (rows: the concept they were pruned for) among the first neurons of each "
+        "concept (columns), minus chance, in percent of the first neurons; blue is more than "
+        f"chance, orange less. Before pruning and after {stage_name(sets.last)}.",
+        f'{files(item.sources)}, <a href="#t-{item.name}">table</a>',
+    )
+    note = "At the end: above or below chance if every seed lies outside its 95 % range. "
+    return body + table(item, arm, _spread(sets) + note), (plot,)
+
+
+def overlap(sets: Sets, tables: Tables) -> Drawn:
+    """Overlap of the first neurons of different concepts."""
+    item = tables["overlap"]
+    if item.frame.empty:
+        return html.absent("overlap of two concepts' first neurons (tables/overlap.parquet)"), ()
+    body = (
+        "<p>Before anything is pruned, how many neurons are among the first of two concepts? "
+        "Chance draws both from all candidates alike. Rankings that prefer the same layers share "
+        "more than that without sharing anything else, so a second range is that of draws with as "
+        "many neurons from each layer as the two concepts have. A pair is above or below chance if "
+        "it is so in every seed.</p>"
+    )
+    for verdict, text in sentences.overlaps(item):
+        body += f"<p><b>{verdict.capitalize()}.</b> {prose(text)}</p>"
+    return body + table(item, note=_spread(sets)), ()
+
+
+def repeated(sets: Sets, tables: Tables) -> Drawn:
+    """Everything needed to repeat the run."""
+    body, plots = provenance.settings(sets.whole)
+    return links(sets) + body, plots
+
+
+SECTIONS = (
+    ("done", "What was done", done),
+    ("recovery", "Recovery", recovery),
+    ("layers", "Recovery by layer", layers),
+    ("takeover", "What the pruned neurons stand for now", takeover),
+    ("overlap", "Do concepts share their first neurons?", overlap),
+    ("settings", "Settings and provenance", repeated),
+)

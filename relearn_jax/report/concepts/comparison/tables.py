@@ -1,0 +1,221 @@
+"""Page tables that compare groups; a row's first key is the group's label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from relearn_jax.report.concepts import task_tables
+from relearn_jax.report.concepts.arms import ARM, ARM_NAMES
+from relearn_jax.report.concepts.comparison.reading import CHANCE, Sets, size
+from relearn_jax.report.concepts.layer_tables import EVERY, ROW
+from relearn_jax.report.concepts.reading import main_arm, stage_name
+from relearn_jax.report.concepts.task_tables import target_type
+from relearn_jax.report.tables import Column, Table, averaged
+
+MEASURE = "saliency_standardized"
+ABOVE, AT, BELOW, MIXED = "above chance", "at chance", "below chance", "differs by seed"
+GROUP = Column("group", "group", "text")
+CONCEPT = Column("concept", "first for", "text")
+PAIR = (Column("concept_a", "concept", "text"), Column("concept_b", "and", "text"))
+
+
+def tables(sets: Sets) -> dict[str, Table]:
+    """Every table of the comparison, by name; without their files they are empty."""
+    made = (groups(sets), recovery(sets), *layers(sets), takeover(sets), overlap(sets))
+    return {table.name: table for table in made}
+
+
+def groups(sets: Sets) -> Table:
+    """What each group pruned, and how many of its sets are finished."""
+    wanted, records = len(sets.whole.seeds) * len(sets.whole.arms), []
+    for group in sets.groups:
+        run = sets.runs.get(group.name)
+        lacking = {(gap.seed, gap.arm) for gap in run.missing if gap.arm != "base"} if run else ()
+        records.append(
+            {"group": sets.labels[group.name], "target": group.target, "size": size(group)}
+            | {"regrowth": group.regrowth}
+            | {name: group.prune.get(name) for name in ("pruned", "of", "parameters")}
+            | {"done": f"{wanted - len(lacking) if run else 0} of {wanted}", "name": group.name}
+        )
+    columns = (
+        Column("target", "concept", "text"),
+        Column("size", "share", "text"),
+        Column("regrowth", "regrowth", "text"),
+        Column("pruned", "neurons pruned", "int"),
+        Column("of", "of", "int"),
+        Column("parameters", "parameters", "int"),
+        Column("done", "sets finished", "text"),
+        Column("name", "name in the tables", "text"),
+    )
+    caption = "Groups: all sets of one concept, share and regrowth, with every seed and arm"
+    frame = pd.DataFrame(records)
+    columns = tuple(c for c in columns if frame[c.key].notna().any())
+    return Table("groups", caption, frame, (GROUP,), columns, ("manifest.json",))
+
+
+def recovery(sets: Sets) -> Table:
+    """F1 on the removed concept at every stage, and how much of the loss was regained, by arm."""
+    values, reached = {}, {}
+    for name, run in sets.runs.items():
+        kind = target_type(run)
+        for at, cell in task_tables.task(run).by_seed.items():
+            if at[1] == kind:
+                values[(at[0], sets.labels[name], at[2])] = dict(cell)
+        for at, cell in task_tables.recovery(run).by_seed.items():
+            if at[1] == kind:
+                row = (sets.labels[name], at[2])
+                values.setdefault((at[0], *row), {}).update(
+                    epochs_to_90=cell["epochs_to_90"], regained=cell.get(sets.last, np.nan)
+                )
+                reached.setdefault(row, []).append(bool(np.isfinite(cell["epochs_to_90"])))
+    columns = (
+        *(Column(s, stage_name(s), "f3", "F1 on the removed concept") for s in sets.whole.stages),
+        Column("regained", "share regained", "percent"),
+        Column("epochs_to_90", "epochs to 90 %", "f1"),
+        Column("reached", "seeds at 90 %", "text"),
+    )
+    caption = "The removed concept after pruning and retraining"
+    sources = ("tables/scores.csv", "tables/recovery.csv")
+    table = averaged("sets", caption, values, (GROUP, ARM), columns, sources)
+    counts = [reached.get(row, []) for row in _rows(table)]
+    table.frame["reached"] = [f"{sum(c)} of {len(c)}" if c else None for c in counts]
+    return table
+
+
+def layers(sets: Sets) -> tuple[Table, Table]:
+    """Scale-free saliency of the removed concept by layer, main arm; and its mean layer, by arm."""
+    values, centres = {}, {}
+    stages = tuple(dict.fromkeys(("base", "pruned", sets.last)))
+    for name, run in sets.runs.items():
+        frame = run.tables["layers"]
+        frame = frame[(frame["measure"] == MEASURE) & (frame["concept"] == run.target)]
+        frame = frame.assign(total=frame["mean"].fillna(0.0) * frame["neurons"])
+        for (seed, arm), part in frame.groupby(["seed", "arm"], sort=False):
+            cells = part.pivot(index="layer", columns=["stage", "pruned"])[["total", "neurons"]]
+            cells = cells.fillna(0.0)
+            found = {row: _layer(cell, stages) for row, cell in cells.iterrows()}
+            label = sets.labels[name]
+            centre = {s: _centre({row: cell[s] for row, cell in found.items()}) for s in stages}
+            centre["shift"] = centre[stages[-1]] - centre["base"]
+            centres[seed, label, arm] = centre
+            if arm == main_arm(run):
+                found = {EVERY: _layer(cells.sum(), stages)} | found
+                values |= {(seed, label, row): cell for row, cell in found.items()}
+    mean, share, last = "mean scale-free saliency", "pruned neurons' share of", stages[-1]
+    by_layer = (
+        *(Column(s, stage_name(s), "f3", mean) for s in stages),
+        Column("neurons", "the neurons", "percent", share),
+        Column("share_base", "saliency, base", "percent", share),
+        Column("share_last", f"saliency, {stage_name(last)}", "percent", share),
+    )
+    where = (*(Column(s, stage_name(s), "f2") for s in stages), Column("shift", "shift", "signed"))
+    files = ("tables/layers.csv",)
+    shown = ARM_NAMES[main_arm(sets.whole)]
+    first = f"Scale-free saliency of the removed concept by layer, {shown} arm"
+    second = "Mean layer of the removed concept's scale-free saliency (0 is the first row)"
+    return (
+        averaged("by_layer", first, values, (GROUP, ROW), by_layer, files),
+        averaged("centre", second, centres, (GROUP, ARM), where, files),
+    )
+
+
+def _layer(cells: pd.Series, stages: Sequence[str]) -> dict[str, float]:
+    """Means, and the share of the pruned, from (`total` or `neurons`, stage, `all` or `pruned`)."""
+
+    def ratio(part: tuple[str, str, str], whole: tuple[str, str, str]) -> float:
+        size = cells.get(whole, 0.0)
+        return float(cells.get(part, 0.0) / size) if size > 0 else np.nan
+
+    def share(of: str, stage: str) -> float:
+        return ratio((of, stage, "pruned"), (of, stage, "all"))
+
+    means = {s: ratio(("total", s, "all"), ("neurons", s, "all")) for s in stages}
+    shares = {"share_base": share("total", "base"), "share_last": share("total", stages[-1])}
+    return means | shares | {"neurons": share("neurons", "base")}
+
+
+def _centre(means: Mapping[int, float]) -> float:
+    total = sum(means.values())
+    return sum(row * mean for row, mean in means.items()) / total if total > 0 else np.nan
+
+
+def takeover(sets: Sets) -> Table:
+    """Concepts that the pruned neurons stand for, before pruning and at the end, beside chance.
+
+    `beyond` columns are the count minus chance as a share of `top`.
+    """
+    values, ranges = {}, {}
+    for row in sets.takeover.itertuples():
+        if row.group in sets.runs:
+            at = (sets.labels[row.group], row.arm, row.concept)
+            values[(row.seed, *at)] = {
+                "was": row.was, "was_beyond": (row.was - row.expected) / row.top,
+                "neurons": row.neurons, "beyond": (row.neurons - row.expected) / row.top,
+                "top": row.top, **{k: getattr(row, k) for k in CHANCE},
+            }  # fmt: skip
+            ranges.setdefault(at, []).append((row.neurons, row.low, row.high))
+    base, end = "base model", stage_name(sets.last)
+    columns = (
+        Column("top", "of the first", "int"),
+        Column("was", "neurons", "f1", base),
+        Column("was_beyond", "beyond chance", "points", base),
+        Column("neurons", "neurons", "f1", end),
+        Column("beyond", "beyond chance", "points", end),
+        *_range(CHANCE, "chance", "int"),
+        Column("verdict", "at the end", "text"),
+    )
+    caption = "Pruned neurons among the first neurons of each concept"
+    keys = (GROUP, ARM, CONCEPT)
+    table = averaged(
+        "takeover", caption, values, keys, columns, ("tables/takeover.csv",), ("top", *CHANCE)
+    )
+    table.frame["verdict"] = [verdict(ranges[row]) for row in _rows(table)]
+    return table
+
+
+def overlap(sets: Sets) -> Table:
+    """Neurons that are among the first for both of two concepts in the base model, and chance."""
+    values, ranges = {}, {}
+    layered = tuple(f"{k}_layers" for k in CHANCE)
+    for row in sets.overlap.itertuples():
+        at = (row.concept_a, row.concept_b, int(row.top))
+        cell = {k: getattr(row, k) for k in ("shared", *CHANCE, *layered)}
+        values[(row.seed, *at)] = cell | {"share": row.shared / row.top}
+        ranges.setdefault(at, []).append([cell[k] for k in ("shared", *CHANCE[1:], *layered[1:])])
+    pooled, within = "chance, all layers as one", "chance, layers as they are"
+    columns = (
+        Column("shared", "shared", "f1"),
+        Column("share", "share", "percent"),
+        *_range(CHANCE, pooled, "int"),
+        Column("verdict", "verdict", "text", pooled),
+        *_range(layered, within, "f1"),
+        Column("verdict_layers", "verdict", "text", within),
+    )
+    caption = "Neurons among the first of two concepts, base model"
+    keys = (*PAIR, Column("top", "of the first", "int"))
+    table = averaged(
+        *("overlap", caption, values, keys, columns, ("tables/overlap.csv",), (*CHANCE, *layered))
+    )
+    found = [ranges[row] for row in _rows(table)]
+    table.frame["verdict"] = [verdict([r[:3] for r in some]) for some in found]
+    table.frame["verdict_layers"] = [verdict([(r[0], *r[3:]) for r in some]) for some in found]
+    return table
+
+
+def _range(names: Sequence[str], group: str, form: str) -> tuple[Column, ...]:
+    heads = zip(names, CHANCE, ("f1", form, form), strict=True)
+    return tuple(Column(name, head, how, group) for name, head, how in heads)
+
+
+def verdict(ranges: Sequence[Sequence[float]]) -> str:
+    """Where (number, low, high) lie that differ by seed: a word if all seeds agree."""
+    sides = {ABOVE if n > high else BELOW if n < low else AT for n, low, high in ranges}
+    return sides.pop() if len(sides) == 1 else MIXED
+
+
+def _rows(table: Table) -> list[tuple]:
+    frame = table.frame
+    return list(zip(*(frame[k.key] for k in table.keys), strict=True)) if len(frame) else []

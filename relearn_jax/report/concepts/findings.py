@@ -1,0 +1,79 @@
+"""All that the report computes, once: the page tables, and the arrays that figures need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from relearn_jax.report.concepts import layer_tables, snapshots, task_tables, token_tables
+from relearn_jax.report.concepts.reading import Run, last_stage, main_arm
+from relearn_jax.report.concepts.snapshots import Place, Snapshot, Tokens
+from relearn_jax.report.tables import Table
+
+
+class Findings(NamedTuple):
+    """Page tables by name, and the neurons they were computed from.
+
+    `takers` holds, by (seed, arm), the comparison of neurons that took over with others.
+    """
+
+    tables: Mapping[str, Table]
+    neurons: Mapping[Place, Snapshot]
+    tokens: Mapping[Place, Tokens]
+    takers: Mapping[tuple[int, str], Mapping[str, float]]
+
+
+def findings(run: Run) -> Findings:
+    """Compute every page table of a run; tables whose files are absent come out empty."""
+    neurons, tokens = snapshots.snapshots(run), snapshots.tokens(run)
+    other = snapshots.other_saliency(run)
+    takers = token_tables.takers_by_seed(run, neurons, tokens, other)
+    tables = (
+        task_tables.task(run),
+        task_tables.task(run, "subword"),
+        task_tables.recovery(run),
+        task_tables.detail(run),
+        *(layer_tables.layers(run, measure, neurons) for measure in layer_tables.MEASURES),
+        layer_tables.redistribution(run, neurons),
+        layer_tables.centres(run, neurons, tokens),
+        layer_tables.similarity(run),
+        layer_tables.relation(run, neurons, tokens),
+        token_tables.takers(takers),
+        token_tables.null_neurons(run, tokens, neurons),
+    )
+    return Findings({t.name: t for t in tables}, neurons, tokens, takers)
+
+
+def points(run: Run, found: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Similarity and saliency of the main arm's neurons at its last stage, by group, all seeds."""
+    arm = main_arm(run)
+    xs: dict[str, list[np.ndarray]] = {group: [] for group in layer_tables.GROUPS}
+    ys: dict[str, list[np.ndarray]] = {group: [] for group in layer_tables.GROUPS}
+    for place in snapshots.after(found.tokens, arm, last_stage(run, arm, "neurons")).values():
+        if place in found.neurons:
+            now, near = found.neurons[place], found.tokens[place].similarity
+            for group, members in (("unpruned", ~now.pruned), ("pruned", now.pruned)):
+                use = members.ravel() & np.isfinite(near)
+                xs[group].append(near[use])
+                ys[group].append(now.saliency.ravel()[use])
+    return {g: (np.concatenate(xs[g]), np.concatenate(ys[g])) for g in xs if xs[g]}
+
+
+def maps(run: Run, found: Findings, field: str) -> dict[str, np.ndarray]:
+    """[S, D] maps of one field of the snapshots at every stage, main arm, first seed there is."""
+    arm = main_arm(run)
+    seed = map_seed(run, found)
+    places = {"base": (seed, "base", "base")}
+    places |= {stage: (seed, arm, stage) for stage in run.stages[1:]}
+    return {
+        stage: getattr(found.neurons[place], field)
+        for stage, place in places.items()
+        if place in found.neurons
+    }
+
+
+def map_seed(run: Run, found: Findings) -> int:
+    """The seed whose neurons the heat maps show: the first that has any."""
+    return next((s for s in run.seeds if (s, "base", "base") in found.neurons), run.seeds[0])

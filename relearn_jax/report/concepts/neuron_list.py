@@ -1,0 +1,94 @@
+"""The section on single neurons: those that took the concept over, with tokens before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from relearn_jax.report import html
+from relearn_jax.report.concepts import figures
+from relearn_jax.report.concepts.arms import ARM_NAMES
+from relearn_jax.report.concepts.findings import Findings
+from relearn_jax.report.concepts.reading import Run, main_arm, stage_name
+from relearn_jax.report.sentences import complete
+from relearn_jax.report.tables import cite, show
+
+SHOWN = 12
+
+
+def taken_over(run: Run, found: Findings) -> tuple[str, tuple]:
+    """The neurons of the main arm that rank highest at the last stage and ranked low before."""
+    frame, arm = run.tables["taken_over"], main_arm(run)
+    frame = frame[frame["arm"] == arm]
+    if frame.empty:
+        what = f"neurons that took the concept over ({stage_name(run.stages[-1])})"
+        return html.absent(f"{what}, tables/taken_over.parquet"), ()
+    seeds = sorted(set(frame["seed"]))
+    target = html.text(run.target)
+    body = (
+        f"<p>These neurons of the {ARM_NAMES[arm]} arm were in the lower half of the ranking for "
+        f"{target} and stand among its first after relearning. Words in bold are new among a "
+        "neuron's top tokens, words in grey were there before.</p>"
+    )
+    first = frame[frame["seed"] == seeds[0]]
+    body += _listing(run, first.head(SHOWN), f"Seed {seeds[0]}: the first {SHOWN}", "t-taken_over")
+    for seed in seeds:
+        some = frame[frame["seed"] == seed]
+        some = some.iloc[SHOWN:] if seed == seeds[0] else some
+        if len(some):
+            lead = "the others" if seed == seeds[0] else "all"
+            title = f"Seed {seed}: {lead} ({len(some)})"
+            body += html.details(title, _listing(run, some, title, f"t-taken_over-{seed}"))
+    return body + _comparison(run, found, arm), ()
+
+
+def _listing(run: Run, some: pd.DataFrame, title: str, anchor: str) -> str:
+    word = figures.row_word(run)
+    heads = (word, "channel", "rank before", "rank after", "tokens before", "tokens after")
+    head = "".join(f'<th scope="col">{h}</th>' for h in (*heads, "similarity"))
+    rows = "".join(_row(record) for record in some.itertuples())
+    data = html.files(["tables/taken_over.csv"])
+    caption = f'<caption><div>{title} <span class="data">{data}</span></div></caption>'
+    return html.scroller(
+        f'<table class="tokens" id="{anchor}">{caption}<thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table>",
+        title,
+    )
+
+
+def _row(record) -> str:
+    before, now = list(record.tokens_base), list(record.tokens_final)
+    note = " (pruned)" if record.pruned else ""
+    return (
+        f'<tr><th scope="row">{record.layer}</th><td>{record.channel}{note}</td>'
+        f"<td>{show(record.rank_base + 1, 'int')}</td><td>{show(record.rank_final + 1, 'int')}</td>"
+        f'<td class="words">{_words(before, ())}</td>'
+        f'<td class="words">{_words(now, before)}</td><td>{show(record.similarity, "f2")}</td></tr>'
+    )
+
+
+def _words(words: Iterable[str], before: Iterable[str]) -> str:
+    known = set(before)
+    if not known:
+        return html.text(" · ".join(map(str, words)))
+    return " · ".join(
+        f'<span class="{"kept" if w in known else "new"}">{html.text(w)}</span>' for w in words
+    )
+
+
+def _comparison(run: Run, found: Findings, arm: str) -> str:
+    item = found.tables["takers"]
+    columns = ("share_base", "share_base_pool", "share_last", "share_last_pool")
+    body = "<h3>What they were before, beside others of their layers</h3>"
+    if complete(item, (arm,), columns):
+        row = (arm,)
+        text = (
+            f"{run.target} words made up ",
+            *(cite(item, row, columns[0]), " of their top tokens in the base model ("),
+            *(cite(item, row, columns[1]), " in others of the same layers) and "),
+            *(cite(item, row, columns[2]), " at the last stage ("),
+            *(cite(item, row, columns[3]), " in the others)."),
+        )
+        body += f"<p>{html.prose(text)}</p>"
+    return body + html.table(item, note="Mean ± standard deviation over seeds.")

@@ -1,0 +1,64 @@
+"""The pages of a run of relearning: one for each group, and one that compares several."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from relearn_jax.report import html, provenance
+from relearn_jax.report.concepts import comparison, protocol
+from relearn_jax.report.concepts.findings import Findings, findings
+from relearn_jax.report.concepts.reading import COLUMNS, NEURON_TABLES, Run, read_head, read_run
+from relearn_jax.report.concepts.sections import SECTIONS
+from relearn_jax.report.concepts.verdict import headline
+from relearn_jax.report.html import Drawn
+from relearn_jax.report.page import Page
+
+
+def build(folder: Path) -> list[Page]:
+    """The pages of a run directory; the last is that of the run as a whole.
+
+    A run of several groups has a page for each, under `groups/NAME`, and one that compares them.
+
+    Raises:
+      UserError: see `reading.read_run`.
+    """
+    if len(read_head(folder)[2]) == 1:
+        return [group_page(read_run(folder))]
+    sets = comparison.read_sets(folder)
+    tables = comparison.tables(sets)
+    pages = [group_page(read_run(folder, name)) for name in sets.runs]
+    text, plots = comparison.page(sets, tables)
+    names = (*_small(COLUMNS), *comparison.SET_COLUMNS)
+    return [*pages, Page(sets.whole, text, plots, tuple(tables.values()), names)]
+
+
+def group_page(run: Run) -> Page:
+    """The page of one group, with its tables."""
+    found = findings(run)
+    text, plots = page(run, found)
+    names, rows = tuple(_small(COLUMNS)), [("group", "==", run.group.name)]
+    if run.home == run.folder:
+        names, rows = (*names, *comparison.SET_COLUMNS), None
+    return Page(run, text, plots, tuple(found.tables.values()), names, rows)
+
+
+def _small(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name not in NEURON_TABLES]
+
+
+def page(run: Run, found: Findings) -> Drawn:
+    """The HTML of a group's page without its drawings, and its plots."""
+    title = protocol.title(run)
+    text, plots = html.document(
+        title=f"{run.manifest.get('name', run.folder.name)}: {title}",
+        header=protocol.header(run, title, html.prose(headline(run, found))),
+        sections=[(name, head, make(run, found)) for name, head, make in SECTIONS],
+        footer=provenance.footer(run.manifest, protocol.PAPER),
+    )
+    if run.home != run.folder:
+        # What belongs to the whole run lies two folders up.
+        shared = r'href="(config\.yaml|manifest\.json|tables/\w+\.parquet)"'
+        text = re.sub(shared, r'href="../../\1"', text)
+    return text, plots

@@ -1,0 +1,188 @@
+"""What was done in a run of relearning, in plain words: the protocol, the arms, the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from relearn_jax.report import html
+from relearn_jax.report.concepts.arms import ARM_NAMES
+from relearn_jax.report.concepts.reading import Run, main_arm, stage_name
+from relearn_jax.report.html import Drawn
+from relearn_jax.report.provenance import head, model, unfinished
+from relearn_jax.report.sentences import fact, listed, plural
+
+GENERATED = '<span class="badge">GENERATED</span>'
+ARMS = {
+    "concept": "the neurons that rank first for {target}",
+    "random": "as many neurons drawn at random",
+    "layer_matched": "as many random neurons, the same number from each layer",
+    "bottom": "as many neurons from the end of the ranking",
+}
+TARGETS = {
+    "ln_gain": "the LayerNorm gain of the neuron is set to 0; its constant offset stays",
+    "ln_gain_bias": "the LayerNorm gain and bias of the neuron are set to 0",
+    "state_mask": "the neuron is multiplied by 0 in every forward pass",
+    "mlp_unit": "the unit's incoming and outgoing weights are set to 0",
+}
+REGROWTH = {"free": "free to grow back", "frozen": "held at 0"}
+RETRAIN = {
+    "full": "on the full training text, which holds the concept",
+    "without_concept": "on the training sentences without the concept",
+    "other": "on other text (retrain.source)",
+}
+
+
+def what(run: Run) -> Drawn:
+    """What was done, in plain words."""
+    manifest, config = run.manifest, run.config
+    target, prune = html.text(run.target), config.get("prune") or {}
+    sizes = {k: html.prose((fact(run, f"prune.{k}", "manifest"),)) for k in ("pruned", "of")}
+    steps = (
+        based(run),
+        f"Its neurons were ranked by how far their mean over words of {target} lies from their "
+        f"mean over other words ({html.text(prune.get('ranking', 'probeless'))} ranking).",
+        f"{sizes['pruned']} of {sizes['of']} neurons were pruned: {pruning(run)}.",
+        retrained(run, {run.group.regrowth}),
+        "At every stage the task was scored on held-out text, and every neuron's saliency and top "
+        "tokens were written down.",
+        f"The same was done for each arm: {arms(run, target)}."
+        if len(run.arms) > 1
+        else "There is no control arm in this run.",
+    )
+    items = "".join(f"<li>{step}</li>" for step in steps)
+    described = manifest.get("description")
+    about = f"<p>{html.text(described)}</p>" if described else ""
+    return f'{about}<ol class="prose">{items}</ol>{texts(run)}', ()
+
+
+def based(run: Run) -> str:
+    """What the base model is."""
+    model = run.manifest.get("model") or {}
+    return (
+        f"A pretrained model ({html.text(model.get('source', 'not named'))}) was fine-tuned to "
+        "mark entities in text: the <b>base</b> model."
+    )
+
+
+def pruning(run: Run) -> str:
+    """What pruning does to a neuron."""
+    target = (run.config.get("prune") or {}).get("target")
+    return TARGETS.get(target, html.text(target))
+
+
+def retrained(run: Run, regrowths: Collection[str]) -> str:
+    """What the pruned models were retrained on and for how long, and what could grow back."""
+    retrain = run.config.get("retrain") or {}
+    rounds, epochs = (
+        html.prose((n, plural(n, f" {word}")))
+        for word in ("round", "epoch")
+        for n in (fact(run, f"retrain.{word}s"),)
+    )
+    kept = [word for name, word in REGROWTH.items() if name in regrowths]
+    return (
+        f"The model was retrained {RETRAIN.get(retrain.get('data'), '')}, in {rounds} of {epochs}, "
+        f"each with a fresh optimizer; pruned entries were {' or '.join(kept)}."
+    )
+
+
+def arms(run: Run, target: str) -> str:
+    """What each arm prunes."""
+    return "; ".join(f"<b>{ARM_NAMES[a]}</b>, {ARMS[a].format(target=target)}" for a in run.arms)
+
+
+def texts(run: Run) -> str:
+    """The texts that were used."""
+    data = run.manifest.get("data") or {}
+    heads = ("used for", "text", "sentences", "words", "word types", "SHA-256")
+    rows = []
+    order = ("train", "evaluation", "retrain", "concepts")
+    for role, facts in sorted(data.items(), key=lambda item: (*order, item[0]).index(item[0])):
+        mark = f" {GENERATED}" if facts.get("generated") else ""
+        note = f"<br><small>{html.text(facts['note'])}</small>" if facts.get("note") else ""
+        cells = [f"{html.text(facts.get('source', ''))}{mark}{note}"]
+        cells += [_number(facts.get(k)) for k in ("sentences", "words", "types")]
+        digest = str(facts.get("sha256", ""))
+        cells.append(f'<code title="{html.text(digest)}">{html.text(digest[:16])}…</code>')
+        inner = "".join(f"<td>{cell}</td>" for cell in cells)
+        rows.append(f'<tr><th scope="row">{html.text(role)}</th>{inner}</tr>')
+    head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+    file = html.files(["manifest.json"])
+    caption = f'<caption><div>Text <span class="data">{file}</span></div></caption>'
+    made = (
+        "<p>Text marked GENERATED was written by a seeded program, not by people: it shows that "
+        "the machinery works, and says little about language.</p>"
+        if any(f.get("generated") for f in data.values())
+        else ""
+    )
+    return made + html.scroller(
+        f'<table class="texts">{caption}<thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>",
+        "Text",
+    )
+
+
+def _number(value: Any) -> str:
+    return html.show(value, "int")
+
+
+def header(run: Run, title: str, sentence: str) -> str:
+    """The head of a group's page."""
+    facts = glance(run, (("Concept removed", run.target),))
+    return head(run, title, sentence, facts, notice(run), above(run))
+
+
+def glance(run: Run, removed: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The facts of a run of relearning, as (name, HTML)."""
+    data = run.manifest.get("data") or {}
+    mark = f" {GENERATED}" if any(d.get("generated") for d in data.values()) else ""
+    train = data.get("train") or {}
+    return (
+        ("Model", model(run)),
+        ("Text", f"{html.text(train.get('source', 'not named'))}{mark}"),
+        *((name, html.text(value)) for name, value in removed),
+        ("Arms", " · ".join(ARM_NAMES[a] for a in run.arms)),
+        ("Seeds", ", ".join(map(str, run.seeds))),
+    )
+
+
+def above(run: Run) -> str:
+    """The way back from a group's page, for a run of several groups."""
+    if run.home == run.folder:
+        return ""
+    return (
+        '<p class="kicker up"><a href="../../report.html">All groups compared</a> · '
+        f"{html.text(run.group.name)} · settings and times are those of the whole run</p>"
+    )
+
+
+PAPER = "Lo, Barez, Cohen, Large Language Models Relearn Removed Concepts (Findings of ACL 2024)"
+
+
+def notice(run: Run) -> str:
+    """What an unfinished run lacks."""
+    if not run.missing and not run.absent and run.manifest.get("finished"):
+        return ""
+    return unfinished([*gaps(run), *(f"tables/{name}.parquet" for name in run.absent)])
+
+
+def gaps(run: Run) -> list[str]:
+    """Missing stages, one line for all seeds and arms that lack the same ones."""
+    seeds: dict[tuple, list[int]] = {}
+    for gap in run.missing:
+        seeds.setdefault((gap.stages, gap.arm), []).append(gap.seed)
+    arms: dict[tuple, list[str]] = {}
+    for (stages, arm), some in seeds.items():
+        arms.setdefault((stages, tuple(some)), []).append(ARM_NAMES[arm])
+    return [
+        f"{', '.join(map(stage_name, stages))} of seed{'s' * (len(some) > 1)} "
+        f"{', '.join(map(str, some))}, {listed(names)}"
+        for (stages, some), names in arms.items()
+    ]
+
+
+def title(run: Run) -> str:
+    """The question that this run answers."""
+    if main_arm(run) != "concept":
+        return f"Pruned neurons ({ARM_NAMES[main_arm(run)]}): does the model recover?"
+    return f"The concept {run.target} was pruned from the model. Does it come back?"

@@ -1,0 +1,294 @@
+"""The sections of the page about results, in reading order: each is its HTML, from the findings."""
+
+from __future__ import annotations
+
+from relearn_jax.report import html, provenance
+from relearn_jax.report.concepts import figures, layer_figures, neuron_list, protocol
+from relearn_jax.report.concepts.arms import ARM_NAMES
+from relearn_jax.report.concepts.claims import EXPLAINED, FAILS, HOLDS, OPEN, PART, claims
+from relearn_jax.report.concepts.findings import Findings, map_seed, maps, points
+from relearn_jax.report.concepts.layer_figures import Measure
+from relearn_jax.report.concepts.layer_tables import EVERY
+from relearn_jax.report.concepts.reading import Run, last_stage, main_arm, stage_name
+from relearn_jax.report.concepts.task_tables import target_type, types
+from relearn_jax.report.concepts.verdict import verdict
+from relearn_jax.report.draw import Plot
+from relearn_jax.report.html import Drawn, details, figure, files, prose, table
+from relearn_jax.report.sentences import complete
+from relearn_jax.report.tables import cite
+
+SIGNS = {HOLDS: "✓", PART: "◐", EXPLAINED: "≈", FAILS: "✗", OPEN: "?"}
+
+
+def answer(run: Run, found: Findings) -> Drawn:
+    """The verdict, paragraph by paragraph."""
+    return html.answers(verdict(run, found)), ()
+
+
+def performance(run: Run, found: Findings) -> Drawn:
+    """F1 over the stages, by arm."""
+    kinds = types(run)
+    lead = tuple(dict.fromkeys(("all", target_type(run))))
+    rest = tuple(k for k in kinds if k not in lead)
+    plots = [figures.task(run, lead, "task", (420, 285))]
+    seeds = len(run.seeds)
+    spread = (
+        f"thick lines are means over {seeds} seeds, thin lines the single seeds"
+        if seeds > 1
+        else "one seed, so no spread"
+    )
+    data = f'{files(["tables/scores.csv"])}, <a href="#t-task">table</a>'
+    body = figure(
+        plots[0],
+        f"F1 on held-out text after pruning and after each epoch of retraining: {spread}; the "
+        "dashed level is the base model before pruning, vertical rules end a round.",
+        data,
+    )
+    if rest:
+        plots.append(
+            figures.task(run, rest, "task_types", (340, 240) if len(rest) > 2 else (420, 285))
+        )
+        body += figure(
+            plots[1], "The same for the other entity types, none of which was aimed at.", data
+        )
+    body += table(found.tables["task"], note=_spread_note(run))
+    more = table(found.tables["task_subword"]) + table(found.tables["detail"])
+    return body + details("Scored on sub-words; precision, recall and accuracy", more), tuple(plots)
+
+
+def _spread_note(run: Run) -> str:
+    return f"Mean ± standard deviation over {len(run.seeds)} seeds. " if len(run.seeds) > 1 else ""
+
+
+def recovery(run: Run, found: Findings) -> Drawn:
+    """Share of the loss regained."""
+    text = (
+        "<p>The share regained is (F1 now − F1 when pruned) / (F1 of the base model − F1 when "
+        "pruned). It is above 100 % where a model ends above its base, and means little where "
+        "hardly any F1 was lost.</p>"
+    )
+    return text + table(found.tables["recovery"], note=_spread_note(run)), ()
+
+
+def heat(run: Run, found: Findings) -> Drawn:
+    """Saliency of every neuron at every stage."""
+    stages = maps(run, found, "saliency")
+    if not stages:
+        return html.absent("saliency of every neuron (tables/concepts.parquet)"), ()
+    arm, seed = main_arm(run), map_seed(run, found)
+    cut = next((s.pruned for p, s in found.neurons.items() if p[:2] == (seed, arm)), None)
+    ranks = figures.heat_maps(run, stages, cut, "heat_rank")
+    free_maps = maps(run, found, "standardized")
+    free = figures.heat_maps(run, free_maps, cut, "heat_standardized")
+    top = figures.scale_top(free_maps, "standardized")
+    bars = (
+        figures.colour_bar("scale_rank", 1.0, "saliency by rank: last to first"),
+        figures.colour_bar("scale_standardized", top, "standardized mean difference"),
+    )
+    who = f"{ARM_NAMES[arm]} arm, seed {seed} (one seed, since every seed prunes its own neurons)"
+    data = files(["tables/concepts.parquet"])
+    word = figures.row_word(run)
+    body = figure(
+        ranks,
+        f"Each pixel is a neuron ({word} by channel): bright ones stand for {html.text(run.target)}"
+        f" more than most, dark ones less, equal scores stand in the order of their ids; {who}.",
+        data,
+        wide=True,
+        above=_scale(bars[0]),
+    )
+    fold = figure(
+        free,
+        f"The same neurons on the scale-free measure, in standard deviations; {who}.",
+        data,
+        wide=True,
+        above=_scale(bars[1]),
+    )
+    fold = details("The same maps on the scale-free measure", fold)
+    return body + fold, (ranks, free, *bars)
+
+
+def _scale(bar: Plot) -> str:
+    return f'<div class="scale panel">{html.panel(bar, 0)}</div>'
+
+
+def redistribution(run: Run, found: Findings) -> Drawn:
+    """Saliency by layer, pruned and unpruned apart, and what ranks alone would do."""
+    tables, arm = found.tables, main_arm(run)
+    if run.tables["layers"].empty:
+        notice = html.absent("saliency by layer (tables/layers.parquet)")
+        return notice + _shift_tables(run, found), ()
+    both = (
+        Measure(tables["layers_rank"], "saliency_rank", "saliency by rank", ", by rank"),
+        Measure(
+            *(tables["layers_standardized"], "saliency_standardized"),
+            *("scale-free saliency", ", scale-free"),
+        ),
+    )
+    plot = layer_figures.by_layer(run, both, "layers")
+    data = (
+        f'{files(["tables/layers.csv"])}, <a href="#t-layers_rank">by rank</a>, '
+        '<a href="#t-layers_standardized">scale-free</a>'
+    )
+    body = figure(
+        plot,
+        f"Mean saliency for {html.text(run.target)} by {figures.row_word(run)} in the "
+        f"{ARM_NAMES[arm]} arm, above by rank and below free of scale; base values are those of "
+        "the same neurons before pruning, bars the 95 % interval over neurons, and where all "
+        "pruned neurons are tied (constant outputs) they are left out by rank.",
+        data,
+    )
+    body += _rank_note(run, found)
+    change = layer_figures.change_by_arm(run, both, "change")
+    body += figure(
+        change,
+        "Last stage minus base for every arm: where a control moves like the concept arm, the "
+        "change says nothing about the concept's own neurons.",
+        data,
+    )
+    body += _shift_tables(run, found)
+    more = "".join(table(item.table, arm, _spread_note(run)) for item in both)
+    return body + details("Saliency by layer and stage, as tables", more), (plot, change)
+
+
+def _shift_tables(run: Run, found: Findings) -> str:
+    return "".join(
+        table(found.tables[name], main_arm(run), _spread_note(run))
+        for name in ("centres", "redistribution")
+    )
+
+
+def _rank_note(run: Run, found: Findings) -> str:
+    arm, ranks = main_arm(run), found.tables["layers_rank"]
+    last = last_stage(run, arm, "layers")
+    text = (
+        "<p>Saliency by rank is a place in a queue, so it sums to the same total whatever happens: "
+        "when pruned neurons lose their scale and go to the end, all others move up, whether or "
+        "not they learned anything. The dotted line shows how far they would move if they kept "
+        "their order. The scale-free measure (difference of the means in standard deviations) "
+        "is computed from one neuron at a time and cannot be moved by others; what it leaves out "
+        "is how strongly a neuron speaks to the next layer. Trust what both show.</p>"
+    )
+    needed = ("base_unpruned", f"{last}_unpruned")
+    if figures.row_word(run) == "state" and complete(ranks, (arm, 0), needed):
+        text += "<p>" + prose(
+            (
+                "A telling case is state 0, the embedding, which is never pruned and hardly "
+                "trained: its mean goes from ",
+                *(cite(ranks, (arm, 0), needed[0]), " to ", cite(ranks, (arm, 0), needed[1])),
+                " by rank, and from ",
+                cite(found.tables["layers_standardized"], (arm, 0), needed[0]),
+                " to ",
+                cite(found.tables["layers_standardized"], (arm, 0), needed[1]),
+                " free of scale.",
+            )
+        )
+        text += "</p>"
+    return f"<aside><h3>What ranks do on their own</h3>{text}</aside>"
+
+
+def similarity(run: Run, found: Findings) -> Drawn:
+    """How alike the top tokens are to those of the base model, beside the null."""
+    item = found.tables["similarity"]
+    if run.tables["layers"].empty or item.frame.empty:
+        return html.absent("similarity by layer (tables/layers.parquet)"), ()
+    arm = main_arm(run)
+    arms = (arm, "random") if arm != "random" and "random" in run.arms else (arm,)
+    plot = layer_figures.similarity(run, item, arms)
+    data = f'{files(item.sources)}, <a href="#t-similarity">table</a>'
+    body = figure(
+        plot,
+        "Cosine between the mean word vectors of a neuron's top tokens before pruning and after "
+        "retraining; the band is what pairs of unrelated neurons of the same layer give, so only "
+        "what lies above it is memory.",
+        data,
+    )
+    target = html.text(run.target)
+    tokens = (
+        Measure(
+            found.tables["token_jaccard"], "token_jaccard", "overlap with base", ", token overlap"
+        ),
+        Measure(
+            *(found.tables["target_share"], "target_share"),
+            *(f"share of {run.target} words", f", {run.target} words"),
+        ),
+    )
+    second = layer_figures.by_layer(run, tokens, "tokens")
+    body += figure(
+        second,
+        f"Above: overlap of the top tokens with those of the base model (1: the same words). "
+        f"Below: share of top tokens that occur as {target} in the probed text.",
+        f'{files(["tables/layers.csv"])}, <a href="#t-token_jaccard">overlap</a>, '
+        '<a href="#t-target_share">share</a>',
+    )
+    body += table(item, arm, _spread_note(run))
+    listed = (*(t.table for t in tokens), found.tables["null_neurons"])
+    more = "".join(table(t, arm, _spread_note(run)) for t in listed)
+    return body + details("Token overlap, target words and null neurons", more), (plot, second)
+
+
+def relation(run: Run, found: Findings) -> Drawn:
+    """Saliency against similarity."""
+    item, clouds = found.tables["relation"], points(run, found)
+    if not clouds or item.frame.empty:
+        return html.absent("saliency against similarity (tables/neurons.parquet)"), ()
+    arm = main_arm(run)
+    plot = figures.density(run, clouds)
+    stage = stage_name(last_stage(run, arm, "neurons"))
+    body = figure(
+        plot,
+        f"Neurons of the {ARM_NAMES[arm]} arm after {stage}, all seeds: the stronger the colour, "
+        "the more neurons have this similarity (across) and this saliency (up); neurons whose top "
+        "tokens did not change are left out.",
+        f'{files(item.sources)}, <a href="#t-relation">table</a>',
+    )
+    place = (arm, EVERY)
+    text = (
+        "Over all neurons the correlation is ",
+        *(cite(item, place, "all"), ", among the unpruned ", cite(item, place, "unpruned")),
+        *(" and among the pruned ", cite(item, place, "pruned"), ". A pooled correlation mixes "),
+        "groups and layers that differ in both measures; within a layer it can have another sign.",
+    )
+    note = "Chance: 95 % of the correlations of unrelated values are nearer to 0. "
+    body += f"<p>{prose(text)}</p>" + table(item, arm, _spread_note(run) + note)
+    return body, (plot,)
+
+
+def judged(run: Run, found: Findings) -> Drawn:
+    """The paper's claims."""
+    items = []
+    for claim in claims(run, found):
+        source = html.sources(claim.text)
+        items.append(
+            f'<li><div class="status"><span aria-hidden="true">{SIGNS[claim.status]}</span>'
+            f"{claim.status}</div><div><h3>{html.text(claim.title)}</h3>"
+            f'<p>{prose(claim.text)} <span class="data">{source}</span></p>'
+            f'<p class="rule-text">{html.text(claim.rule)}</p></div></li>'
+        )
+    limits = (
+        "<p>The paper names limits of its own, and they hold here too: one task, one ranking "
+        "method at a time, and the model named above; the relation of saliency to similarity "
+        "stays open.</p>"
+    )
+    intro = (
+        "<p>Lo, Barez and Cohen (2024) make these claims. Each is judged by a rule that is part "
+        "of the program, printed under it."
+        + (" One seed tells nothing about chance." if len(run.seeds) == 1 else "")
+        + "</p>"
+    )
+    return intro + f'<ul class="claims">{"".join(items)}</ul>' + limits, ()
+
+
+SECTIONS = (
+    ("verdict", "Verdict", answer),
+    ("done", "What was done", lambda run, found: protocol.what(run)),
+    ("task", "Task performance", performance),
+    ("recovery", "Recovery", recovery),
+    ("maps", "Where the concept sits, neuron by neuron", heat),
+    ("layers", "Redistribution by layer", redistribution),
+    ("similarity", "Are they still the same neurons?", similarity),
+    ("neurons", "Neurons that took the concept over", neuron_list.taken_over),
+    ("relation", "Saliency and similarity", relation),
+    ("claims", "The paper's claims", judged),
+    ("settings", "Settings and provenance", lambda run, found: provenance.settings(run)),
+)
+"""(anchor, heading, maker) in the order of the page; a new section is a function and a row here."""

@@ -1,0 +1,241 @@
+"""The page of a run of localization, section by section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from relearn_jax.report import html, provenance
+from relearn_jax.report.draw import Plot
+from relearn_jax.report.facts import figures, maps, protocol, reading, sentences, truth
+from relearn_jax.report.facts.methods import METHODS
+from relearn_jax.report.facts.reading import Localized
+from relearn_jax.report.facts.tables import chance, of
+from relearn_jax.report.facts.tables import tables as all_tables
+from relearn_jax.report.html import Drawn, details, files, prose, table
+from relearn_jax.report.page import Page
+from relearn_jax.report.tables import Table
+
+Tables = Mapping[str, Table]
+PROTOCOL = (
+    "Guo, Syed, Sheshadri, Ewart, Dziugaite, Mechanistic Unlearning: Robust Knowledge Unlearning "
+    "and Editing via Mechanistic Localization (ICML 2025)"
+)
+TITLE = "Where does the model look its facts up?"
+
+
+def build(folder: Path) -> list[Page]:
+    """The page of a run directory.
+
+    Raises:
+      UserError: see `reading.read`.
+    """
+    run = reading.read(folder)
+    every = all_tables(run)
+    text, plots = page(run, every)
+    return [Page(run, text, plots, tuple(every.values()), tuple(reading.COLUMNS))]
+
+
+def page(run: Localized, tables: Tables) -> Drawn:
+    """The page's HTML and its plots."""
+    notice = provenance.unfinished(run.gaps) if run.gaps else ""
+    lede = prose(sentences.headline(run, tables))
+    facts = (
+        ("Model", provenance.model(run)),
+        ("Facts", html.text(protocol.sources(run))),
+        ("Methods", html.text(", ".join(METHODS[m].label for m in sentences.methods_of(run)))),
+        ("Seeds", ", ".join(map(str, run.seeds))),
+    )
+    return html.document(
+        title=f"{run.manifest.get('name', run.folder.name)}: {TITLE}",
+        header=provenance.head(run, TITLE, lede, facts, notice),
+        sections=[(name, head, make(run, tables)) for name, head, make in SECTIONS],
+        footer=provenance.footer(run.manifest, PROTOCOL),
+    )
+
+
+def _figure(plot: Plot | None, caption: str, data: str, missing: str) -> Drawn:
+    if plot is None:
+        return html.absent(missing), ()
+    return html.figure(plot, caption, data), (plot,)
+
+
+def _data(name: str, anchor: str = "") -> str:
+    link = f', <a href="#t-{anchor}">table</a>' if anchor else ""
+    return files([f"tables/{name}.csv"]) + link
+
+
+def _finer(run: Localized) -> bool:
+    """Whether anything less than a whole component is chosen."""
+    return bool(run.tables["selections"]["share"].between(0, 1, inclusive="neither").any())
+
+
+def _seeds(run: Localized) -> str:
+    """How a figure shows several seeds."""
+    return f"mean over {len(run.done)} seeds" if len(run.done) > 1 else "one seed"
+
+
+def answer(run: Localized, tables: Tables) -> Drawn:
+    """The verdict, paragraph by paragraph, with the table of first layers."""
+    said = html.answers(sentences.verdict(run, tables))
+    return said + "<h3>What comes first</h3>" + table(tables["leading"], note=of(run)), ()
+
+
+def gates(run: Localized, tables: Tables) -> Drawn:
+    """Every gate beside its limit."""
+    if tables["gates"].frame.empty and "tables/gates.parquet" not in run.gaps:
+        return (
+            "<p>There are none: gates are for models that are taught the built-in world. This one "
+            "was read as it is.</p>",
+            (),
+        )
+    about = (
+        "<p>A localizer can only be judged on a model that knows the facts by looking them up. The "
+        "additive baseline shows that no single name gives an answer away; interchange, that a "
+        "state decides the answer where it should.</p>"
+    )
+    return about + table(tables["gates"], note=of(run)), ()
+
+
+def localized(run: Localized, tables: Tables) -> Drawn:
+    """Maps of all localizers: components, positions, heads, interchange."""
+    seeds = len(run.done)
+    dots = f"; bars are means over {seeds} seeds, dots the single seeds" if seeds > 1 else ""
+    mean = "intervals averaged over seeds" if seeds > 1 else "one seed"
+    parts = (
+        _figure(
+            figures.components(run, truth.layers(run)),
+            "Each row is a localizer, at the left its scores of attention blocks, at the right of "
+            "feed-forward layers (MLPs), on one scale within a row and not between rows. Lines are "
+            f"95 % intervals of a bootstrap over pairs ({mean}){dots}. Crosses are the null: the "
+            "same method between two runs that both lack the fact, or probes of shuffled answers. "
+            "A score that does not leave its null says little.",
+            _data("scores", "components"), "scores by layer (tables/scores.parquet)",
+        ),
+        _figure(
+            maps.positions(run),
+            "Layer (down) by position (across): the share of the change by one place alone; blue "
+            f"in its direction, orange against it, {_seeds(run)}. Below each map its null, on the "
+            "same scale: the same method between two runs that both lack the fact. Maps of two "
+            "methods have scales of their own: compare where they are strong, and read how strong "
+            "off the scale. Dotted "
+            "lines part the roles of positions. “State that enters” is the stream before a block.",
+            _data("maps"), "maps by position (tables/maps.parquet)",
+        ),
+        _figure(
+            maps.states(run),
+            "Whole states by layer and position. Tracing: share of the lost probability that "
+            "restoring one state brings back. Interchange: share of answers that become the "
+            "corrupt partner's when one state is replaced by its (state 0: embedding; the last: "
+            "the output). Where the subject's end fades and the last position grows, the answer is "
+            "handed over. At the right of each its null. "
+            f"{_seeds(run).capitalize()}.",
+            _data("maps"), "causal tracing and interchange (tables/maps.parquet)",
+        ),
+        _figure(
+            maps.heads(run),
+            "Layer (down) by attention head (across): the share of the whole change by one head "
+            f"at all positions, {_seeds(run)}; path patching counts the direct way to the answer "
+            "only. At the right of each map its null, on the same scale.",
+            _data("heads", "heads"), "maps by head (tables/heads.parquet)",
+        ),
+    )  # fmt: skip
+    body = "".join(text for text, _ in parts)
+    body += details(
+        "Scores and heads as tables",
+        table(tables["components"], note=of(run)) + table(tables["heads"], note=of(run)),
+    )
+    return body, tuple(plot for _, plots in parts for plot in plots)
+
+
+def probes(run: Localized, tables: Tables) -> Drawn:
+    """Where the answer can be read."""
+    if "probes" not in (run.manifest.get("methods") or ["probes"]):
+        return "<p>This run fitted no probes.</p>", ()
+    found = chance(run)
+    level = (
+        "the dotted level is that of always giving the most common answer"
+        if found
+        else "the level of chance is not in the tables of this run"
+    )
+    text, plots = _figure(
+        figures.probes(run, found),
+        "How often a logistic regression, tested on facts it was not fitted to, reads the answer "
+        "off the stream. A rise from a triangle to the next circle is an MLP's work, from a circle "
+        "to the next triangle attention's. Dashed: probes fitted to shuffled answers, which should "
+        f"stay near chance; {level}. {_seeds(run).capitalize()}"
+        + (", thin lines are single seeds." if len(run.done) > 1 else "."),
+        _data("probes", "probes"),
+        "accuracy of probes (tables/probes.parquet)",
+    )
+    return text + (
+        details("As a table", table(tables["probes"], note=of(run))) if plots else ""
+    ), plots
+
+
+def chosen(run: Localized, tables: Tables) -> Drawn:
+    """Components under equal budget."""
+    text, plots = _figure(
+        maps.selections(run, truth.layers(run)),
+        "Rows are methods, columns layers; filled components were chosen"
+        + (", the paler the fewer seeds chose them" if len(run.done) > 1 else "")
+        + (", or the less of them" if _finer(run) else "")
+        + ". “MLPs” after a method's name: the same scores with attention left out. The last rows "
+        "are baselines: drawn at random, or everything.",
+        _data("selections", "selections"),
+        "chosen components (tables/selections.parquet)",
+    )
+    note = of(run) + "The unit that crosses the budget is taken whole, so counts differ. "
+    note += "Overlap: shared parameters over those in either. "
+    return text + (table(tables["selections"], note=note) if plots else ""), plots
+
+
+def agreement(run: Localized, tables: Tables) -> Drawn:
+    """How far methods agree."""
+    text, plots = _figure(
+        maps.agreement(run),
+        "Every two methods. Left: rank correlation of the sizes of their scores over feed-forward "
+        "layers (1 the same order, 0 unrelated, −1 reversed); right: shared MLPs over those that "
+        f"either chooses. {_seeds(run).capitalize()}. "
+        "Empty off the diagonal: a method gives all layers one rank.",
+        _data("agreement", "agreement"),
+        "agreement of methods (tables/agreement.parquet); it needs two methods",
+    )
+    return text + (
+        details("As a table", table(tables["agreement"], note=of(run))) if plots else ""
+    ), plots
+
+
+def planted(run: Localized, tables: Tables) -> Drawn:
+    """Against the layers that facts were planted in."""
+    if "tables/truth.parquet" in run.gaps:
+        body = html.absent(f"{tables['truth'].caption} (tables/truth.parquet)")
+    elif tables["truth"].frame.empty:
+        body = (
+            "<p>No facts were planted in this run, so nobody knows which layers are right. The "
+            "table compares the localizers with the probe rule, which is another method and no "
+            "truth.</p>"
+        )
+    else:
+        body = (
+            "<p>The facts were written into known feed-forward layers. Each method chooses as many "
+            "MLPs as were planted; the mean of many random draws stands beside them. The area "
+            "under the ROC is the chance that a planted layer scores higher than another: 0.5 "
+            "without knowledge. "
+            "Planting decides which layers were trained on the facts; layers before and after "
+            "carry them on, so an effect elsewhere need not be wrong.</p>"
+        ) + table(tables["truth"], note=of(run))
+    return body + table(tables["lookup"], note=of(run)), ()
+
+
+SECTIONS = (
+    ("verdict", "Verdict", answer),
+    ("done", "What was done", protocol.done),
+    ("gates", "Gates", gates),
+    ("maps", "Localization maps side by side", localized),
+    ("probes", "Where the answer can be read", probes),
+    ("chosen", "Chosen components under equal budget", chosen),
+    ("agreement", "Do the methods agree?", agreement),
+    ("truth", "Against planted truth", planted),
+    ("settings", "Settings and provenance", lambda run, tables: provenance.settings(run)),
+)

@@ -1,0 +1,126 @@
+"""How a run was made, for every experiment: settings, versions, devices, times; heads of pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from relearn_jax.report import html
+from relearn_jax.report.html import Drawn
+from relearn_jax.report.reading import Directory
+
+
+def settings(run: Directory) -> Drawn:
+    """Everything needed to repeat the run."""
+    manifest = run.manifest
+    wall = manifest.get("wall_s") or {}
+    single = [(f"wall_s.{k}", str(k), seconds(v)) for k, v in wall.items()]
+    times = _times(run)
+    apart = ("wall_s", "total_s", "compile_s", "data", "stages")
+    about = {k: v for k, v in manifest.items() if k not in apart}
+    rest = [(k, k, shown) for k, shown in flatten(about)]
+    config = [(k, k, shown) for k, shown in flatten(run.config)]
+    body = html.pairs(times, "manifest", "manifest.json", "Wall time")
+    body += html.pairs(rest, "manifest", "manifest.json", "Model, data, versions, devices")
+    digests = [
+        (f"data.{role}.sha256", f"{role} text, SHA-256", str(facts.get("sha256", "")))
+        for role, facts in (manifest.get("data") or {}).items()
+    ]
+    if digests:
+        body += html.pairs(digests, "manifest", "manifest.json", "Data hashes")
+    body += html.details(
+        "All settings", html.pairs(config, "config", "config.yaml", "Resolved config")
+    )
+    if single:
+        body += html.details(
+            "Wall time of every stage", html.pairs(single, "manifest", "manifest.json", "Wall time")
+        )
+    return body, ()
+
+
+def _times(run: Directory) -> list[tuple[str, str, str]]:
+    """Wall time by kind of work; stages called `...-neurons` are passes over the concept data."""
+    wall, total = run.manifest.get("wall_s") or {}, run.manifest.get("total_s")
+    neurons = sum(v for k, v in wall.items() if k.endswith("-neurons"))
+    work = sum(wall.values()) - neurons
+    rows = [("work_s", "training and evaluation", seconds(work))] if wall else []
+    rows += [("neurons_s", "statistics of neurons", seconds(neurons))] if neurons else []
+    rows += [("total_s", "all, last start to end", seconds(total))] if total is not None else []
+    compiling = run.manifest.get("compile_s")
+    return rows + ([("compile_s", "compiling", seconds(compiling))] if compiling else [])
+
+
+def seconds(value: float) -> str:
+    """A time in seconds, with minutes or hours where it is long."""
+    if value < 120:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s"
+
+
+def flatten(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, text) for every leaf; lists on one line, settings that are not set say so."""
+    for key, part in value.items():
+        name = f"{at}{key}"
+        if isinstance(part, Mapping) and part:
+            yield from flatten(part, f"{name}.")
+        elif isinstance(part, list | tuple):
+            yield name, ", ".join(map(str, part)) or "–"
+        elif part is None or part == "" or part == {}:
+            yield name, "not set"
+        elif isinstance(part, bool):
+            yield name, "yes" if part else "no"
+        elif isinstance(part, int):
+            yield name, html.show(part, "int")
+        else:
+            yield name, str(part)
+
+
+def model(run: Directory) -> str:
+    """HTML that names the model and its size."""
+    about = run.manifest.get("model") or {}
+    parameters = about.get("parameters")
+    size = f", {parameters / 1e6:.1f} M parameters" if parameters else ""
+    source = about.get("source", "not named")
+    return f"{'random weights' if source == 'random' else html.text(source)}{size}"
+
+
+def head(
+    run: Directory,
+    title: str,
+    sentence: str,
+    facts: Sequence[tuple[str, str]],
+    notice: str,
+    above: str = "",
+) -> str:
+    """The head of a page: name, title, the one-line verdict, and the facts at a glance as HTML."""
+    items = "".join(f"<li><b>{name}</b><span>{value}</span></li>" for name, value in facts)
+    name = html.text(run.manifest.get("name", run.folder.name))
+    return (
+        f'<p class="kicker">relearn_jax · {name}</p>'
+        f'{above}<h1>{html.text(title)}</h1><p class="lede">{sentence}</p>'
+        f'<ul class="meta">{items}</ul>{notice}'
+    )
+
+
+def footer(manifest: Mapping[str, Any], protocol: str) -> str:
+    """When the run was made, what the page was made from, and whose protocol it follows."""
+    ended = manifest.get("finished")
+    when = f"Run started {manifest.get('started', 'at an unknown time')}" + (
+        f", finished {ended}." if ended else ", not finished."
+    )
+    return (
+        f"{html.text(when)} Made from the files of the run directory alone; "
+        f"<code>relearn report</code> makes it again. Protocol: {html.text(protocol)}."
+    )
+
+
+def unfinished(items: Sequence[str]) -> str:
+    """A notice that the run is unfinished, with the list of what is missing."""
+    items = items or ["the end of the run is not in manifest.json"]
+    listed = "".join(f"<li>{html.text(item)}</li>" for item in items)
+    return (
+        '<div class="notice" role="note"><p><b>This run is unfinished.</b> The report shows what '
+        f"is there. Missing:</p><ul>{listed}</ul></div>"
+    )
