@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from importlib import metadata
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
+
+import cache
 
 # Tests compile hundreds of tiny programs and run each for a moment.
 FLAGS = ["--xla_backend_optimization_level=0"]
@@ -15,8 +18,7 @@ if metadata.version("jaxlib").startswith("0.10."):
     # the process when they are asked for them.
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
-_CACHE = tempfile.TemporaryDirectory(prefix="relearn-jax-tests-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache.folder())
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
@@ -24,7 +26,6 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
-sys.path.append(str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,3 +50,9 @@ def tagger(tmp_path_factory):
     import tiny
 
     return tiny.make(tmp_path_factory.mktemp("tagger"))
+
+
+def pytest_sessionfinish(session):
+    """Once for all processes of the tests."""
+    if not hasattr(session.config, "workerinput"):
+        cache.prune()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 from undrawn import undrawn
 
 from relearn_jax import cli
@@ -44,11 +46,18 @@ def write_config(tagger, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def finished(write_config, tmp_path_factory):
-    """Config and run directory of a finished run."""
-    config, out = write_config(), tmp_path_factory.mktemp("runs") / "small"
-    assert cli.main(["run", str(config), "--out", str(out)]) == 0
-    return config, out
+def finished(write_config, tmp_path_factory, worker_id):
+    """Config and run directory of a finished run, made once for all processes of the tests."""
+    config, base = write_config(), tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "finished"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "run" / "report.html").is_file():
+            folder.mkdir()
+            shutil.copyfile(config, folder / "small.yaml")
+            command = ["run", str(folder / "small.yaml"), "--out", str(folder / "run")]
+            with undrawn():
+                assert cli.main(command) == 0
+    return folder / "small.yaml", folder / "run"
 
 
 @pytest.fixture(name="undrawn")

@@ -24,6 +24,9 @@ def change(monkeypatch, **functions):
     monkeypatch.setitem(EXPERIMENTS, "relearning", changed)
 
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
 @pytest.fixture
 def ended(finished, tmp_path, monkeypatch):
     """Starts a run whose stages are there again, and ends it with an error."""

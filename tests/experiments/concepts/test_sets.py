@@ -61,12 +61,21 @@ def test_a_set_alone_is_the_set_in_a_chunk(alone, many):
 @pytest.mark.parametrize(
     "settings",
     [
-        [*PRODUCT, "--sets.chunk=8", "--parallel.sets=8"],
-        [*SEEDS, "--sets.chunk=5", "--parallel.sets=2", "--parallel.fsdp=2", "--parallel.tensor=2"],
-        [*SEEDS, "--sets.chunk=5", "--parallel.driver=pmap", "--parallel.data=8"],
+        pytest.param(
+            [*PRODUCT, "--sets.chunk=8", "--parallel.sets=8"],
+            id="eight sets on eight devices",
+        ),
+        pytest.param(
+            [*SEEDS, "--sets.chunk=5", "--parallel.sets=2", "--parallel.fsdp=2",
+             "--parallel.tensor=2"],
+            id="three on sets x fsdp x tensor", marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            [*SEEDS, "--sets.chunk=5", "--parallel.driver=pmap", "--parallel.data=8"],
+            id="three under pmap", marks=pytest.mark.slow,
+        ),
     ],
-    ids=["eight sets on eight devices", "three on sets x fsdp x tensor", "three under pmap"],
-)
+)  # fmt: skip
 def test_a_set_alone_is_the_set_among_others_on_many_devices(
     alone, write_config, tmp_path, settings
 ):

@@ -14,6 +14,7 @@ from undrawn import undrawn
 
 from relearn_jax import cli, runs
 
+pytestmark = pytest.mark.slow
 QUICK = ["--arms=[concept]", "--retrain.rounds=1", "--training.epochs=1", "--retrain.epochs=1"]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from undrawn import undrawn
 
 from relearn_jax import cli, loading, runs
 from relearn_jax.experiments.facts import localization, setup
@@ -19,6 +20,7 @@ from relearn_jax.experiments.facts.stages import stage
 from relearn_jax.models import paths
 from relearn_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 SMALL = {
     "experiment": "localization",
     "name": "small",
@@ -50,7 +52,8 @@ def start(folder, out, *settings, config=SMALL):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("localization")
-    assert start(folder, folder / "run") == 0
+    with undrawn():
+        assert start(folder, folder / "run") == 0
     return folder / "run"
 
 
@@ -84,6 +87,7 @@ def test_only_the_chosen_layers_hold_what_was_planted(finished, tmp_path):
             assert same.all(), path
 
 
+@pytest.mark.slow
 def test_a_seed_alone_is_the_seed_beside_another(finished, tmp_path):
     assert start(tmp_path, tmp_path / "run", "--seeds=[1]") == 0
     one, two = (table(out, "scores") for out in (tmp_path / "run", finished))
@@ -185,6 +189,7 @@ REAL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", REAL)
 def test_real_facts_of_a_real_tokenizer_go_through(tmp_path, shared, kind):
     """A random GPT-2 knows none of them; every table and the report are there all the same."""

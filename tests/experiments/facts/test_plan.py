@@ -19,7 +19,7 @@ SETTINGS = {
     "model": {
         "source": "random",
         "settings": {
-            "model_type": "gpt2", "n_embd": 32, "n_layer": 3, "n_head": 2, "n_positions": 32,
+            "model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 32,
         },
     },
     "facts": {"world": {"names": 9, "degree": 6}},

@@ -1,0 +1,42 @@
+"""A cache of compiled programs that outlives the tests."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from importlib import metadata
+from pathlib import Path
+
+DAYS = 14
+"""Programs that nobody has asked for as long are removed."""
+
+
+def folder() -> Path:
+    """Where compiled programs are kept: for this version of jaxlib and this kind of processor.
+
+    RELEARN_TEST_CACHE names another folder; an empty one makes the tests start cold.
+    """
+    named = os.environ.get("RELEARN_TEST_CACHE")
+    if named:
+        return Path(named)
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return home / "relearn_jax" / f"tests-{metadata.version('jaxlib')}-{_processor()}"
+
+
+def _processor() -> str:
+    """A program compiled for one kind of processor may not run on another."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "any"
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return hashlib.sha256(flags.encode()).hexdigest()[:8]
+
+
+def prune() -> None:
+    """Remove what has not been used for a while."""
+    oldest = time.time() - DAYS * 24 * 3600
+    for path in folder().glob("*"):
+        if path.stat().st_mtime < oldest and path.stat().st_atime < oldest:
+            path.unlink(missing_ok=True)
