@@ -5,6 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 CHECK := .venv-check
 PIP := -m pip install --quiet --disable-pip-version-check --no-deps
+# `make test ROOM=localize` runs the tests of one room.
+ROOM ?=
+# A file of tests runs in one process, so that its fixtures are made once.
+TESTS := $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 .PHONY: quickstart test slow lint check clean
 
@@ -12,11 +16,11 @@ quickstart: $(VENV)/ready
 	$(VENV)/bin/relearn run configs/quickstart.yaml
 
 test: $(VENV)/ready
-	$(VENV)/bin/python -m pytest
+	$(TESTS) tests/$(ROOM)
 
-# Killed runs, several processes: minutes of starting Python.
+# Killed runs, several processes, whole runs of every variant: minutes.
 slow: $(VENV)/ready
-	$(VENV)/bin/python -m pytest -m slow
+	$(TESTS) -m slow tests/$(ROOM)
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

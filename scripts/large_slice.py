@@ -95,15 +95,16 @@ def run(ck: checkpoint.Checkpoint, model: Model, mesh: jax.sharding.Mesh) -> Fou
     state = begin(stacking.stack(mesh, [params]))
     del params
     keys = stacking.per_set(mesh, [np.uint32(0)])
+    schedule = optimizer.schedule(SETTINGS, 10)
     round_ = Round(
-        jax.device_put(optimizer.schedule(SETTINGS, 10), meshes.replicated(mesh)),
+        optimizer.Schedule(*(stacking.per_set(mesh, [value]) for value in schedule)),
         jax.jit(jax.vmap(jax.random.key), out_shardings=keys.sharding)(keys),
     )
     found, seconds = [], []
     for _ in range(STEPS):
         clock = time.perf_counter()
-        state, sums = step(state, drivers.put(mesh, batch()), round_)
-        found.append(float(sums.loss[0] / sums.tokens[0]))
+        state, sums = step(state, drivers.put(mesh, {losses.TASK: batch()}), round_)
+        found.append(float(sums.loss[0]))
         seconds.append(time.perf_counter() - clock)
     sizes = memory.Bytes(
         *memory.state_bytes(model, SETTINGS, mesh, 1),

@@ -15,8 +15,7 @@ import pandas as pd
 from summarize import markdown, table
 
 from relearn_jax.localize import selection
-from relearn_jax.report import facts
-from relearn_jax.report.facts import truth
+from relearn_jax.report.facts import reading, truth
 from relearn_jax.report.facts.methods import METHODS, short
 
 RESAMPLES = 10_000
@@ -121,7 +120,7 @@ def corrected(scores: pd.DataFrame, truths: pd.DataFrame) -> str:
 
 def ranks(run: Path, seeds: list[int]) -> str:
     """Where each localizer ranks the planted layers, or those of the probe rule."""
-    read = facts.read(run)
+    read = reading.read(run)
     kept = {n: f[f["seed"].isin(seeds)] if len(f) else f for n, f in read.tables.items()}
     rows = {}
     for row in truth.lookup(read.__class__(**(vars(read) | {"tables": kept}))).frame.to_dict(

@@ -32,7 +32,7 @@ from relearn_jax import config
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.models import checkpoint, transformer
 from relearn_jax.models.inputs import Inputs
-from relearn_jax.training import checkpoints, optimizer
+from relearn_jax.training import checkpoints, losses, optimizer
 from relearn_jax.training.step import Round, start, train_step
 
 TIMES = ("step", "pause", "whole", "lost", "cpu", "restore")
@@ -66,9 +66,9 @@ def training(args: argparse.Namespace, sets: int) -> tuple[Any, Callable[[Any], 
         return start(transformer.init(model, key), direction)
 
     ids, mask, labels = drawn_batch(max(1, args.rows // sets), 64)
-    data = TokenBatch(Inputs(ids, mask), labels, labels[:, 0])
+    data = {losses.TASK: TokenBatch(Inputs(ids, mask), labels, labels[:, 0])}
     round_ = Round(optimizer.schedule(settings, 10**6), jax.random.key(1))
-    body = partial(train_step, model, direction)
+    body = partial(train_step, partial(losses.token_classification, model), direction)
     if sets == 1:
         state = jax.jit(begin)(jax.random.key(0))
     else:

@@ -69,28 +69,30 @@ def stepper(args: argparse.Namespace, driver: str, sets: int, axes: tuple[int, .
 
     from relearn_jax import config
     from relearn_jax.parallel import drivers, mesh, sharding
+    from relearn_jax.training import losses
     from relearn_jax.training.step import Round, start, train_step
 
     model, params, (direction, schedule), batch = setting(args)
     keys = jax.vmap(jax.random.key)(jnp.arange(sets))
-    round_ = Round(schedule, keys)
+    round_ = Round(jax.tree.map(lambda x: jnp.full(sets, x), schedule), keys)
+    loss = partial(losses.token_classification, model)
     stacked = jax.tree.map(lambda x: jnp.stack([x] * sets), params)
     state = jax.vmap(lambda p: start(p, direction))(stacked)
     del stacked, params
     if driver == "plain":
-        axes_of = Round(None, 0, 0, 0)
-        body = jax.vmap(partial(train_step, model, direction), in_axes=(0, None, axes_of))
+        body = jax.vmap(partial(train_step, loss, direction), in_axes=(0, None, 0))
         step = jax.jit(body, donate_argnums=0)
     else:
         count = axes[0] * axes[1] * axes[2] * axes[3]
         grid = mesh.make(config.Parallel(driver, *axes), sets, jax.devices()[:count])
         state = jax.device_put(state, sharding.shardings(state, grid, sets_axis=True))
-        step = drivers.make(driver, grid, model, direction)
+        loss = partial(losses.token_classification, sharding.spread(model, grid))
+        step = drivers.make(driver, grid, drivers.body(loss, direction))
     held = [state]
 
     def once() -> float:
         began = time.perf_counter()
-        held[0], _ = step(held[0], batch, round_)
+        held[0], _ = step(held[0], {losses.TASK: batch}, round_)
         jax.block_until_ready(held[0])
         return time.perf_counter() - began
 

@@ -78,8 +78,7 @@ def our_side(args: argparse.Namespace) -> Any:
     from relearn_jax.data.batching import TokenBatch
     from relearn_jax.models import checkpoint, transformer
     from relearn_jax.models.inputs import Inputs
-    from relearn_jax.training import optimizer
-    from relearn_jax.training.losses import token_loss
+    from relearn_jax.training import losses, optimizer
     from relearn_jax.training.step import Round, start, train_step
 
     settings = config.Training(learning_rate=RATE, weight_decay=DECAY, clip_norm=CLIP)
@@ -102,15 +101,15 @@ def our_side(args: argparse.Namespace) -> Any:
         model = describe(dropout)
         if steps == 0:
             logits, _ = transformer.apply(model, params, data.inputs)
-            total, tokens = token_loss(logits, jnp.asarray(labels))
-            return float(total / tokens)
+            return float(losses.token_loss(logits, jnp.asarray(labels)).mean)
         if dropout not in running:
-            step = jax.jit(partial(train_step, model, direction), donate_argnums=0)
+            loss = partial(losses.token_classification, model)
+            step = jax.jit(partial(train_step, loss, direction), donate_argnums=0)
             running[dropout] = [step, start(jax.tree.map(jnp.copy, params), direction)]
         step, state = running[dropout]
         began = time.perf_counter()
         for _ in range(steps):
-            state, _ = step(state, data, round_)
+            state, _ = step(state, {losses.TASK: data}, round_)
         jax.block_until_ready(state)
         running[dropout][1] = state
         return (time.perf_counter() - began) / steps
