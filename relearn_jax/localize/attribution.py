@@ -18,8 +18,9 @@ from jaxtyping import Array, Float
 from relearn_jax.localize import questions
 from relearn_jax.localize.batch import DONOR, Batch, Measured
 from relearn_jax.localize.effects import Effect
-from relearn_jax.localize.localizer import Localizer, Program, Score, Shapes
+from relearn_jax.localize.localizer import Localizer, Program, Shapes
 from relearn_jax.localize.questions import Cache, Question
+from relearn_jax.localize.scores import Score
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Site, Sites

@@ -12,32 +12,14 @@ from jaxtyping import Float
 
 from relearn_jax import config
 from relearn_jax.localize.batch import Batch, Measured
-from relearn_jax.localize.effects import Effects, Metric
+from relearn_jax.localize.effects import Effects
 from relearn_jax.localize.questions import Cache, Question
-from relearn_jax.localize.scores import LayerScores
+from relearn_jax.localize.scores import LayerScores, Score
 from relearn_jax.localize.selection import Units
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model
 
 PyTree = Any
-
-
-class Score(NamedTuple):
-    """A column of scores that a localizer gives, and how reports name it."""
-
-    sign: int
-    """Of an effect that moves the answer as the whole corruption does (or brings it back)."""
-    label: str
-    """`causal tracing`"""
-    short: str
-    """For axes: `tracing`."""
-    about: str
-    """One sentence; settings in braces: `{localize.draws}`."""
-    source: str
-    """The papers it comes from."""
-    metric: Metric = "logit_difference"
-    null: str = ""
-    """Another score whose null also serves this one."""
 
 
 class Program(NamedTuple):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from relearn_jax.localize import attribution, patching, paths, probes, tracing
-from relearn_jax.localize.localizer import Localizer, Score
+from relearn_jax.localize.localizer import Localizer
+from relearn_jax.localize.scores import Score
 
 LOCALIZERS: dict[str, Localizer] = {
     localizer.name: localizer

@@ -19,8 +19,9 @@ from jaxtyping import Array, Bool, Float, Int
 from relearn_jax.localize import questions
 from relearn_jax.localize.batch import Batch, Measured, Patching
 from relearn_jax.localize.effects import Effect
-from relearn_jax.localize.localizer import Localizer, Program, Score, Shapes, bools
+from relearn_jax.localize.localizer import Localizer, Program, Shapes, bools
 from relearn_jax.localize.questions import Cache, Question
+from relearn_jax.localize.scores import Score
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs, Past
 from relearn_jax.models.sites import Site, Sites

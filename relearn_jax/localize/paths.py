@@ -18,9 +18,9 @@ from relearn_jax import config
 from relearn_jax.localize import questions
 from relearn_jax.localize.batch import Batch, Measured
 from relearn_jax.localize.effects import Effect, Effects
-from relearn_jax.localize.localizer import Localizer, Program, Score, Shapes, concatenated
+from relearn_jax.localize.localizer import Localizer, Program, Shapes, concatenated
 from relearn_jax.localize.questions import Cache, Question
-from relearn_jax.localize.scores import LayerScores
+from relearn_jax.localize.scores import LayerScores, Score
 from relearn_jax.localize.selection import Units
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs

@@ -14,9 +14,9 @@ from jaxtyping import Float, Int
 from relearn_jax import config
 from relearn_jax.data.facts.prompts import Prompts, last_of_subject, take
 from relearn_jax.evaluation import probes
-from relearn_jax.localize.localizer import Localizer, Score
+from relearn_jax.localize.localizer import Localizer
 from relearn_jax.localize.questions import at_last
-from relearn_jax.localize.scores import LayerScores
+from relearn_jax.localize.scores import LayerScores, Score
 from relearn_jax.localize.selection import Units
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from relearn_jax.localize.effects import Effect, Effects, Place
-
-if TYPE_CHECKING:
-    from relearn_jax.localize.localizer import Score
+from relearn_jax.localize.effects import Effect, Effects, Metric, Place
 
 PARTS: dict[str, Place] = {"attention": "attention", "mlp": "mlp_out"}
 """Part of a layer -> the place where it adds to the stream."""
 RESAMPLES = 1000
+
+
+class Score(NamedTuple):
+    """A column of scores that a localizer gives, and how reports name it."""
+
+    sign: int
+    """Of an effect that moves the answer as the whole corruption does (or brings it back)."""
+    label: str
+    """`causal tracing`"""
+    short: str
+    """For axes: `tracing`."""
+    about: str
+    """One sentence; settings in braces: `{localize.draws}`."""
+    source: str
+    """The papers it comes from."""
+    metric: Metric = "logit_difference"
+    null: str = ""
+    """Another score whose null also serves this one."""
 
 
 class LayerScores(NamedTuple):

@@ -16,9 +16,10 @@ from jaxtyping import Array, Bool, Float, Key
 from relearn_jax.localize import questions
 from relearn_jax.localize.batch import Batch, Measured
 from relearn_jax.localize.effects import Effect
-from relearn_jax.localize.localizer import Localizer, Program, Score, Shapes, bools
+from relearn_jax.localize.localizer import Localizer, Program, Shapes, bools
 from relearn_jax.localize.patching import STREAM, patched
 from relearn_jax.localize.questions import Cache, Question
+from relearn_jax.localize.scores import Score
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model, PyTree
 
