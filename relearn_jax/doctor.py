@@ -66,13 +66,13 @@ def _kind(device: jax.Device) -> str:
 
 def plugins() -> dict[str, str]:
     """Installed packages that bring an accelerator to JAX, with their versions."""
-    found = {}
+    versions = {}
     for name in PLUGINS:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def hints(backend: str, plugins: dict[str, str], platforms: str) -> list[str]:

@@ -166,13 +166,13 @@ def train(trainer: Trainer, plan: Plan, params: Callable[[], PyTree]) -> Trained
             nonlocal latest
             if plan.evaluate is None:
                 return
-            asked = time.perf_counter()
+            began_evaluation = time.perf_counter()
             try:
                 entries, latest = plan.evaluate(whole(state), epoch)
             except Stopped:
                 save(Position(epoch - 1, plan.steps), state, wait=True)
                 raise
-            progress["evaluation_s"] += time.perf_counter() - asked
+            progress["evaluation_s"] += time.perf_counter() - began_evaluation
             for past, entry in zip(progress["records"], entries, strict=True):
                 past.append(entry)
 

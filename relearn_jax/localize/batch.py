@@ -120,11 +120,11 @@ def make(
       put: places pairs on the devices.
       first, noise, keys: see `Batch`.
     """
-    asked = put(question(pairs.clean, pairs.corrupt, settings.corrupt == "swapped"))
+    words = put(question(pairs.clean, pairs.corrupt, settings.corrupt == "swapped"))
     inputs = [put(Inputs(p.ids, p.mask)) for p in (pairs.clean, pairs.corrupt, pairs.null)]
-    clean, corrupt, null = (questions.run(model, params, given, asked) for given in inputs)
+    clean, corrupt, null = (questions.run(model, params, given, words) for given in inputs)
     return Batch(
-        model, params, settings, asked,
+        model, params, settings, words,
         noising=Patching(inputs[0], clean, corrupt),
         denoising=Patching(inputs[1], corrupt, clean),
         null=Patching(inputs[1], corrupt, null),

@@ -65,9 +65,9 @@ def patched(
             row = Sites(**{place: Site(patch=theirs[layer], where=where)})
         h = transformer.suffix(model, params, inputs, h, layer, row, past=past)
         h = questions.at_last(h, jnp.maximum(last, 0))
-        found = questions.answers(model, params, h, question.words, probabilities)
+        answers = questions.answers(model, params, h, question.words, probabilities)
         # A prompt that ends before the first position computed keeps its answer.
-        return jnp.where(last[:, None] < 0, base.answers, found)
+        return jnp.where(last[:, None] < 0, base.answers, answers)
 
     def layer(number: Int[Array, ""]) -> Float[Array, "P B W"]:
         return jax.vmap(partial(one, number))(where)
@@ -96,17 +96,17 @@ def by_position(
     length = inputs.mask.shape[1]
     first = first_difference(base, source) if first is None else first
     unchanged = jnp.broadcast_to(base.answers, (model.config.layers, first, *base.answers.shape))
-    found = [unchanged]
+    parts = [unchanged]
     for part in np.array_split(np.arange(first, length), min(groups, length - first)):
         start = int(part[0])
         here = jnp.arange(start, length) == part[:, None]
-        found.append(
+        parts.append(
             patched(
                 model, params, inputs, base, source, question, place,
                 here[:, None, :, None], start, probabilities,
             )
         )  # fmt: skip
-    return jnp.concatenate(found, axis=1)
+    return jnp.concatenate(parts, axis=1)
 
 
 def by_head(
@@ -142,10 +142,10 @@ def whole(
     """Answers for every layer, the place patched at all positions."""
     where = jnp.ones((1,) * base.states.ndim, bool)
     start = first_difference(base, source) if first is None else first
-    found = patched(
+    answers = patched(
         model, params, inputs, base, source, question, place, where, start, probabilities
     )
-    return found[:, 0]
+    return answers[:, 0]
 
 
 def first_difference(base: Cache, source: Cache) -> int:

@@ -72,14 +72,14 @@ def mlps_to_state(
     the receiver on have no such path and leave the base run's answers.
     """
 
-    def one(layer: Int[Array, ""], found: Float[Array, "L B W"]) -> Float[Array, "L B W"]:
+    def patched(layer: Int[Array, ""], answers: Float[Array, "L B W"]) -> Float[Array, "L B W"]:
         step = source.mlp_out[layer] - base.mlp_out[layer]
         h = transformer.suffix(model, params, inputs, base.states[receiver] + step, receiver)
         h = questions.at_last(h, question.last)
-        return found.at[layer].set(questions.answers(model, params, h, question.words))
+        return answers.at[layer].set(questions.answers(model, params, h, question.words))
 
     unchanged = jnp.broadcast_to(base.answers, (model.config.layers, *base.answers.shape))
-    return jax.lax.fori_loop(0, receiver, one, unchanged)
+    return jax.lax.fori_loop(0, receiver, patched, unchanged)
 
 
 def extraction(effects: Float[Array, "L H"], count: int) -> list[tuple[int, int]]:

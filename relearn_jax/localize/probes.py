@@ -104,18 +104,24 @@ def readable(
     order = rng.permutation(len(y))
     wrong = rng.permutation(y)
     x = jnp.concatenate([states, middle])
-    right, shuffled = [], []
+    # Of probes of the answers, and of shuffled answers.
+    accuracies: tuple[list, list] = ([], [])
     for fold in range(FOLDS):
         test = order[fold * size : (fold + 1) * size]
         train = np.setdiff1d(order, test)
-        for labels, found in ((y, right), (wrong, shuffled)):
+        for labels, parts in zip((y, wrong), accuracies, strict=True):
             probe = probes.fit(x[:, train], labels[train], len(answers))
-            found.append(probes.accuracy(probe, x[:, test], labels[test]))
-    right, shuffled = (np.mean(found, axis=0) for found in (right, shuffled))
+            parts.append(probes.accuracy(probe, x[:, test], labels[test]))
+    correct, shuffled = (np.mean(parts, axis=0) for parts in accuracies)
     rows = len(states)
     chance = np.bincount(y).max() / len(y)
     return Readable(
-        right[:rows], right[rows:], shuffled[:rows], shuffled[rows:], FOLDS * size, float(chance)
+        correct[:rows],
+        correct[rows:],
+        shuffled[:rows],
+        shuffled[rows:],
+        FOLDS * size,
+        float(chance),
     )
 
 
@@ -125,11 +131,10 @@ def _stream(
     states, middle = [], []
     for begin in range(0, len(at), batch):
         rows = np.arange(begin, min(begin + batch, len(at)))
-        some = take(prompts, rows)
-        inputs = Inputs(some.ids, some.mask)
-        found = _at(model, params, inputs, at[rows])
-        states.append(np.asarray(found.states))
-        middle.append(states[-1][:-1] + np.asarray(found.attention))
+        part = take(prompts, rows)
+        readings = _at(model, params, Inputs(part.ids, part.mask), at[rows])
+        states.append(np.asarray(readings.states))
+        middle.append(states[-1][:-1] + np.asarray(readings.attention))
     return np.concatenate(states, axis=1), np.concatenate(middle, axis=1)
 
 
@@ -189,9 +194,9 @@ def window(
     wanted = share * gains.sum() - 1e-12
     sums = np.concatenate([[0.0], np.cumsum(gains)])
     for length in range(1, len(gains) + 1):
-        found = sums[length:] - sums[:-length]
-        if found.max() >= wanted:
-            first = int(found.argmax())
+        gained = sums[length:] - sums[:-length]
+        if gained.max() >= wanted:
+            first = int(gained.argmax())
             return first, first + length - 1
     raise AssertionError("all layers together hold all gain")
 

@@ -67,10 +67,10 @@ def answers(
     if probabilities:
         logits = transformer.head(model, params, h[:, None])[:, 0]
         logits = jax.nn.log_softmax(logits.astype(jnp.float32))
-        found = jnp.take_along_axis(logits, known, axis=-1)
+        values = jnp.take_along_axis(logits, known, axis=-1)
     else:
-        found = transformer.head(model, params, h[:, None], words=known)[:, 0]
-    return jnp.where(words < 0, -jnp.inf, found)
+        values = transformer.head(model, params, h[:, None], words=known)[:, 0]
+    return jnp.where(words < 0, -jnp.inf, values)
 
 
 def difference(answers: Float[Array, "... W"]) -> Float[Array, ...]:
@@ -97,9 +97,9 @@ def run(
 ) -> Cache:
     """One pass that keeps what localizers patch from and into."""
     taps = Taps(**{place: Tap(everything) for place in PLACES})
-    h, found = transformer.hidden(model, params, inputs, taps=taps, embedded=embedded)
+    h, readings = transformer.hidden(model, params, inputs, taps=taps, embedded=embedded)
     said = answers(model, params, at_last(h, question.last), question.words, probabilities)
-    return Cache(*(getattr(found, place) for place in PLACES), said)
+    return Cache(*(getattr(readings, place) for place in PLACES), said)
 
 
 def normalized(

@@ -74,16 +74,16 @@ def layer_scores(
     attribution), or brings it back (denoising, tracing, paths). A null is positive where it moves
     the answer away from that of the patched run.
     """
-    found = {}
+    by_method: dict[str, dict[str, LayerScores]] = {}
     for method, score in scores.items():
         nulls = by_part(effects, score.null or method, null=True)
         for part, values in by_part(effects, method).items():
             total = effects.totals[score.metric]
             means = share(score.sign * values, total, seed)
-            found.setdefault(method, {})[part] = LayerScores(
+            by_method.setdefault(method, {})[part] = LayerScores(
                 *means, *share(nulls[part], total, seed)
             )
-    return found
+    return by_method
 
 
 def share(

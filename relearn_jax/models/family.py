@@ -87,12 +87,12 @@ class Family:
     heads: Callable[[Any], Mapping[str, tuple[int, np.ndarray]]] | None = None
 
 
-def owned(heads: int, width: int, groups: int | None = None, copies: int = 1) -> np.ndarray:
-    """[heads, copies * groups * width]: which entries of an axis belong to each head.
+def owned(heads: int, width: int, kv_heads: int | None = None, copies: int = 1) -> np.ndarray:
+    """Which entries of an axis belong to each head: bool [heads, copies * kv_heads * width].
 
-    Heads stand side by side, `width` entries each, the whole `copies` times; or neighbours share
-    what `groups` heads have.
+    Heads stand side by side, `width` entries each, and the whole `copies` times: 3 for a matrix of
+    queries, keys and values. With fewer `kv_heads` than heads, neighbours own the same entries.
     """
-    groups = groups or heads
-    one = np.kron(np.eye(groups, dtype=bool), np.ones((heads // groups, width), bool))
-    return np.tile(one, (1, copies))
+    kv_heads = kv_heads or heads
+    entries = np.kron(np.eye(kv_heads, dtype=bool), np.ones((heads // kv_heads, width), bool))
+    return np.tile(entries, (1, copies))

@@ -38,8 +38,8 @@ class Decoder:
     width: int
     layers: int
     heads: int
-    groups: int
-    """Heads of keys and values, each for heads/groups query heads."""
+    kv_heads: int
+    """Heads of keys and values; each serves heads / kv_heads query heads."""
     head_width: int
     mlp_width: int
     positions: int
@@ -81,11 +81,11 @@ def parse(
     settings.skip("pretraining_tp", "max_sequence_length")
     width = settings.integer("hidden_size", sizes["hidden_size"])
     heads = settings.integer("num_attention_heads", sizes["num_attention_heads"])
-    groups = settings.integer("num_key_value_heads", sizes.get("num_key_value_heads", heads))
+    kv_heads = settings.integer("num_key_value_heads", sizes.get("num_key_value_heads", heads))
     head_width = settings.integer("head_dim", sizes.get("head_dim", width // heads))
-    if heads % groups:
+    if heads % kv_heads:
         raise UserError(
-            f"{settings.origin}: {heads} attention heads cannot share {groups} key-value heads "
+            f"{settings.origin}: {heads} attention heads cannot share {kv_heads} key-value heads "
             "evenly"
         )
     return Decoder(
@@ -93,7 +93,7 @@ def parse(
         width=width,
         layers=settings.integer("num_hidden_layers", sizes["num_hidden_layers"]),
         heads=heads,
-        groups=groups,
+        kv_heads=kv_heads,
         head_width=head_width,
         mlp_width=settings.integer("intermediate_size", sizes["intermediate_size"]),
         positions=settings.integer("max_position_embeddings", sizes["max_position_embeddings"]),
@@ -110,7 +110,7 @@ def parse(
 def of_heads(config: Decoder) -> dict[str, tuple[int, np.ndarray]]:
     """Which columns and rows belong to which head; heads of a group share keys and values."""
     own = owned(config.heads, config.head_width)
-    shared = owned(config.heads, config.head_width, config.groups)
+    shared = owned(config.heads, config.head_width, config.kv_heads)
     return {
         "blocks/query/kernel": (2, own),
         "blocks/key/kernel": (2, shared),
@@ -168,8 +168,8 @@ class Block(nn.Module):
 
         x = norm(name="attention_norm")(h)
         q = layers.heads(dense(c.heads * c.head_width, name="query")(x), c.heads)
-        k = layers.heads(dense(c.groups * c.head_width, name="key")(x), c.groups)
-        v = layers.heads(dense(c.groups * c.head_width, name="value")(x), c.groups)
+        k = layers.heads(dense(c.kv_heads * c.head_width, name="key")(x), c.kv_heads)
+        v = layers.heads(dense(c.kv_heads * c.head_width, name="value")(x), c.kv_heads)
         radians = rotary.frequencies(c.rope, c.head_width)
         first = 0 if past is None else past.keys.shape[1]
         q = touch(rotary.rotate(q, radians, first), row.queries)

@@ -1,4 +1,4 @@
-"""Models side by side on the mesh: stacked along C, taken out again, filled up to divide evenly."""
+"""Models side by side on the mesh: stacked along C, with copies so that the devices divide them."""
 
 from __future__ import annotations
 
@@ -49,15 +49,17 @@ def per_set(mesh: Mesh, rows: Sequence[np.ndarray]) -> jax.Array:
     return jax.make_array_from_callback(host.shape, place, lambda index: host[index])
 
 
-def filled(mesh: Mesh, some: Sequence[T]) -> list[T]:
-    """One thing for each set, filled up with the first to a number that divides evenly."""
-    return [*some, *[some[0]] * (meshes.padded(len(some), mesh) - len(some))]
+def filled(mesh: Mesh, models: Sequence[T]) -> list[T]:
+    """One value for each set, and copies of the first up to a number that the devices divide."""
+    missing = meshes.padded(len(models), mesh) - len(models)
+    return [*models, *[models[0]] * missing]
 
 
 def fitted(mesh: Mesh, stacked: PyTree, sets: int) -> PyTree:
-    """The first `sets` of models that were filled up for another mesh, filled up for this one.
+    """The first `sets` models of a stack, with as many copies as this mesh needs.
 
-    Given back as they are where the number is right; else they are donated.
+    A stack that was made for another mesh may have more copies or fewer. It is donated, unless it
+    has the right number already and is returned as it is.
     """
     there, here = jax.tree.leaves(stacked)[0].shape[0], meshes.padded(sets, mesh)
     return stacked if there == here else _fitted(mesh, sets, stacked)

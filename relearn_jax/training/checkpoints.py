@@ -117,16 +117,16 @@ def restore(
         and where to put it. The shardings need not be those of the saved arrays.
       say: takes a line about every checkpoint that is newer but cannot be used.
     """
-    found = _steps(folder.resolve())
-    while (step := hosts.first(max(found, default=-1))) >= 0:
+    steps = _steps(folder.resolve())
+    while (step := hosts.first(max(steps, default=-1))) >= 0:
         place = folder.resolve() / str(step)
         with _quiet("absl", "asyncio"):
             read = _read(place, step, abstract)
             gc.collect()  # asyncio reports the tasks that failed when they are collected
         if not isinstance(read, str):
             return read
-        found = [older for older in found if older < step]
-        instead = f"taking the one before it, {max(found)}" if found else "and there is none before"
+        steps = [older for older in steps if older < step]
+        instead = f"taking the one before it, {max(steps)}" if steps else "and there is none before"
         say(f"checkpoint {place} cannot be used: {read}; {instead}")
     return None
 

@@ -135,7 +135,7 @@ def test_what_sets_the_families_apart_is_read():
     assert second.embedding_scale == pytest.approx(np.sqrt(3584))
     stretched = described(DECODERS["Llama-3.2-1B"]).config
     assert stretched.rope == Rope(500000.0, "llama3", 1.0, 32.0, 1.0, 4.0, 8192)
-    assert (stretched.heads, stretched.groups, stretched.tied) == (32, 8, True)
+    assert (stretched.heads, stretched.kv_heads, stretched.tied) == (32, 8, True)
 
 
 def test_null_takes_a_cap_away_and_absence_does_not():

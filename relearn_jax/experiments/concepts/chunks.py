@@ -47,8 +47,11 @@ def _fitting(setup: Setup, out: Path | None) -> int:
 def bases(config: Relearning, largest: int) -> tuple[tuple[ConceptSet, ...], ...]:
     """Chunks of base models, one for each seed, as the first set that starts from it."""
     members = sets.product(config)
-    firsts = [next(one for one in members if one.seed == seed) for seed in config.seeds]
-    return sets.chunks(firsts, largest, lambda one: 0)
+    firsts = [
+        next(concept_set for concept_set in members if concept_set.seed == seed)
+        for seed in config.seeds
+    ]
+    return sets.chunks(firsts, largest, lambda concept_set: 0)
 
 
 def members(
@@ -56,7 +59,9 @@ def members(
 ) -> tuple[tuple[ConceptSet, ...], ...]:
     """Chunks of all sets, those of one retraining text together."""
     return sets.chunks(
-        sets.product(config), largest, lambda one: retrain[one.group.target].corpus.digest
+        sets.product(config),
+        largest,
+        lambda concept_set: retrain[concept_set.group.target].corpus.digest,
     )
 
 
@@ -82,15 +87,15 @@ def grids(config: Relearning, retrain: Mapping[str, Text], largest: int) -> dict
 
 def idle(grids: dict[int, Mesh]) -> str:
     """A line on devices that have nothing to do, or nothing of use; empty if there are none."""
-    devices, found = jax.device_count(), []
+    devices, notes = jax.device_count(), []
     for number, grid in grids.items():
-        filled, some = meshes.padded(number, grid), f"for {number} set{'s' * (number > 1)}"
+        filled, which = meshes.padded(number, grid), f"for {number} set{'s' * (number > 1)}"
         if grid.size < devices:
-            found.append(f"{some} side by side {grid.size} of {devices} in use")
+            notes.append(f"{which} side by side {grid.size} of {devices} in use")
         if filled > number:
-            found.append(f"{some} side by side the work of {filled}")
+            notes.append(f"{which} side by side the work of {filled}")
     why = "parallel.sets, parallel.data and sets.chunk decide"
-    return f"  devices      {'; '.join(found)} ({why})" if found else ""
+    return f"  devices      {'; '.join(notes)} ({why})" if notes else ""
 
 
 def summary(setup: Setup, out: Path | None = None) -> list[str]:

@@ -23,13 +23,13 @@ def exported(config: Relearning, run: Path, name: StageName) -> Exported:
     Raises:
       UserError: no such stage, its weights were not kept, or it cannot be said in weights alone.
     """
-    one, stage = _named(config, name)
-    folder = sets.stage_name(one, stage)
+    concept_set, stage = _named(config, name)
+    folder = sets.stage_name(concept_set, stage)
     finished = sorted(path.parent.name for path in (run / "stages").glob("*/stage.json"))
     if folder not in finished:
         stages = ", ".join(n for n in finished if not n.endswith("-neurons")) or "none yet"
         raise UserError(f"{run} has no stage {folder}; it has {stages}")
-    source = sets.stage_name(one, "base") if stage == "pruned" else folder
+    source = sets.stage_name(concept_set, "base") if stage == "pruned" else folder
     if not runs.has_arrays(run, source, "params"):
         raise UserError(
             f"the weights of {folder} were not kept (only the last round's are); a new run "
@@ -44,7 +44,7 @@ def exported(config: Relearning, run: Path, name: StageName) -> Exported:
         ignore_settings=config.model.ignore_settings,
     )  # fmt: skip
     # What the set's pruned stage says of itself: the config may have changed since.
-    pruned = sets.stage_name(one, "pruned")
+    pruned = sets.stage_name(concept_set, "pruned")
     pruning_of = {} if stage == "base" else runs.read_json(runs.record_file(run, pruned))
     if pruning_of.get("target") == "state_mask":
         raise UserError(
@@ -66,10 +66,10 @@ def _named(config: Relearning, name: StageName) -> tuple[ConceptSet, str]:
 
     A folder's whole name (`seed0-LOC-0.5-free-concept-round1`) stands for all options.
     """
-    for one in sets.product(config):
+    for concept_set in sets.product(config):
         for stage in snapshots.stages(config):
-            if sets.stage_name(one, stage) == name.stage:
-                return one, stage
+            if sets.stage_name(concept_set, stage) == name.stage:
+                return concept_set, stage
     groups = sets.groups(config)
     names = [sets.group_name(group) for group in groups]
     if name.group is not None and name.group not in names:

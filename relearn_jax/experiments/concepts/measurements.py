@@ -37,11 +37,11 @@ def predict(
 ) -> tuple[jax.Array, jax.Array]:
     """Which sentences the rows are, [B], and the label with the highest logit, [C, B, T]."""
 
-    def one(params: PyTree, sites: Sites) -> jax.Array:
+    def concept_set(params: PyTree, sites: Sites) -> jax.Array:
         logits, _ = transformer.apply(model, params, batch.inputs, sites)
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
-    labels = jax.vmap(one)(params, sites)
+    labels = jax.vmap(concept_set)(params, sites)
     return jax.lax.with_sharding_constraint((batch.row, labels), meshes.replicated(mesh))
 
 

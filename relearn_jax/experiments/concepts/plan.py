@@ -24,7 +24,9 @@ def steps(setup: Setup) -> int:
         target: rounds * steps_per_epoch(text, again.batch_size, buckets)
         for target, text in setup.texts.retrain.items()
     }
-    return len(config.seeds) * base + sum(retrain[one.group.target] for one in sets.product(config))
+    return len(config.seeds) * base + sum(
+        retrain[concept_set.group.target] for concept_set in sets.product(config)
+    )
 
 
 def summary(setup: Setup, out: Path | None = None) -> list[str]:

@@ -25,14 +25,14 @@ PyTree = Any
 
 
 def choose(
-    config: Relearning, one: ConceptSet, scores: Float[np.ndarray, "Y S D"], target: int
+    config: Relearning, concept_set: ConceptSet, scores: Float[np.ndarray, "Y S D"], target: int
 ) -> Bool[np.ndarray, "S D"]:
     """The neurons that a set prunes, from the base model's scores; `target` is its row of them."""
-    settings, site = sets.prune_settings(config, one.group), config.concepts.site
+    settings, site = sets.prune_settings(config, concept_set.group), config.concepts.site
     concept = choice.select(scores[target], settings, site).pruned
-    entropy = np.random.SeedSequence((one.seed, sets.number(one)))
+    entropy = np.random.SeedSequence((concept_set.seed, sets.number(concept_set)))
     stream = int(entropy.generate_state(1)[0])
-    match one.arm:
+    match concept_set.arm:
         case "concept":
             return concept
         case "random":
@@ -79,7 +79,7 @@ def held(
 
     A set that regrows freely shares the program of the frozen ones, with nothing marked.
     """
-    frozen = np.array([one.group.regrowth == "frozen" for one in chunk])
+    frozen = np.array([concept_set.group.regrowth == "frozen" for concept_set in chunk])
     if pruned is None or not frozen.any() or config.prune.target == "state_mask":
         return None
     of_set = partial(mask_of, model, config.prune.target, config.concepts.site)

@@ -87,7 +87,7 @@ class Models(NamedTuple):
     @property
     def names(self) -> list[str]:
         """Folders of their stages."""
-        return [sets.stage_name(one, self.stage) for one in self.sets]
+        return [sets.stage_name(concept_set, self.stage) for concept_set in self.sets]
 
 
 def run(setup: Setup, out: Path, watch: Watcher) -> None:
@@ -107,15 +107,21 @@ def run(setup: Setup, out: Path, watch: Watcher) -> None:
     base_keys: Keys = {}
     for chunk in chunks.bases(config, size):
         base = _base(here, chunk)
-        base_keys |= {one.seed: key for one, key in zip(chunk, base.keys, strict=True)}
+        base_keys |= {
+            concept_set.seed: key for concept_set, key in zip(chunk, base.keys, strict=True)
+        }
         statistics = _track(here, base, None)
-        scores |= {one.seed: s["score"] for one, s in zip(chunk, statistics, strict=True)}
+        scores |= {
+            concept_set.seed: s["score"] for concept_set, s in zip(chunk, statistics, strict=True)
+        }
 
     names = setup.probed.concepts.names
     for chunk in chunks.members(config, setup.texts.retrain, size):
         pruned = [
-            pruning.choose(config, one, scores[one.seed], names.index(one.group.target))
-            for one in chunk
+            pruning.choose(
+                config, concept_set, scores[concept_set.seed], names.index(concept_set.group.target)
+            )
+            for concept_set in chunk
         ]
         _relearn(here, chunk, np.stack(pruned), base_keys)
 
@@ -131,16 +137,16 @@ def _base(run: Run, chunk: tuple[ConceptSet, ...]) -> Models:
     model, mesh = pretrained.model, meshes.make(config.parallel, len(chunk))
     keys = tuple(
         runs.key_of(
-            "base", one.seed, pretrained.sha256, config.model.tokenizer, model.labels,
+            "base", concept_set.seed, pretrained.sha256, config.model.tokenizer, model.labels,
             model.dtype, config.model.max_length, config.data.continuation,
             config.data.buckets, loading.plain(config.training), texts.train.corpus.digest,
             texts.evaluation.corpus.digest, config.tracking.batch_size,
         )
-        for one in chunk
+        for concept_set in chunk
     )  # fmt: skip
 
     def start() -> PyTree:
-        seeds = np.uint32([one.seed for one in stacking.filled(mesh, chunk)])
+        seeds = np.uint32([concept_set.seed for concept_set in stacking.filled(mesh, chunk)])
         heads = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 0))(seeds)
         place, stacked = sharding.placer(mesh), sharding.placer(mesh, sets_axis=True)
         return checkpoint.load_stacked(pretrained.checkpoint, model, heads, place, stacked)
@@ -153,13 +159,14 @@ def _relearn(run: Run, chunk: tuple[ConceptSet, ...], pruned: np.ndarray, base_k
     """Prune, then retrain in rounds, each with a fresh optimizer (specs: relearning 5)."""
     config, model = run.setup.config, run.setup.pretrained.model
     mesh = meshes.make(config.parallel, len(chunk))
-    bases = [sets.stage_name(one, "base") for one in chunk]
+    bases = [sets.stage_name(concept_set, "base") for concept_set in chunk]
     keys = tuple(
         runs.key_of(
-            base_keys[one.seed], loading.plain(sets.prune_settings(config, one.group)),
-            config.concepts.site, sets.number(one), np.packbits(~gone).tolist(),
+            base_keys[concept_set.seed],
+            loading.plain(sets.prune_settings(config, concept_set.group)),
+            config.concepts.site, sets.number(concept_set), np.packbits(~gone).tolist(),
         )
-        for one, gone in zip(chunk, pruned, strict=True)
+        for concept_set, gone in zip(chunk, pruned, strict=True)
     )  # fmt: skip
 
     def params() -> PyTree:
@@ -178,9 +185,9 @@ def _relearn(run: Run, chunk: tuple[ConceptSet, ...], pruned: np.ndarray, base_k
     for number in range(1, config.retrain.rounds + 1):
         keys = tuple(
             runs.key_of(
-                key, number, loading.plain(settings), text.corpus.digest, one.group.regrowth
+                key, number, loading.plain(settings), text.corpus.digest, concept_set.group.regrowth
             )
-            for one, key in zip(chunk, models.keys, strict=True)
+            for concept_set, key in zip(chunk, models.keys, strict=True)
         )
         models = models._replace(stage=f"round{number}", keys=keys)
         models = _trained(run, models, text, settings, number)
@@ -190,7 +197,7 @@ def _relearn(run: Run, chunk: tuple[ConceptSet, ...], pruned: np.ndarray, base_k
 
 
 def _drop_weights(out: Path, chunk: Sequence[ConceptSet], stage: str) -> None:
-    names = [sets.stage_name(one, stage) for one in chunk]
+    names = [sets.stage_name(concept_set, stage) for concept_set in chunk]
     hosts.once(lambda: runs.drop_arrays(out, names, "params"), "dropped")
 
 
@@ -272,7 +279,7 @@ def _plan(run: Run, models: Models, text: Text, settings: Training, number: int)
         entries = [{"epoch": earlier + epoch, "records": records} for records in scores]
         return entries, f", F1 {np.mean([records[0]['f1'] for records in scores]):.3f}"
 
-    seeds = [one.seed for one in models.sets]
+    seeds = [concept_set.seed for concept_set in models.sets]
     return Plan(
         names=models.names,
         keys=models.keys,
@@ -283,7 +290,7 @@ def _plan(run: Run, models: Models, text: Text, settings: Training, number: int)
         steps=steps_per_epoch(text, settings.batch_size, config.data.buckets),
         batches=partial(_batches, text, config.data.buckets, settings, models.mesh, seeds),
         seeds=seeds,
-        streams=[0 if number == 0 else sets.number(one) for one in models.sets],
+        streams=[0 if number == 0 else sets.number(concept_set) for concept_set in models.sets],
         number=number,
         sites=sites,
         held=pruning.held(model, models.mesh, config, models.sets, models.pruned),
@@ -325,12 +332,12 @@ def _track(run: Run, models: Models, base_keys: Keys | None) -> list[dict[str, n
     names = [f"{name}-neurons" for name in models.names]
     keys = [
         runs.key_of(
-            key, base_keys and base_keys[one.seed], probed.concepts.digest,
+            key, base_keys and base_keys[concept_set.seed], probed.concepts.digest,
             loading.plain(config.concepts.site), config.concepts.drop_unmappable,
             config.prune.ranking, config.prune.contrast, loading.plain(config.tracking),
             probed.vectors_sha256, config.data.buckets,
         )
-        for one, key in zip(models.sets, models.keys, strict=True)
+        for concept_set, key in zip(models.sets, models.keys, strict=True)
     ]  # fmt: skip
     if rounds.all_finished(out, names, keys):
         return [runs.arrays_of(out, name, "neurons") for name in names]
@@ -341,13 +348,17 @@ def _track(run: Run, models: Models, base_keys: Keys | None) -> list[dict[str, n
         run.setup.pretrained.model, models.mesh, params, _sites(run, models), probed, config,
         count, run.watch.stop,
     )  # fmt: skip
-    for c, (one, arrays) in enumerate(zip(models.sets, statistics, strict=True)):
+    for c, (concept_set, arrays) in enumerate(zip(models.sets, statistics, strict=True)):
         if base_keys is None:
             arrays["vectors"] = measurements.word_vectors(models.mesh, params, c, probed)
         else:
-            base = runs.arrays_of(out, f"{sets.stage_name(one, 'base')}-neurons", "neurons")
+            base = runs.arrays_of(out, f"{sets.stage_name(concept_set, 'base')}-neurons", "neurons")
             arrays |= measurements.similarity_to_base(
-                base["top_ids"], arrays["top_ids"], base["vectors"], models.pruned[c], one.seed
+                base["top_ids"],
+                arrays["top_ids"],
+                base["vectors"],
+                models.pruned[c],
+                concept_set.seed,
             )
     wall = round((time.perf_counter() - began) / count, 2)
     for name, key, arrays in zip(names, keys, statistics, strict=True):

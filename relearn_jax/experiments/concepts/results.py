@@ -87,8 +87,8 @@ def _group(setup: Setup, out: Path, group: Group) -> dict[str, Any]:
     """What is removed in a group; how much exactly, once its first set has been pruned."""
     config = setup.config
     rows, channels = setup.shape
-    one = next(s for s in sets.product(config) if s.group == group and s.arm == "concept")
-    name = sets.stage_name(one, "pruned")
+    concept_set = next(s for s in sets.product(config) if s.group == group and s.arm == "concept")
+    name = sets.stage_name(concept_set, "pruned")
     pruned = parameters = None
     if runs.has_arrays(out, name, "mask"):
         gone = ~runs.arrays_of(out, name, "mask")["keep"]

@@ -25,14 +25,14 @@ def overlap_rows(
     groups = sets.groups(config)
     tops = dict.fromkeys(sets.requested(config, group, shape) for group in groups)
     rows: list[dict[str, Any]] = []
-    for one in sets.product(config):
-        first = one.group == groups[0] and one.arm == config.arms[0]
-        if not first or not snapshots.tracked(out, one, "base"):
+    for concept_set in sets.product(config):
+        first = concept_set.group == groups[0] and concept_set.arm == config.arms[0]
+        if not first or not snapshots.tracked(out, concept_set, "base"):
             continue
-        ranks = ranking.ranks(snapshots.snapshot(out, one, "base").arrays["score"][:-1])
+        ranks = ranking.ranks(snapshots.snapshot(out, concept_set, "base").arrays["score"][:-1])
         for top in tops:
             shared = overlap.pairs(ranks, names, top, allowed)
-            rows += [{"seed": one.seed, "stage": "base"} | row for row in shared]
+            rows += [{"seed": concept_set.seed, "stage": "base"} | row for row in shared]
     return rows
 
 

@@ -102,20 +102,20 @@ def check_names(settings: Relearning) -> None:
             )
 
 
-def set_name(one: ConceptSet) -> str:
+def set_name(concept_set: ConceptSet) -> str:
     """A set's name: seed0-LOC-0.5-free-concept."""
-    return f"seed{one.seed}-{group_name(one.group)}-{one.arm}"
+    return f"seed{concept_set.seed}-{group_name(concept_set.group)}-{concept_set.arm}"
 
 
-def stage_name(one: ConceptSet, stage: str) -> str:
+def stage_name(concept_set: ConceptSet, stage: str) -> str:
     """Folder of a stage: seed0-base, seed0-LOC-0.5-free-concept-round1."""
-    return f"seed{one.seed}-base" if stage == "base" else f"{set_name(one)}-{stage}"
+    return f"seed{concept_set.seed}-base" if stage == "base" else f"{set_name(concept_set)}-{stage}"
 
 
-def number(one: ConceptSet) -> int:
+def number(concept_set: ConceptSet) -> int:
     """A number of 31 bits of the set without its seed, for random streams of its own."""
-    text = f"{one.group.target}|{one.group.fraction}|{one.group.count}|{one.group.regrowth}"
-    digest = hashlib.sha256(f"{text}|{one.arm}".encode()).digest()
+    text = "|".join(map(str, (*concept_set.group, concept_set.arm)))
+    digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
@@ -146,11 +146,11 @@ def chunks(
 
     A function of the config alone, so that a run that is continued has the same chunks.
     """
-    found: list[tuple[ConceptSet, ...]] = []
-    for _, part in groupby(sorted(sets, key=lambda one: str(text(one))), key=text):
+    chunks: list[tuple[ConceptSet, ...]] = []
+    for _, part in groupby(sorted(sets, key=lambda concept_set: str(text(concept_set))), key=text):
         # Sorting is stable, so the order within a text is the product's.
         members = tuple(part)
         number_of = -(-len(members) // largest)
         cuts = [-(-i * len(members) // number_of) for i in range(number_of + 1)]
-        found += [members[a:b] for a, b in pairwise(cuts)]
-    return tuple(found)
+        chunks += [members[a:b] for a, b in pairwise(cuts)]
+    return tuple(chunks)

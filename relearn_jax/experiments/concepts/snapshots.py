@@ -40,25 +40,27 @@ class Stage(NamedTuple):
 def snapshots(config: Relearning, out: Path) -> Iterator[Stage]:
     """Every set at every stage that has been tracked, in the order of the product."""
     names, arms = stages(config), config.arms
-    for one in sets.product(config):
-        if not tracked(out, one, "pruned"):
+    for concept_set in sets.product(config):
+        if not tracked(out, concept_set, "pruned"):
             continue
-        base = snapshot(out, one, "base")
-        mask = runs.arrays_of(out, sets.stage_name(one, "pruned"), "mask")
+        base = snapshot(out, concept_set, "base")
+        mask = runs.arrays_of(out, sets.stage_name(concept_set, "pruned"), "mask")
         for stage in names:
-            if tracked(out, one, stage):
-                now = snapshot(out, one, stage)
-                yield Stage(now, base, ~mask["keep"], one.arm == arms[0], stage == names[-1])
+            if tracked(out, concept_set, stage):
+                now = snapshot(out, concept_set, stage)
+                yield Stage(
+                    now, base, ~mask["keep"], concept_set.arm == arms[0], stage == names[-1]
+                )
 
 
 def begun(config: Relearning, out: Path) -> bool:
     """Whether there is anything for tables to hold: a first pruned model."""
-    return any(tracked(out, one, "pruned") for one in sets.product(config))
+    return any(tracked(out, concept_set, "pruned") for concept_set in sets.product(config))
 
 
-def tracked(out: Path, one: ConceptSet, stage: str) -> bool:
+def tracked(out: Path, concept_set: ConceptSet, stage: str) -> bool:
     """Whether the neurons of a set have been measured at a stage."""
-    return runs.has_arrays(out, f"{sets.stage_name(one, stage)}-neurons", "neurons")
+    return runs.has_arrays(out, f"{sets.stage_name(concept_set, stage)}-neurons", "neurons")
 
 
 def stages(config: Relearning) -> list[str]:
@@ -69,16 +71,18 @@ def stages(config: Relearning) -> list[str]:
 def stage_names(config: Relearning) -> list[str]:
     """Folders of all stages of a config, tracked neurons included."""
     names = [
-        sets.stage_name(one, stage) + part
-        for one in sets.product(config)
+        sets.stage_name(concept_set, stage) + part
+        for concept_set in sets.product(config)
         for stage in stages(config)
         for part in ("", "-neurons")
     ]
     return list(dict.fromkeys(names))
 
 
-def snapshot(out: Path, one: ConceptSet, stage: str) -> Snapshot:
+def snapshot(out: Path, concept_set: ConceptSet, stage: str) -> Snapshot:
     """The neurons of a set at a stage."""
-    arrays = runs.arrays_of(out, f"{sets.stage_name(one, stage)}-neurons", "neurons")
-    group = sets.group_name(one.group)
-    return Snapshot(group, one.group.target, one.seed, one.arm, stage, arrays)
+    arrays = runs.arrays_of(out, f"{sets.stage_name(concept_set, stage)}-neurons", "neurons")
+    group = sets.group_name(concept_set.group)
+    return Snapshot(
+        group, concept_set.group.target, concept_set.seed, concept_set.arm, stage, arrays
+    )

@@ -78,19 +78,20 @@ def score_table(config: Relearning, out: Path) -> pd.DataFrame:
 
 def _score_rows(config: Relearning, out: Path) -> Iterator[dict[str, Any]]:
     names, arms = snapshots.stages(config), config.arms
-    for one in sets.product(config):
+    for concept_set in sets.product(config):
         for number, stage in enumerate(names):
-            path = runs.record_file(out, sets.stage_name(one, stage))
+            path = runs.record_file(out, sets.stage_name(concept_set, stage))
             # The base model stands in every group once, with the first of its arms.
-            if not path.is_file() or (stage == "base" and one.arm != arms[0]):
+            if not path.is_file() or (stage == "base" and concept_set.arm != arms[0]):
                 continue
-            arm, number = ("base", 0) if stage == "base" else (one.arm, number - 1)
+            arm, number = ("base", 0) if stage == "base" else (concept_set.arm, number - 1)
             record = runs.read_json(path)
             for entry in record["scores"]:
                 last = entry is record["scores"][-1]
                 place = {
-                    "group": sets.group_name(one.group), "seed": one.seed, "arm": arm,
-                    "stage": stage if last else "", "round": number, "epoch": entry["epoch"],
+                    "group": sets.group_name(concept_set.group), "seed": concept_set.seed,
+                    "arm": arm, "stage": stage if last else "", "round": number,
+                    "epoch": entry["epoch"],
                 }  # fmt: skip
                 for row in entry["records"]:
                     yield place | row
@@ -172,11 +173,11 @@ def _neuron_rows(
 ) -> pd.DataFrame:
     arrays, grid = now.arrays, _grid(now, pruned)
     ids, size = arrays["top_ids"], len(arrays["top_ids"])
-    found = [row[i >= 0] for row, i in zip(arrays["top_scores"], ids, strict=True)]
+    scores = [row[i >= 0] for row, i in zip(arrays["top_scores"], ids, strict=True)]
     columns = {
         "null": tokens.is_null(ids, types),
         "top_tokens": _words(types, ids),
-        "top_scores": found,
+        "top_scores": scores,
         "similarity": arrays.get("similarity", np.full(size, np.nan, np.float32)),
         "unchanged": arrays.get("unchanged", np.ones(size, bool)),
         "target_share": tokens.target_share(ids, chance).astype(np.float32),

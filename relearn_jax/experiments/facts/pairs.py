@@ -61,5 +61,5 @@ def probed(data: FactData, settings: config.Localize) -> Prompts:
     rows = np.arange(len(data.facts))
     if data.world is not None and "planted" in data.world.groups:
         rows = data.world.groups["planted"]
-    asked, _ = reading.ask(data, rows[: settings.probed], settings.format)
-    return asked
+    prompts, _ = reading.ask(data, rows[: settings.probed], settings.format)
+    return prompts

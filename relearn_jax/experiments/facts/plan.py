@@ -47,9 +47,9 @@ def make(
     rows = min(settings.batch, count)
     words = question(pairs.clean, pairs.corrupt, settings.corrupt == "swapped").words.shape[1]
     params = _params(model, mesh)
-    inputs, asked = _asked(mesh, rows, length, words)
-    cache = jax.eval_shape(partial(questions.run, model), params, inputs, asked)
-    shapes = Shapes(model, params, settings, inputs, asked, cache, first_position(pairs))
+    inputs, question_shape = _shapes(mesh, rows, length, words)
+    cache = jax.eval_shape(partial(questions.run, model), params, inputs, question_shape)
+    shapes = Shapes(model, params, settings, inputs, question_shape, cache, first_position(pairs))
     # Clean, corrupt, the null's, and the clean run with probabilities stay while others are made.
     kept = 4 * sum(leaf.size * leaf.dtype.itemsize for leaf in cache) // _spread(mesh, rows)
     temporary: dict[str, int] = {}
@@ -122,7 +122,7 @@ def _params(model: Model, mesh: Mesh) -> Any:
     )
 
 
-def _asked(mesh: Mesh, rows: int, length: int, words: int) -> tuple[Inputs, Question]:
+def _shapes(mesh: Mesh, rows: int, length: int, words: int) -> tuple[Inputs, Question]:
     place = meshes.pairs(mesh, rows)
 
     def of(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
