@@ -11,7 +11,7 @@ import pytest
 
 from relearn_jax import cli, runs
 from relearn_jax.experiments import rounds
-from relearn_jax.experiments.concepts import relearning
+from relearn_jax.experiments.concepts import measurements
 from relearn_jax.models import checkpoint
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -131,9 +131,7 @@ def test_a_killed_run_continues_to_the_same_bits(finished, tmp_path, monkeypatch
 def test_a_second_start_computes_nothing(finished, monkeypatch):
     config, out = finished
     monkeypatch.setattr(rounds.loop, "fit", lambda *a: pytest.fail("trained again"))
-    monkeypatch.setattr(
-        relearning.measurements, "neuron_statistics", lambda *a: pytest.fail("measured again")
-    )
+    monkeypatch.setattr(measurements, "neuron_statistics", lambda *a: pytest.fail("measured again"))
     assert cli.main(["run", str(config), "--out", str(out)]) == 0
 
 

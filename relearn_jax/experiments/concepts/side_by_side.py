@@ -1,0 +1,67 @@
+"""C models of a relearning run side by side, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Bool
+
+from relearn_jax.experiments.concepts import pruning, sets
+from relearn_jax.experiments.concepts.sets import ConceptSet
+from relearn_jax.experiments.concepts.setup import Setup
+from relearn_jax.experiments.rounds import Trainer
+from relearn_jax.experiments.watcher import Watcher
+from relearn_jax.models.sites import Sites
+from relearn_jax.parallel import sharding
+from relearn_jax.training import losses
+from relearn_jax.training.losses import Loss
+
+PyTree = Any
+Keys = dict[int, str]
+"""The key of each seed's base model."""
+
+
+class Run(NamedTuple):
+    """A run under way."""
+
+    setup: Setup
+    out: Path
+    watch: Watcher
+    trainer: Trainer
+    losses: dict[Mesh, Loss]
+    """One for each mesh, so that all rounds on it share a compiled step."""
+
+    def loss(self, mesh: Mesh) -> Loss:
+        """The loss of the task, of a model that is spread over a mesh."""
+        if mesh not in self.losses:
+            model = sharding.spread(self.setup.pretrained.model, mesh)
+            self.losses[mesh] = partial(losses.token_classification, model)
+        return self.losses[mesh]
+
+
+class Models(NamedTuple):
+    """C models side by side at one stage."""
+
+    sets: tuple[ConceptSet, ...]
+    stage: str
+    keys: tuple[str, ...]
+    mesh: Mesh
+    params: Callable[[], PyTree]
+    """Gives their parameters, [C, ...]; what it gave may have been donated since."""
+    pruned: Bool[np.ndarray, "C S D"] | None = None
+    """The neurons that were removed."""
+
+    @property
+    def names(self) -> list[str]:
+        """Folders of their stages."""
+        return [sets.stage_name(concept_set, self.stage) for concept_set in self.sets]
+
+
+def sites(run: Run, models: Models) -> Sites:
+    """What the forward passes of C sets are run with."""
+    return pruning.sites(models.mesh, run.setup.config.prune.target, models.pruned)
