@@ -54,7 +54,7 @@ MOMENTS = {
     "while a checkpoint is written": ("os.rename", 3),
     "between the sets of a round": ("relearn_jax.runs.save_stage", 13),
     "while a file of a stage is written": ("relearn_jax.runs.write_json", 5),
-    "during the report": ("relearn_jax.report.page.page", 1),
+    "during the report": ("relearn_jax.report.concepts.page.page", 1),
 }
 # Where SIGTERM comes, and the checkpoint it leaves; neither is among those that are due, every 3.
 ENDS = {

@@ -13,7 +13,7 @@ import tiny
 from relearn_jax import config
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
-from relearn_jax.models import transformer
+from relearn_jax.models import paths, transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.parallel import drivers, mesh, sharding
 from relearn_jax.training import losses, optimizer
@@ -62,8 +62,8 @@ def assert_agree(one, other):
 
     A key's bias shifts all scores of a query alike, which softmax ignores.
     """
-    paths, _ = jax.tree_util.tree_flatten_with_path(one)
-    for (path, a), b in zip(paths, jax.tree.leaves(other), strict=True):
+    leaves, _ = jax.tree_util.tree_flatten_with_path(one)
+    for (path, a), b in zip(leaves, jax.tree.leaves(other), strict=True):
         noise = paths.name(path).endswith("key/bias")
         np.testing.assert_allclose(
             a, b, rtol=1e-5, atol=1e-3 if noise else 1e-5, err_msg=paths.name(path)

@@ -77,6 +77,6 @@ def test_a_dry_run_says_it_and_leaves_nothing(tmp_path, capsys):
     settings = loading.build(config.Localization, SETTINGS, "test", "")
     assert driver.run(settings, Path.cwd(), tmp_path / "run", dry=True) is None
     said = capsys.readouterr().err
-    assert "on each of 8 devices: parameters 0.2 MiB" in said
+    assert "on each of 8 devices: parameters 0.1 MiB" in said
     assert "GFLOP a seed" in said
     assert not (tmp_path / "run").exists()
