@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if rest and (options.command != "run" or not all(r.startswith("--") for r in rest)):
             raise UserError(f"not understood: {' '.join(rest)}; settings are --a.b=c, in one word")
-        _environment()
+        # transformers is used for tokenizers alone and would advise to install torch.
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
         return _call(options, [r.removeprefix("--") for r in rest])
     except UserError as error:
         print(f"relearn: {error}", file=sys.stderr)
@@ -95,6 +96,7 @@ def _call(options: argparse.Namespace, overrides: list[str]) -> int:
         case "verify":
             from relearn_jax.experiments import verify
 
+            _keep_programs()
             return verify.verify(options.run, options.stage)
         case "doctor":
             from relearn_jax import doctor
@@ -107,18 +109,22 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> None:
     from relearn_jax import loading
     from relearn_jax.experiments import driver
 
+    _keep_programs()
     config, base = loading.load(options.config, overrides), options.config.resolve().parent
     driver.run(config, base, options.out, options.dry_run, options.reuse)
 
 
-def _environment() -> None:
-    """Keep compiled programs between runs, in the user's cache folder, unless told otherwise."""
+def _keep_programs() -> None:
+    """Keep compiled programs between runs, in the user's cache folder, unless told otherwise.
+
+    Programs of several CPU devices are not kept. XLA's CPU loader loses the order of their
+    collectives, so that the devices may wait for each other forever.
+    """
     import jax
 
-    # transformers is used for tokenizers alone and would advise to install torch.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    if jax.default_backend() == "cpu" and jax.local_device_count() > 1:
         return
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     jax.config.update("jax_compilation_cache_dir", str(home / "relearn_jax"))

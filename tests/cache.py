@@ -21,7 +21,7 @@ def folder() -> Path:
     if named:
         return Path(named)
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return home / "relearn_jax" / f"tests-{metadata.version('jaxlib')}-{_processor()}"
+    return home / "relearn_jax" / f"tests-alone-{metadata.version('jaxlib')}-{_processor()}"
 
 
 def _processor() -> str:
@@ -32,6 +32,23 @@ def _processor() -> str:
         return "any"
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return hashlib.sha256(flags.encode()).hexdigest()[:8]
+
+
+def leave_out_collectives() -> None:
+    """Keep programs of one device only.
+
+    XLA's CPU loader (jaxlib 0.10.2) gives every collective of a loaded program a resource of its
+    own, so that nothing orders them, and the devices of a small machine wait for each other.
+    """
+    from jax._src import compilation_cache
+
+    put = compilation_cache.put_executable_and_time
+
+    def put_if_alone(key, name, executable, *rest):
+        if len(executable.local_devices()) == 1:
+            put(key, name, executable, *rest)
+
+    compilation_cache.put_executable_and_time = put_if_alone
 
 
 def prune() -> None:

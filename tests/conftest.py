@@ -25,6 +25,7 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 import jax
 import pytest
 
+cache.leave_out_collectives()
 jax.config.update("jax_num_cpu_devices", 8)
 
 

@@ -106,7 +106,13 @@ def test_batches_do_not_change_what_is_found(decoder):
     assert_same(measured(decoder, *pairs), measured(decoder, *pairs, smaller), 1e-4)
 
 
-@pytest.mark.parametrize("axes", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"data": 2, "fsdp": 2, "tensor": 2},
+        pytest.param({"data": 8}, marks=pytest.mark.slow),
+    ],
+)
 def test_eight_devices_find_what_one_finds(decoder, axes):
     """Pairs over devices, and parameters too."""
     model, params = decoder

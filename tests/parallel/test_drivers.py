@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +14,28 @@ import tiny
 from relearn_jax import config
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.errors import UserError
-from relearn_jax.models import paths, transformer
+from relearn_jax.models import checkpoint, paths, transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.parallel import drivers, mesh, sharding
 from relearn_jax.training import losses, optimizer
 from relearn_jax.training.losses import TASK
 from relearn_jax.training.step import Round, start
 
-STEPS, B, T = 20, 16, 12
+STEPS, B, T = 10, 16, 12
 SETTINGS = config.Training(learning_rate=1e-3)
+
+
+class Tagger(NamedTuple):
+    model: Any
+    params: Any
+
+
+@pytest.fixture(scope="module")
+def tagger() -> Tagger:
+    """As small as rows and columns for every device allow, words included."""
+    opened = checkpoint.open_checkpoint("random", settings=tiny.SIZES | {"vocab_size": 1000})
+    model = checkpoint.describe(opened, "token-classification", tiny.LABELS)
+    return Tagger(model, jax.jit(partial(transformer.init, model))(jax.random.key(1)))
 
 
 def batches(number, sets=None):
@@ -161,7 +175,8 @@ def attacked(tagger, driver="jit", sizes=(1, 1, 1, 1), chosen=(0, 1), shared=Fal
         jax.tree.map(lambda x: jnp.stack([x * (1 + c) for c in chosen]), tagger.params)
     )
     state = jax.device_put(state, sharding.shardings(state, grid, sets_axis=True))
-    reference = tagger.params
+    # Unlike every set: where the two agree, the gradient is rounding noise, of which Adam makes steps.
+    reference = jax.tree.map(lambda x: 1.5 * x, tagger.params)
     if not shared:
         reference = jax.tree.map(lambda x: jnp.stack([x] * len(chosen)), reference)
     round_ = Round(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,8 +21,8 @@ ALONE = ["--seeds=[1]", "--arms=[concept]", "--sets.concepts=[PER]", *COMMON]
 SET = "seed1-PER-0.5-free-concept"
 
 
-def run(config, out, *settings, drawn=False):
-    with contextlib.nullcontext() if drawn else undrawn():
+def run(config, out, *settings):
+    with undrawn():
         assert cli.main(["run", str(config), "--out", str(out), *settings]) == 0
     return out
 
@@ -51,7 +49,7 @@ def alone(write_config, tmp_path_factory):
 def many(write_config, tmp_path_factory):
     """Eight sets in chunks of three, three and two."""
     out = tmp_path_factory.mktemp("runs") / "many"
-    return run(write_config(), out, *PRODUCT, "--sets.chunk=3", drawn=True)
+    return run(write_config(), out, *PRODUCT, "--sets.chunk=3")
 
 
 def test_a_set_alone_is_the_set_in_a_chunk(alone, many):

@@ -26,6 +26,7 @@ SMALL = {
     "name": "small",
     "seeds": [0, 1],
     "gates": "report",
+    "parallel": {"sets": 1, "data": 1},
     "model": {
         "source": "random",
         "settings": {

@@ -44,9 +44,10 @@ def mesh(**axes):
 
 
 def test_parameters_are_counted_exactly_and_split_over_devices(ready):
-    one = planned(ready, mesh(data=1))
+    alone = {"methods": ("attribution",), "budget": 0.5}
+    one = planned(ready, mesh(data=1), **alone)
     assert one.params == 4 * ready.decoder.parameters
-    half = planned(ready, mesh(data=1, fsdp=2)).params
+    half = planned(ready, mesh(data=1, fsdp=2), **alone).params
     assert one.params / 2 <= half < 0.6 * one.params
 
 
@@ -74,7 +75,8 @@ def test_the_work_is_that_of_the_passes(ready):
 
 
 def test_a_dry_run_says_it_and_leaves_nothing(tmp_path, capsys):
-    settings = loading.build(config.Localization, SETTINGS, "test", "")
+    values = {**SETTINGS, "localize": {**SETTINGS["localize"], "methods": ["probes"]}}
+    settings = loading.build(config.Localization, values, "test", "")
     assert driver.run(settings, Path.cwd(), tmp_path / "run", dry=True) is None
     said = capsys.readouterr().err
     assert "on each of 8 devices: parameters 0.1 MiB" in said
