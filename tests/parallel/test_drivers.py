@@ -175,7 +175,7 @@ def attacked(tagger, driver="jit", sizes=(1, 1, 1, 1), chosen=(0, 1), shared=Fal
         jax.tree.map(lambda x: jnp.stack([x * (1 + c) for c in chosen]), tagger.params)
     )
     state = jax.device_put(state, sharding.shardings(state, grid, sets_axis=True))
-    # Unlike every set: where the two agree, the gradient is rounding noise, of which Adam makes steps.
+    # Unlike every set: where they agree, the gradient is noise, of which Adam makes steps.
     reference = jax.tree.map(lambda x: 1.5 * x, tagger.params)
     if not shared:
         reference = jax.tree.map(lambda x: jnp.stack([x] * len(chosen)), reference)
