@@ -1,11 +1,35 @@
-"""Sentences whose numbers link to cells: how they are put together."""
+"""Sentences whose numbers link to cells.
+
+A sentence takes its numbers from a table of the page, the config or the manifest only, so every
+number has the cell's own text and a link to it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from string import Formatter
 
 from relearn_jax.report.reading import Directory
-from relearn_jax.report.tables import Number, Piece, Sentence, Table, cell_id, show, value_of
+from relearn_jax.report.tables import Number, Piece, Row, Sentence, cell_id, show
+
+
+def say(template: str, row: Row | None = None, **parts: Piece | Sentence | Row) -> Sentence:
+    """A sentence from a template.
+
+    `{column}` is a cell of `row`, `{name}` a part, and `{name.column}` a cell of a part that is a
+    row: `say("It fell from {base} to {pruned}, at random to {random.pruned}.", row, random=other)`.
+    """
+    pieces: list[Piece] = []
+    for text, field, _, _ in Formatter().parse(template):
+        pieces.append(text)
+        if field is None:
+            continue
+        name, _, column = field.partition(".")
+        part = parts.get(name, row)
+        if isinstance(part, Row):
+            part = part.cite(column or name)
+        pieces += (part,) if isinstance(part, str | Number) else part
+    return tuple(pieces)
 
 
 def fact(run: Directory, key: str, table: str = "config") -> Number:
@@ -34,15 +58,15 @@ def listed(names: Iterable[str], most: int | None = None) -> str:
     return "".join(joined([(name,) for name in names]))
 
 
-def joined(items: Sequence[Sequence[Piece]], word: str = " and ") -> Sentence:
+def joined(items: Sequence[Sequence[Piece]], word: str = " and ", between: str = ", ") -> Sentence:
     """Fragments of a sentence as a list: commas between them, a word before the last."""
     pieces: list[Piece] = []
     for place, item in enumerate(items):
         last = place == len(items) - 1
-        pieces += ["" if not place else word if last else ", ", *item]
+        pieces += ["" if not place else word if last else between, *item]
     return tuple(pieces)
 
 
-def complete(table: Table, row: Sequence, columns: Iterable[str]) -> bool:
-    """Whether all these cells hold numbers."""
-    return all(value_of(table, row, c) == value_of(table, row, c) for c in columns)
+def over_seeds(seeds: Sequence[int], alone: str = "One seed. ") -> str:
+    """How the numbers of a table came from the seeds."""
+    return f"Mean ± standard deviation over {len(seeds)} seeds. " if len(seeds) > 1 else alone

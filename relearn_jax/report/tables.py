@@ -1,14 +1,9 @@
-"""Tables of the page: cells with addresses, and numbers in sentences that point at them.
-
-A sentence of the report takes its numbers from such a table only, by `cite`, so every number has
-the cell's own text and a link to it.
-"""
+"""Tables of the page: cells with addresses, and means over seeds."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +35,8 @@ class Table(NamedTuple):
     """A table of the page: `keys` name a row, `columns` hold its values.
 
     The frame has one row per row of the page and is written to `tables/report_NAME.csv`; `sources`
-    are the run's files it was computed from. `by_seed` holds the numbers behind the means, as
-    `over_seeds` takes them, in tables whose means are compared.
+    are the run's files it was computed from. `by_seed` has the numbers behind the means, a row for
+    each seed and row of the page, in tables of means.
     """
 
     name: str
@@ -50,7 +45,59 @@ class Table(NamedTuple):
     keys: tuple[Column, ...]
     columns: tuple[Column, ...]
     sources: tuple[str, ...]
-    by_seed: Mapping[tuple, Mapping[str, float]] = MappingProxyType({})
+    by_seed: pd.DataFrame | None = None
+
+    def row(self, *keys: Any) -> Row:
+        """The row with these keys; it need not exist."""
+        return Row(self, keys)
+
+    def rows(self) -> Iterator[Row]:
+        """Every row, from the top."""
+        names = [key.key for key in self.keys]
+        return (Row(self, keys) for keys in self.frame[names].itertuples(index=False, name=None))
+
+
+class Row(NamedTuple):
+    """A row of a table of the page, from which sentences take their numbers."""
+
+    table: Table
+    keys: tuple[Any, ...]
+
+    def raw(self, column: str) -> Any:
+        """What the frame holds in a cell; None if the table has no such row or column."""
+        values = self._of(self.table.frame, column)
+        return values.iloc[0] if len(values) else None
+
+    def value(self, column: str) -> float:
+        """The number in a cell; NaN if there is none."""
+        value = self.raw(column)
+        return float(value) if finite(value) else float("nan")
+
+    def has(self, *columns: str) -> bool:
+        """Whether all these cells hold numbers."""
+        return all(finite(self.raw(column)) for column in columns)
+
+    def by_seed(self, column: str) -> pd.Series:
+        """The numbers whose mean a cell holds, by seed; seeds without one are left out."""
+        frame = self.table.by_seed
+        if frame is None:
+            return pd.Series(dtype=float)
+        return self._of(frame.set_index("seed", drop=False), column).astype(float).dropna()
+
+    def _of(self, frame: pd.DataFrame, column: str) -> pd.Series:
+        if column not in frame:
+            return pd.Series(dtype=float)
+        here = np.ones(len(frame), bool)
+        for key, part in zip(self.table.keys, self.keys, strict=True):
+            here &= (frame[key.key] == part).to_numpy()
+        return frame.loc[here, column]
+
+    def cite(self, column: str) -> Number:
+        """A cell's number (or text) for a sentence; without an address if there is no cell."""
+        form = next(c.form for c in self.table.columns if c.key == column)
+        value = self.raw(column)
+        cell = "" if value is None else cell_id(self.table.name, self.keys, column)
+        return Number(show(value, form), cell, csv_name(self.table))
 
 
 class Number(NamedTuple):
@@ -112,81 +159,40 @@ def show_spread(value: Any, form: str) -> str:
     return f"± {text}"
 
 
-def raw(table: Table, row: Sequence[Any], column: str) -> Any:
-    """What the frame holds in a cell; None if the table has no such row or column."""
-    frame = table.frame
-    if column not in frame or frame.empty:
-        return None
-    match = np.ones(len(frame), bool)
-    for key, part in zip(table.keys, row, strict=True):
-        match &= (frame[key.key] == part).to_numpy()
-    values = frame.loc[match, column]
-    return values.iloc[0] if len(values) else None
-
-
-def value_of(table: Table, row: Sequence[Any], column: str) -> float:
-    """The number in a cell; NaN if there is none."""
-    value = raw(table, row, column)
-    return float(value) if finite(value) else float("nan")
-
-
-def values_by_seed(table: Table, row: Sequence[Any], column: str) -> dict[int, float]:
-    """The numbers whose mean a cell holds, by seed; seeds without one are left out."""
-    return {
-        seed: float(cell[column])
-        for (seed, *place), cell in table.by_seed.items()
-        if tuple(place) == tuple(row) and finite(cell.get(column))
-    }
-
-
-def cite(table: Table, row: Sequence[Any], column: str) -> Number:
-    """A cell's number (or text) for use in a sentence; without an address if there is no cell."""
-    form = next(c.form for c in table.columns if c.key == column)
-    value = raw(table, row, column)
-    cell = "" if value is None else cell_id(table.name, row, column)
-    return Number(show(value, form), cell, csv_name(table))
-
-
-def over_seeds(
-    values: Mapping[tuple, Mapping[str, float]], keys: Sequence[str], columns: Sequence[str]
-) -> pd.DataFrame:
-    """Mean and standard deviation (n - 1) over seeds.
-
-    Args:
-        values: `{(seed, *row keys): {column: value}}`; missing and NaN values are left out.
-        keys: names of the row keys, without the seed.
-        columns: the value columns, in order.
-    """
-    rows: dict[tuple, list[Mapping[str, float]]] = {}
-    for (_, *row), value in values.items():
-        rows.setdefault(tuple(row), []).append(value)
-    records = []
-    for row, found in rows.items():
-        record = dict(zip(keys, row, strict=True))
-        for column in columns:
-            numbers = [v[column] for v in found if column in v and finite(v[column])]
-            record[column] = float(np.mean(numbers)) if numbers else np.nan
-            record[f"{column}_sd"] = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else np.nan
-        records.append(record)
-    wanted = [*keys, *(name for c in columns for name in (c, f"{c}_sd"))]
-    return pd.DataFrame(records, columns=wanted)
+def in_order(frame: pd.DataFrame, **orders: Sequence[Any]) -> pd.DataFrame:
+    """The rows with values in the lists, sorted by their places there, by the first list first."""
+    places = [frame[name].map({v: i for i, v in enumerate(o)}) for name, o in orders.items()]
+    known = np.logical_and.reduce([place.notna() for place in places])
+    return frame[known].iloc[np.lexsort([place[known] for place in reversed(places)])]
 
 
 def averaged(
     name: str,
     caption: str,
-    values: Mapping[tuple, Mapping[str, float]],
+    values: pd.DataFrame,
     keys: tuple[Column, ...],
     columns: tuple[Column, ...],
     sources: tuple[str, ...],
     plain: Collection[str] = (),
 ) -> Table:
-    """A table of means over seeds, from `{(seed, *row keys): {column: value}}`; see `over_seeds`.
+    """A table of means and standard deviations (n - 1) over seeds, rows in the order of `values`.
 
-    `plain` columns get no deviation: the spread of a count or of a chance level is of no use to a
-    reader. Text columns are left to the caller.
+    Args:
+      name: as in `Table`, like all below but the two next.
+      caption: see `name`.
+      values: `seed`, the keys and the values of columns; numbers that are not finite are left out.
+      keys: see `name`.
+      columns: all but text is averaged; text is left to the caller.
+      sources: see `name`.
+      plain: columns without a deviation: the spread of a count or of a chance level is of no use
+        to a reader.
     """
+    names = [key.key for key in keys]
     shown = [c.key for c in columns if c.form != "text"]
-    frame = over_seeds(values, [k.key for k in keys], shown)
-    frame = frame.drop(columns=[f"{name}_sd" for name in plain])
-    return Table(name, caption, frame, keys, columns, sources, values)
+    by_seed = values.reindex(columns=["seed", *names, *shown])
+    numbers = by_seed[shown].apply(pd.to_numeric).replace([np.inf, -np.inf], np.nan)
+    by_seed = by_seed.assign(**numbers.astype(float))
+    groups = by_seed.groupby(names, sort=False)[shown]
+    both = pd.concat([groups.mean(), groups.std().add_suffix("_sd")], axis=1).reset_index()
+    written = [n for c in shown for n in ((c,) if c in plain else (c, f"{c}_sd"))]
+    return Table(name, caption, both[[*names, *written]], keys, columns, sources, by_seed)

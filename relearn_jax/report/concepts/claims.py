@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.reading import Run, last_stage, main_arm
 from relearn_jax.report.concepts.verdict import SMALL, TIE
-from relearn_jax.report.sentences import complete
-from relearn_jax.report.tables import Sentence, Table, cite, value_of, values_by_seed
+from relearn_jax.report.sentences import say
+from relearn_jax.report.tables import Row, Sentence
 
 HOLDS, PART, FAILS, OPEN = "holds", "holds in part", "does not hold", "cannot be judged"
 EXPLAINED = "explained by a control"
@@ -39,49 +39,39 @@ def claims(run: Run, found: Findings) -> tuple[Claim, ...]:
     return tuple(maker(run, found) for maker in makers)
 
 
-def sure(table: Table, row: Sequence[Any], column: str, least: float) -> int:
+def sure(row: Row, column: str, least: float) -> int:
     """Sign of a mean over seeds; 0 if it is within `least` or its 95 % interval holds 0."""
-    return _sign(list(values_by_seed(table, row, column).values()), least)
+    return _sign(row.by_seed(column), least)
 
 
-def differ(
-    table: Table, rows: tuple[Sequence[Any], Sequence[Any]], column: str, least: float
-) -> int:
+def differ(first: Row, second: Row, column: str, least: float) -> int:
     """`sure` for the first row minus the second, seed by seed.
 
     Arms are paired because those of one seed start from the same base model.
     """
-    return _sign(_paired(table, rows, column), least)
+    return _sign(paired(first, second, column), least)
 
 
-def _paired(table: Table, rows: Sequence[Sequence[Any]], column: str) -> list[float]:
-    first, second = (values_by_seed(table, row, column) for row in rows)
-    return [first[seed] - second[seed] for seed in first if seed in second]
+def paired(first: Row, second: Row, column: str) -> pd.Series:
+    """The first row minus the second, by seed."""
+    return (first.by_seed(column) - second.by_seed(column)).dropna()
 
 
-def _sign(values: Sequence[float], least: float) -> int:
+def _sign(values: pd.Series, least: float) -> int:
     if len(values) < 2:
         return 0
     mean, half = np.mean(values), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return 0 if abs(mean) <= max(least, half) else int(np.sign(mean))
 
 
-def _lone(table: Table, row: Sequence[Any], columns: Iterable[str]) -> bool:
+def _lone(row: Row, *columns: str) -> bool:
     """Whether some of the numbers come from fewer than two seeds."""
-    return any(len(values_by_seed(table, row, c)) < 2 for c in columns)
+    return any(len(row.by_seed(c)) < 2 for c in columns)
 
 
-def _has_control(table: Table, arm: str, columns: Sequence[str], paired: str) -> bool:
-    """Whether there is a random arm, and more than one seed to compare the arm with it by."""
-    return (
-        arm != "random"
-        and complete(table, ("random",), columns)
-        and len(_paired(table, ((arm,), ("random",)), paired)) > 1
-    )
-
-
-def _open(title: str, why: str, rule: str) -> Claim:
-    return Claim(title, OPEN, (why,), rule)
+def _judged(title: str, rule: str, status: str, text: Sentence, lone: bool = False) -> Claim:
+    """A claim, which stays open where too few seeds have its numbers."""
+    return Claim(title, OPEN, (TOO_FEW, *text), rule) if lone else Claim(title, status, text, rule)
 
 
 def _regained(run: Run, found: Findings) -> Claim:
@@ -90,29 +80,27 @@ def _regained(run: Run, found: Findings) -> Claim:
         "Holds if every seed has regained 90 % of its lost F1 (all types) within two retraining "
         "epochs; in part if every seed does so later. The text says so if there is one seed only."
     )
-    arm, table = main_arm(run), found.tables["recovery"]
-    row, last = ("all", arm), last_stage(run, arm)
-    if not complete(table, row, ("lost", "round1", last)) or last == "pruned":
-        return _open(title, "No retraining round has been evaluated.", rule)
-    if value_of(table, row, "lost") < SMALL:
-        why = ("Pruning took only ", cite(table, row, "lost"), " of F1 away: nothing to regain.")
+    arm = main_arm(run)
+    own, control = (found.tables["recovery"].row("all", a) for a in (arm, "random"))
+    last = last_stage(run, arm)
+    if not own.has("lost", "round1", last) or last == "pruned":
+        return Claim(title, OPEN, ("No retraining round has been evaluated.",), rule)
+    if own.value("lost") < SMALL:
+        why = say("Pruning took only {lost} of F1 away: nothing to regain.", own)
         return Claim(title, OPEN, why, rule)
     frame = run.tables["recovery"]
     frame = frame[(frame["arm"] == arm) & (frame["type"] == "all") & (frame["variant"] == "word")]
-    reached = frame.groupby("seed")["epochs_to_90"].min().astype(float)
-    status = HOLDS if (reached <= 2).all() else PART if reached.notna().all() else FAILS
-    text: Sentence = ("There is only one seed. ",) if len(reached) < 2 else ()
-    text += (
-        *(cite(table, row, last), " of the loss was regained at the last stage; 90 % was reached "),
-        *("by ", cite(table, row, "reached"), " seeds"),
-    )
-    if reached.notna().any():
-        text += (", on average after ", cite(table, row, "epochs_to_90"), " epochs")
-    text += ("; after round 1 the share was ", cite(table, row, "round1"))
-    control = ("all", "random")
-    if arm != "random" and complete(table, control, ("round1",)):
-        text += (", and in the random arm ", cite(table, control, "round1"))
-    return Claim(title, status, (*text, "."), rule)
+    epochs = frame.groupby("seed")["epochs_to_90"].min().astype(float)
+    status = HOLDS if (epochs <= 2).all() else PART if epochs.notna().all() else FAILS
+    text = "There is only one seed. " if len(epochs) < 2 else ""
+    text += f"{{{last}}} of the loss was regained at the last stage; 90 % was reached by "
+    text += "{reached} seeds"
+    if epochs.notna().any():
+        text += ", on average after {epochs_to_90} epochs"
+    text += "; after round 1 the share was {round1}"
+    if arm != "random" and control.has("round1"):
+        text += ", and in the random arm {control.round1}"
+    return Claim(title, status, say(f"{text}.", own, control=control), rule)
 
 
 def _earlier(run: Run, found: Findings) -> Claim:
@@ -126,43 +114,35 @@ def _earlier(run: Run, found: Findings) -> Claim:
         "control if only the published shift is there. A fall counts if it exceeds 0.1 layers and "
         "its 95 % interval over seeds excludes 0; arms are compared within each seed." + NO_SPREAD
     )
-    table, arm = found.tables["centres"], main_arm(run)
-    columns = ("shift_published", "shift_beyond", "shift_free")
-    if not complete(table, (arm,), columns) or last_stage(run, arm, "concepts") == "pruned":
-        return _open(title, "No retrained stage has its neurons and top tokens tracked.", rule)
-    control = _has_control(table, arm, columns, "shift_free")
-    text = _earlier_text(table, arm, control)
-    if _lone(table, (arm,), columns):
-        return Claim(title, OPEN, (TOO_FEW, *text), rule)
-    falls = [sure(table, (arm,), c, SHIFT) < 0 for c in columns]
-    if control:
-        falls[2] &= differ(table, ((arm,), ("random",)), "shift_free", SHIFT) < 0
-    status = HOLDS if all(falls) and control else PART if any(falls[1:]) else FAILS
-    if not control:
-        text += (" There is no random arm, with more than one seed, to compare this with.",)
-    if falls == [True, False, False]:
-        status = EXPLAINED
-        text += (" The published shift is there, but none beyond the arithmetic of ranks.",)
-    return Claim(title, status, text, rule)
-
-
-def _earlier_text(table: Table, arm: str, control: bool) -> Sentence:
-    row, other = (arm,), ("random",)
-    text: Sentence = (
-        *("Mean layer of the high-saliency neurons, in the published way: ",),
-        *(cite(table, row, "published_base"), " to ", cite(table, row, "published_last"), " ("),
-        *(cite(table, row, "shift_published"), "). With the true mask: "),
-        *(cite(table, row, "high_base"), " to ", cite(table, row, "high_last")),
-        *("; rank arithmetic alone gives ", cite(table, row, "high_arithmetic"), ", so "),
-        *(cite(table, row, "shift_beyond"), " beyond it. Free of scale: "),
-        *(cite(table, row, "free_base"), " to ", cite(table, row, "free_last"), " ("),
-        *(cite(table, row, "shift_free"), ")."),
+    arm, columns = main_arm(run), ("shift_published", "shift_beyond", "shift_free")
+    own, random = (found.tables["centres"].row(a) for a in (arm, "random"))
+    if not own.has(*columns) or last_stage(run, arm, "concepts") == "pruned":
+        why = "No retrained stage has its neurons and top tokens tracked."
+        return Claim(title, OPEN, (why,), rule)
+    control = arm != "random" and random.has(*columns) and len(paired(own, random, columns[2])) > 1
+    text = (
+        "Mean layer of the high-saliency neurons, in the published way: {published_base} to "
+        "{published_last} ({shift_published}). With the true mask: {high_base} to {high_last}; "
+        "rank arithmetic alone gives {high_arithmetic}, so {shift_beyond} beyond it. Free of "
+        "scale: {free_base} to {free_last} ({shift_free})."
     )
     if control:
-        text += (" The random arm moves by ", cite(table, other, "shift_published"))
-        text += (" in the published way and by ", cite(table, other, "shift_free"))
-        text += (" free of scale.",)
-    return text
+        text += (
+            " The random arm moves by {random.shift_published} in the published way and by "
+            "{random.shift_free} free of scale."
+        )
+    if _lone(own, *columns):
+        return _judged(title, rule, OPEN, say(text, own, random=random), lone=True)
+    falls = [sure(own, c, SHIFT) < 0 for c in columns]
+    if control:
+        falls[2] &= differ(own, random, columns[2], SHIFT) < 0
+    status = HOLDS if all(falls) and control else PART if any(falls[1:]) else FAILS
+    if not control:
+        text += " There is no random arm, with more than one seed, to compare this with."
+    if falls == [True, False, False]:
+        status = EXPLAINED
+        text += " The published shift is there, but none beyond the arithmetic of ranks."
+    return Claim(title, status, say(text, own, random=random), rule)
 
 
 def _primed(run: Run, found: Findings) -> Claim:
@@ -174,25 +154,22 @@ def _primed(run: Run, found: Findings) -> Claim:
         "0); explained by a control if they do, but by the same rule, seed by seed, no more so "
         "than in the random arm." + NO_SPREAD
     )
-    table, arm = found.tables["takers"], main_arm(run)
-    columns = ("primed", "primed_pool", "primed_more")
-    if not complete(table, (arm,), columns):
-        return _open(title, "There is no other concept, or no neuron took over.", rule)
-    text: Sentence = (
-        *("Highest base saliency for another concept: ", cite(table, (arm,), "primed")),
-        *(" in neurons that took over, ", cite(table, (arm,), "primed_pool")),
-        *(" in others like them (", cite(table, (arm,), "primed_more"), ")."),
+    arm, columns = main_arm(run), ("primed", "primed_pool", "primed_more")
+    own, random = (found.tables["takers"].row(a) for a in (arm, "random"))
+    if not own.has(*columns):
+        return Claim(title, OPEN, ("There is no other concept, or no neuron took over.",), rule)
+    text = (
+        "Highest base saliency for another concept: {primed} in neurons that took over, "
+        "{primed_pool} in others like them ({primed_more})."
     )
-    status = HOLDS if sure(table, (arm,), "primed_more", TIE) > 0 else FAILS
-    lone = _lone(table, (arm,), columns)
-    if arm != "random" and complete(table, ("random",), columns):
-        text += (" In the random arm the difference is ", cite(table, ("random",), columns[2]), ".")
-        lone |= not _has_control(table, arm, columns, "primed_more")
-        if status == HOLDS and differ(table, ((arm,), ("random",)), "primed_more", TIE) <= 0:
+    status = HOLDS if sure(own, "primed_more", TIE) > 0 else FAILS
+    lone = _lone(own, *columns)
+    if arm != "random" and random.has(*columns):
+        text += " In the random arm the difference is {random.primed_more}."
+        lone |= len(paired(own, random, "primed_more")) < 2
+        if status == HOLDS and differ(own, random, "primed_more", TIE) <= 0:
             status = EXPLAINED
-    if lone:
-        return Claim(title, OPEN, (TOO_FEW, *text), rule)
-    return Claim(title, status, text, rule)
+    return _judged(title, rule, status, say(text, own, random=random), lone)
 
 
 def _blended(run: Run, found: Findings) -> Claim:
@@ -203,19 +180,17 @@ def _blended(run: Run, found: Findings) -> Claim:
         "part if only the second is so. More means by over 0.01, with a 95 % interval over seeds "
         "that excludes 0." + NO_SPREAD
     )
-    table, arm = found.tables["takers"], main_arm(run)
-    if not complete(table, (arm,), ("blend", "blend_pool", "blend_more")):
-        return _open(title, "No neuron took the concept over, or tokens are not tracked.", rule)
-    more = sure(table, (arm,), "blend_more", TIE) > 0
-    half = value_of(table, (arm,), "blend") > 0.5
-    status = HOLDS if more and half else PART if more else FAILS
+    own = found.tables["takers"].row(main_arm(run))
+    if not own.has("blend", "blend_pool", "blend_more"):
+        why = "No neuron took the concept over, or tokens are not tracked."
+        return Claim(title, OPEN, (why,), rule)
+    more = sure(own, "blend_more", TIE) > 0
+    status = (HOLDS if own.value("blend") > 0.5 else PART) if more else FAILS
     text = (
-        *(cite(table, (arm,), "blend"), " of the neurons that took over keep an old top token "),
-        *("beside new ones, against ", cite(table, (arm,), "blend_pool"), " of others."),
+        "{blend} of the neurons that took over keep an old top token beside new ones, against "
+        "{blend_pool} of others."
     )
-    if _lone(table, (arm,), ("blend_more",)):
-        return Claim(title, OPEN, (TOO_FEW, *text), rule)
-    return Claim(title, status, text, rule)
+    return _judged(title, rule, status, say(text, own), _lone(own, "blend_more"))
 
 
 def _random(run: Run, found: Findings) -> Claim:
@@ -226,24 +201,26 @@ def _random(run: Run, found: Findings) -> Claim:
         "count if they exceed 0.01 and their 95 % interval over seeds excludes 0; of two values "
         "of F1 below 0.05 neither counts as lower." + NO_SPREAD
     )
-    arm, task, share = main_arm(run), found.tables["task"], found.tables["recovery"]
-    rows = (("all", "random"), ("all", arm))
-    if arm == "random" or any(
-        not complete(task, r, ("pruned",)) or not complete(share, r, ("round1",)) for r in rows
-    ):
-        return _open(title, "The run has no random arm with a finished round.", rule)
-    cells = ((task, "pruned"), (share, "round1"))
-    lower = [differ(table, rows, column, TIE) < 0 for table, column in cells]
-    text: Sentence = (
-        *("F1 when pruned: ", cite(task, rows[0], "pruned"), " random, "),
-        *(cite(task, rows[1], "pruned"), " concept. Regained after round 1: "),
-        *(cite(share, rows[0], "round1"), " random, ", cite(share, rows[1], "round1")),
-        " concept.",
+    arm = main_arm(run)
+    pruned, regained = (
+        tuple(found.tables[name].row("all", a) for a in ("random", arm))
+        for name in ("task", "recovery")
     )
-    if max(value_of(task, r, "pruned") for r in rows) < FLOOR:
+    there = all(r.has("pruned") for r in pruned) and all(r.has("round1") for r in regained)
+    if arm == "random" or not there:
+        why = "The run has no random arm with a finished round."
+        return Claim(title, OPEN, (why,), rule)
+    cells = ((pruned, "pruned"), (regained, "round1"))
+    lower = [differ(*rows, column, TIE) < 0 for rows, column in cells]
+    text = (
+        "F1 when pruned: {random.pruned} random, {own.pruned} concept. Regained after round 1: "
+        "{random_share.round1} random, {own_share.round1} concept."
+    )
+    if max(row.value("pruned") for row in pruned) < FLOOR:
         lower[0] = False
-        text += (" Both are at the floor when pruned, so how far they fell cannot be told apart.",)
+        text += " Both are at the floor when pruned, so how far they fell cannot be told apart."
     status = HOLDS if all(lower) else PART if any(lower) else FAILS
-    if any(len(_paired(table, rows, column)) < 2 for table, column in cells):
-        return Claim(title, OPEN, (TOO_FEW, *text), rule)
-    return Claim(title, status, text, rule)
+    names = ("random", "own", "random_share", "own_share")
+    said = say(text, **dict(zip(names, (*pruned, *regained), strict=True)))
+    lone = any(len(paired(*rows, column)) < 2 for rows, column in cells)
+    return _judged(title, rule, status, said, lone)

@@ -14,22 +14,17 @@ from relearn_jax.report.tables import Table
 
 
 class Findings(NamedTuple):
-    """Page tables by name, and the neurons they were computed from.
-
-    `takers` holds, by (seed, arm), the comparison of neurons that took over with others.
-    """
+    """Page tables by name, and the neurons they were computed from."""
 
     tables: Mapping[str, Table]
     neurons: Mapping[Place, Snapshot]
     tokens: Mapping[Place, Tokens]
-    takers: Mapping[tuple[int, str], Mapping[str, float]]
 
 
 def findings(run: Run) -> Findings:
     """Compute every page table of a run; tables whose files are absent come out empty."""
     neurons, tokens = snapshots.snapshots(run), snapshots.tokens(run)
     other = snapshots.other_saliency(run)
-    takers = token_tables.takers_by_seed(run, neurons, tokens, other)
     tables = (
         task_tables.task(run),
         task_tables.task(run, "subword"),
@@ -40,10 +35,10 @@ def findings(run: Run) -> Findings:
         layer_tables.centres(run, neurons, tokens),
         layer_tables.similarity(run),
         layer_tables.relation(run, neurons, tokens),
-        token_tables.takers(takers),
-        token_tables.null_neurons(run, tokens, neurons),
+        token_tables.takers(run, neurons, tokens, other),
+        token_tables.null_neurons(run, neurons, tokens),
     )
-    return Findings({t.name: t for t in tables}, neurons, tokens, takers)
+    return Findings({t.name: t for t in tables}, neurons, tokens)
 
 
 def points(run: Run, found: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -13,8 +13,8 @@ import pandas as pd
 from relearn_jax.neurons import saliency
 from relearn_jax.report.concepts.arms import ARM
 from relearn_jax.report.concepts.reading import Run, last_stage, stage_name
-from relearn_jax.report.concepts.snapshots import Place, Snapshot, Tokens, after, shape
-from relearn_jax.report.tables import Column, Table, averaged, over_seeds
+from relearn_jax.report.concepts.snapshots import Place, Snapshot, Tokens, after, ends, shape
+from relearn_jax.report.tables import Column, Table, averaged, in_order
 
 GROUPS = ("unpruned", "pruned")
 ROW = Column("layer", "state", "text")
@@ -26,6 +26,7 @@ MEASURES = {
 }
 EVERY = "all"
 """The row key that stands for all layers together."""
+KEYS = ["seed", "arm", "layer"]
 
 
 def shown_stages(run: Run, arm: str, table: str) -> tuple[str, ...]:
@@ -36,99 +37,97 @@ def shown_stages(run: Run, arm: str, table: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(s for s in wanted if s in have or s == "base"))
 
 
-def layers(run: Run, measure: str, found: Mapping[Place, Snapshot]) -> Table:
+def measured(run: Run, measure: str) -> pd.DataFrame:
+    """The rows of the layers table for one measure of the target, pruned and unpruned apart."""
+    frame = run.tables["layers"]
+    frame = frame[(frame["measure"] == measure) & (frame["concept"] == run.target)]
+    return in_order(frame, arm=run.arms, pruned=GROUPS)
+
+
+def layers(run: Run, measure: str, neurons: Mapping[Place, Snapshot]) -> Table:
     """One measure by arm and layer at the main stages, mean over seeds.
 
     For `saliency_rank`, the column `arithmetic_unpruned` holds what the unpruned neurons would
     have if both groups kept their base order and the pruned ones merely went to the end.
     """
-    frame = run.tables["layers"]
-    frame = frame[(frame["measure"] == measure) & (frame["concept"] == run.target)]
-    frame = frame[frame["pruned"].isin(GROUPS)]
+    frame = measured(run, measure)
     stages = tuple(
         s for s in run.stages if any(s in shown_stages(run, a, "layers") for a in run.arms)
     )
-    values: dict[tuple, dict[str, float]] = {}
-    for arm in run.arms:
-        part = frame[frame["arm"] == arm]
-        by_row = [(EVERY, part), *((int(row), some) for row, some in part.groupby("layer"))]
-        for row, some in by_row:
-            for (seed, stage, group), cells in some.groupby(["seed", "stage", "pruned"]):
-                value = _weighted(cells["mean"], cells["neurons"])
-                values.setdefault((seed, arm, row), {})[f"{stage}_{group}"] = value
-        if measure == "saliency_rank":
-            for (seed, row), value in arithmetic(arm, found).items():
-                values.setdefault((seed, arm, row), {})["arithmetic_unpruned"] = value
+    frame = frame.assign(cell=frame["stage"] + "_" + frame["pruned"])
+    every = pd.concat([frame.assign(layer=EVERY), frame.astype({"layer": object})])
+    values = _weighted(every).reset_index()
     groups = [Column(f"{s}_{g}", stage_name(s), "f3", g) for g in GROUPS for s in stages]
+    files = ("tables/layers.csv",)
     if measure == "saliency_rank":
+        values = values.merge(arithmetic(run, neurons), how="outer", on=KEYS)
         extra = Column("arithmetic_unpruned", "rank arithmetic", "f3", "unpruned")
         groups.insert(len(stages), extra)
-    files = ("tables/layers.csv",)
-    files += ("tables/concepts.parquet",) if measure == "saliency_rank" else ()
+        files += ("tables/concepts.parquet",)
+    values = in_order(values, arm=run.arms, layer=(EVERY, *range(shape(run)[0])))
     name = measure.replace("saliency_", "layers_")
     return averaged(name, MEASURES[measure], values, (ARM, ROW), tuple(groups), files)
 
 
-def _weighted(values: pd.Series, weights: pd.Series) -> float:
-    number, weight = values.to_numpy(float), weights.to_numpy(float)
-    use = np.isfinite(number) & (weight > 0)
-    return float(np.average(number[use], weights=weight[use])) if use.any() else np.nan
+def _weighted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means weighted by numbers of neurons, a column for each `cell`."""
+    frame = frame[frame["mean"].notna() & (frame["neurons"] > 0)]
+    frame = frame.assign(total=frame["mean"] * frame["neurons"])
+    total, weight = (
+        frame.pivot_table(index=KEYS, columns="cell", values=v, aggfunc="sum", sort=False)
+        for v in ("total", "neurons")
+    )
+    return total / weight
 
 
-def arithmetic(arm: str, found: Mapping[Place, Snapshot]) -> dict[tuple[int, int | str], float]:
-    """Mean rank saliency of unpruned neurons, by (seed, layer), if nothing but order mattered.
+def arithmetic(run: Run, neurons: Mapping[Place, Snapshot]) -> pd.DataFrame:
+    """Mean rank saliency of unpruned neurons by seed, arm and layer, if only order mattered.
 
     The unpruned neurons keep their base order and take the first places; what is measured beyond
     this is not explained by the pruned neurons having left the upper ranks.
     """
-    values: dict[tuple[int, int | str], float] = {}
-    for seed, place in after(found, arm, "pruned").items():
-        base, kept = found[(seed, "base", "base")].rank, ~found[place].pruned
-        anew = np.full(base.shape, -1)
-        anew[kept] = np.argsort(np.argsort(base[kept]))
-        expected = np.where(kept, saliency.rank(anew, base.size), np.nan)
-        values[seed, EVERY] = float(np.nanmean(expected)) if kept.any() else np.nan
-        for row in range(len(base)):
-            some = expected[row][kept[row]]
-            values[seed, row] = float(some.mean()) if some.size else np.nan
-    return values
+    records = []
+    for arm in run.arms:
+        for seed, place in after(neurons, arm, "pruned").items():
+            base, kept = neurons[(seed, "base", "base")].rank, ~neurons[place].pruned
+            anew = np.full(base.shape, -1)
+            anew[kept] = np.argsort(np.argsort(base[kept]))
+            expected = saliency.rank(anew, base.size)
+            rows = {EVERY: expected[kept]} | {r: e[kept[r]] for r, e in enumerate(expected)}
+            records += [(seed, arm, r, e.mean() if e.size else np.nan) for r, e in rows.items()]
+    return pd.DataFrame(records, columns=[*KEYS, "arithmetic_unpruned"])
 
 
-def redistribution(run: Run, found: Mapping[Place, Snapshot]) -> Table:
+def redistribution(run: Run, neurons: Mapping[Place, Snapshot]) -> Table:
     """Share of the high-saliency neurons in each layer, pruned ones by the true mask.
 
     The published table (protocol 8.3) takes another set for unpruned: see `centres`.
     """
-    values: dict[tuple, dict[str, float]] = {}
-    for arm in run.arms:
-        stage = last_stage(run, arm, "concepts")
-        for seed, place in after(found, arm, stage).items():
-            base, last = found[(seed, "base", "base")].rank, found[place]
-            shares = {
-                "base": saliency.redistribution(base).share,
-                "arithmetic": saliency.redistribution(base, kept=~last.pruned).share,
-                "last": saliency.redistribution(last.rank, kept=~last.pruned).share,
-                "last_all": saliency.redistribution(last.rank).share,
-            }
-            for row in range(len(base)):
-                values[(seed, arm, row)] = {k: float(v[row]) for k, v in shares.items()}
-    frame = over_seeds(values, ("arm", "layer"), ("base", "arithmetic", "last", "last_all"))
-    return Table(
-        name="redistribution",
-        caption="Share of the high-saliency neurons (upper half of the ranks) by layer",
-        frame=frame,
-        keys=(ARM, ROW),
-        columns=(
-            Column("base", "base, all neurons", "f3"),
-            Column("last", "last stage, unpruned", "f3"),
-            Column("arithmetic", "rank arithmetic, unpruned", "f3"),
-            Column("last_all", "last stage, all neurons", "f3"),
-        ),
-        sources=("tables/concepts.parquet",),
+    parts = []
+    for arm, seed, base, last in ends(run, neurons, "concepts"):
+        kept = ~neurons[last].pruned
+        before, now = neurons[base].rank, neurons[last].rank
+        shares = {
+            "base": saliency.redistribution(before).share,
+            "arithmetic": saliency.redistribution(before, kept=kept).share,
+            "last": saliency.redistribution(now, kept=kept).share,
+            "last_all": saliency.redistribution(now).share,
+        }
+        part = {"seed": seed, "arm": arm, "layer": range(len(before))}
+        parts.append(pd.DataFrame(part | shares))
+    columns = (
+        Column("base", "base, all neurons"),
+        Column("last", "last stage, unpruned"),
+        Column("arithmetic", "rank arithmetic, unpruned"),
+        Column("last_all", "last stage, all neurons"),
     )
+    caption = "Share of the high-saliency neurons (upper half of the ranks) by layer"
+    values = pd.concat(parts) if parts else pd.DataFrame()
+    files = ("tables/concepts.parquet",)
+    return averaged("redistribution", caption, values, (ARM, ROW), columns, files)
 
 
-def centres(run: Run, found: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]) -> Table:
+def centres(run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]) -> Table:
     """Where the concept sits: mean layer of the high-saliency neurons, and of scale-free saliency.
 
     High-saliency neurons are counted in the published way (`_published`) and, beside what rank
@@ -136,25 +135,22 @@ def centres(run: Run, found: Mapping[Place, Snapshot], words: Mapping[Place, Tok
     the mean standardized saliency of all its neurons. The `shift` columns are differences within a
     seed; the published one needs the neurons table for its null neurons.
     """
-    values: dict[tuple, dict[str, float]] = {}
-    for arm in run.arms:
-        stage = last_stage(run, arm, "concepts")
-        for seed, place in after(found, arm, stage).items():
-            first = (seed, "base", "base")
-            base, last = found[first], found[place]
-            kept, every = ~last.pruned, np.ones_like(last.pruned)
-            cell = {
-                "high_base": _mean_row(saliency.redistribution(base.rank).share),
-                "high_arithmetic": _mean_row(saliency.redistribution(base.rank, kept=kept).share),
-                "high_last": _mean_row(saliency.redistribution(last.rank, kept=kept).share),
-                "free_base": _centre(base.standardized, every),
-                "free_last": _centre(last.standardized, every),
-            }
-            if first in words and place in words:
-                cell |= _published(base, last, words[first].null, words[place].null)
-            cell["shift_beyond"] = cell["high_last"] - cell["high_arithmetic"]
-            cell["shift_free"] = cell["free_last"] - cell["free_base"]
-            values[(seed, arm)] = cell
+    records = []
+    for arm, seed, first, place in ends(run, neurons, "concepts"):
+        base, last = neurons[first], neurons[place]
+        kept = ~last.pruned
+        cell = {
+            "high_base": _mean_row(saliency.redistribution(base.rank).share),
+            "high_arithmetic": _mean_row(saliency.redistribution(base.rank, kept=kept).share),
+            "high_last": _mean_row(saliency.redistribution(last.rank, kept=kept).share),
+            "free_base": _centre(base.standardized),
+            "free_last": _centre(last.standardized),
+        }
+        if first in words and place in words:
+            cell |= _published(base, last, words[first].null, words[place].null)
+        cell["shift_beyond"] = cell["high_last"] - cell["high_arithmetic"]
+        cell["shift_free"] = cell["free_last"] - cell["free_base"]
+        records.append({"seed": seed, "arm": arm} | cell)
     high, free, shift = "high-saliency, true mask", "scale-free saliency", "shift"
     way = "high-saliency, published way"
     columns = (
@@ -169,15 +165,12 @@ def centres(run: Run, found: Mapping[Place, Snapshot], words: Mapping[Place, Tok
         Column("shift_beyond", "beyond arithmetic", "signed", shift),
         Column("shift_free", "scale-free", "signed", shift),
     )
-    return averaged(
-        "centres",
+    caption = (
         "Mean layer of the concept's neurons (0 is the first row); in the published way "
-        "unpruned means the lower half of the base ranking, and null neurons are dropped",
-        values,
-        (ARM,),
-        columns,
-        ("tables/concepts.parquet", *(("tables/neurons.parquet",) if words else ())),
+        "unpruned means the lower half of the base ranking, and null neurons are dropped"
     )
+    files = ("tables/concepts.parquet", *(("tables/neurons.parquet",) if words else ()))
+    return averaged("centres", caption, pd.DataFrame(records), (ARM,), columns, files)
 
 
 def _published(
@@ -200,29 +193,28 @@ def _mean_row(share: np.ndarray) -> float:
     return float(share @ np.arange(len(share)))
 
 
-def _centre(values: np.ndarray, members: np.ndarray) -> float:
-    use = members & np.isfinite(values)
+def _centre(values: np.ndarray) -> float:
+    use = np.isfinite(values)
     total = np.where(use, values, 0).sum(axis=1) / np.maximum(use.sum(axis=1), 1)
-    return float(total @ np.arange(len(total)) / total.sum()) if total.sum() > 0 else np.nan
+    return _mean_row(total) / total.sum() if total.sum() > 0 else np.nan
 
 
 def similarity(run: Run) -> Table:
     """Similarity to the base model by layer, beside the null from random pairs of neurons."""
-    frame, null = run.tables["layers"], run.tables["similarity_null"]
-    frame = frame[(frame["measure"] == "similarity") & (frame["concept"] == run.target)]
-    values: dict[tuple, dict[str, float]] = {}
-    for arm in run.arms:
-        last = last_stage(run, arm, "layers")
-        for row in frame[(frame["arm"] == arm) & frame["pruned"].isin(GROUPS)].itertuples():
-            cell = values.setdefault((row.seed, arm, int(row.layer)), {})
-            if row.stage == "round1" != last:
-                cell[f"first_{row.pruned}"] = row.mean
-            if row.stage == last:
-                cell[f"last_{row.pruned}"] = row.mean
-        part = null[(null["arm"] == arm) & (null["stage"] == last) & null["pruned"].isin(GROUPS)]
-        for row in part.itertuples():
-            cell = values.setdefault((row.seed, arm, int(row.layer)), {})
-            cell |= {f"low_{row.pruned}": row.low, f"high_{row.pruned}": row.high}
+    lasts = {arm: last_stage(run, arm, "layers") for arm in run.arms}
+    null = in_order(run.tables["similarity_null"], arm=run.arms, pruned=GROUPS)
+    means = measured(run, "similarity").rename(columns={"mean": "last"})
+    values = pd.DataFrame(columns=KEYS)
+    for frame, measures in ((means, ["last"]), (null, ["low", "high"])):
+        at_end = frame["stage"] == frame["arm"].map(lasts)
+        kinds = [(frame[at_end], measures)]
+        if measures == ["last"]:
+            early = frame[~at_end & (frame["stage"] == "round1")]
+            kinds.append((early.rename(columns={"last": "first"}), ["first"]))
+        for part, names in kinds:
+            wide = part.pivot(index=KEYS, columns="pruned", values=names)
+            wide.columns = [f"{name}_{group}" for name, group in wide.columns]
+            values = values.merge(wide.reset_index(), how="outer", on=KEYS)
     columns = tuple(
         Column(f"{part}_{group}", header, "f3", group)
         for group in GROUPS
@@ -230,35 +222,32 @@ def similarity(run: Run) -> Table:
             *(("first", "round 1"), ("last", "last stage")),
             *(("low", "null, low"), ("high", "null, high")),
         )
-        if any(f"{part}_{group}" in cell for cell in values.values())
+        if f"{part}_{group}" in values
     )
+    values = in_order(values, arm=run.arms, layer=range(shape(run)[0]))
     caption = "Similarity of a neuron's top tokens to those it had in the base model"
     files = ("tables/layers.csv", "tables/similarity_null.csv")
     ends = [c.key for c in columns if c.key.startswith(("low_", "high_"))]
     return averaged("similarity", caption, values, (ARM, ROW), columns, files, ends)
 
 
-def relation(run: Run, found: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]) -> Table:
+def relation(run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]) -> Table:
     """Rank correlation of saliency with similarity at the last stage, pooled and by layer."""
-    values: dict[tuple, dict[str, float]] = {}
-    for arm in run.arms:
-        stage = last_stage(run, arm, "neurons")
-        for seed, place in after(words, arm, stage).items():
-            if place not in found:
-                continue
-            now = found[place]
-            near = words[place].similarity.reshape(shape(run))
-            result = saliency.association(near, now.saliency, now.pruned)
-            defined = saliency.groups(now.pruned) & np.isfinite(near)
-            counts = np.column_stack([result.neurons, defined.sum(axis=2)])
-            rhos = np.column_stack([result.spearman, result.spearman_by_layer])
-            for at, row in enumerate((EVERY, *range(len(near)))):
-                cell = {}
-                for group, rho, n in zip(saliency.GROUPS, rhos[:, at], counts[:, at], strict=True):
-                    cell |= {group: rho, f"n_{group}": n}
-                    cell[f"chance_{group}"] = 1.96 / np.sqrt(n - 1) if n > 2 else np.nan
-                values[(seed, arm, row)] = cell
-    groups = ("all", *GROUPS)
+    groups, parts = ("all", *GROUPS), []
+    for arm, seed, _, place in ends(run, words, "neurons"):
+        if place not in neurons:
+            continue
+        now = neurons[place]
+        near = words[place].similarity.reshape(shape(run))
+        result = saliency.association(near, now.saliency, now.pruned)
+        defined = saliency.groups(now.pruned) & np.isfinite(near)
+        counts = np.column_stack([result.neurons, defined.sum(axis=2)])
+        rhos = np.column_stack([result.spearman, result.spearman_by_layer])
+        part = {"seed": seed, "arm": arm, "layer": [EVERY, *range(len(near))]}
+        for group, rho, n in zip(saliency.GROUPS, rhos, counts, strict=True):
+            chance = np.where(n > 2, 1.96 / np.sqrt(np.maximum(n - 1, 1)), np.nan)
+            part |= {group: rho, f"n_{group}": n, f"chance_{group}": chance}
+        parts.append(pd.DataFrame(part))
     columns = tuple(
         Column(f"{part}{group}", header, form, group)
         for group in groups
@@ -268,6 +257,7 @@ def relation(run: Run, found: Mapping[Place, Snapshot], words: Mapping[Place, To
         )
     )
     caption = "Spearman correlation of saliency with similarity"
+    values = pd.concat(parts) if parts else pd.DataFrame()
     files = ("tables/concepts.parquet", "tables/neurons.parquet")
     levels = [c.key for c in columns if c.key.startswith(("n_", "chance_"))]
     return averaged("relation", caption, values, (ARM, ROW), columns, files, levels)

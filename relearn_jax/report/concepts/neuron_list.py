@@ -11,8 +11,8 @@ from relearn_jax.report.concepts import figures
 from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.reading import Run, main_arm, stage_name
-from relearn_jax.report.sentences import complete
-from relearn_jax.report.tables import cite, show
+from relearn_jax.report.sentences import say
+from relearn_jax.report.tables import show
 
 SHOWN = 12
 
@@ -79,16 +79,13 @@ def _words(words: Iterable[str], before: Iterable[str]) -> str:
 
 def _comparison(run: Run, found: Findings, arm: str) -> str:
     item = found.tables["takers"]
-    columns = ("share_base", "share_base_pool", "share_last", "share_last_pool")
+    row = item.row(arm)
     body = "<h3>What they were before, beside others of their layers</h3>"
-    if complete(item, (arm,), columns):
-        row = (arm,)
+    if row.has("share_base", "share_base_pool", "share_last", "share_last_pool"):
         text = (
-            f"{run.target} words made up ",
-            *(cite(item, row, columns[0]), " of their top tokens in the base model ("),
-            *(cite(item, row, columns[1]), " in others of the same layers) and "),
-            *(cite(item, row, columns[2]), " at the last stage ("),
-            *(cite(item, row, columns[3]), " in the others)."),
+            "{target} words made up {share_base} of their top tokens in the base model "
+            "({share_base_pool} in others of the same layers) and {share_last} at the last stage "
+            "({share_last_pool} in the others)."
         )
-        body += f"<p>{html.prose(text)}</p>"
+        body += f"<p>{html.prose(say(text, row, target=run.target))}</p>"
     return body + html.table(item, note="Mean ± standard deviation over seeds.")

@@ -14,8 +14,7 @@ from relearn_jax.report.concepts.task_tables import target_type, types
 from relearn_jax.report.concepts.verdict import verdict
 from relearn_jax.report.draw import Plot
 from relearn_jax.report.html import Drawn, details, figure, files, prose, table
-from relearn_jax.report.sentences import complete
-from relearn_jax.report.tables import cite
+from relearn_jax.report.sentences import over_seeds, say
 
 SIGNS = {HOLDS: "✓", PART: "◐", EXPLAINED: "≈", FAILS: "✗", OPEN: "?"}
 
@@ -51,13 +50,9 @@ def performance(run: Run, found: Findings) -> Drawn:
         body += figure(
             plots[1], "The same for the other entity types, none of which was aimed at.", data
         )
-    body += table(found.tables["task"], note=_spread_note(run))
+    body += table(found.tables["task"], note=over_seeds(run.seeds, ""))
     more = table(found.tables["task_subword"]) + table(found.tables["detail"])
     return body + details("Scored on sub-words; precision, recall and accuracy", more), tuple(plots)
-
-
-def _spread_note(run: Run) -> str:
-    return f"Mean ± standard deviation over {len(run.seeds)} seeds. " if len(run.seeds) > 1 else ""
 
 
 def recovery(run: Run, found: Findings) -> Drawn:
@@ -67,7 +62,7 @@ def recovery(run: Run, found: Findings) -> Drawn:
         "pruned). It is above 100 % where a model ends above its base, and means little where "
         "hardly any F1 was lost.</p>"
     )
-    return text + table(found.tables["recovery"], note=_spread_note(run)), ()
+    return text + table(found.tables["recovery"], note=over_seeds(run.seeds, "")), ()
 
 
 def heat(run: Run, found: Findings) -> Drawn:
@@ -146,20 +141,20 @@ def redistribution(run: Run, found: Findings) -> Drawn:
         data,
     )
     body += _shift_tables(run, found)
-    more = "".join(table(item.table, arm, _spread_note(run)) for item in both)
+    more = "".join(table(item.table, arm, over_seeds(run.seeds, "")) for item in both)
     return body + details("Saliency by layer and stage, as tables", more), (plot, change)
 
 
 def _shift_tables(run: Run, found: Findings) -> str:
     return "".join(
-        table(found.tables[name], main_arm(run), _spread_note(run))
+        table(found.tables[name], main_arm(run), over_seeds(run.seeds, ""))
         for name in ("centres", "redistribution")
     )
 
 
 def _rank_note(run: Run, found: Findings) -> str:
-    arm, ranks = main_arm(run), found.tables["layers_rank"]
-    last = last_stage(run, arm, "layers")
+    arm = main_arm(run)
+    ranks, free = (found.tables[f"layers_{n}"].row(arm, 0) for n in ("rank", "standardized"))
     text = (
         "<p>Saliency by rank is a place in a queue, so it sums to the same total whatever happens: "
         "when pruned neurons lose their scale and go to the end, all others move up, whether or "
@@ -168,21 +163,14 @@ def _rank_note(run: Run, found: Findings) -> str:
         "is computed from one neuron at a time and cannot be moved by others; what it leaves out "
         "is how strongly a neuron speaks to the next layer. Trust what both show.</p>"
     )
-    needed = ("base_unpruned", f"{last}_unpruned")
-    if figures.row_word(run) == "state" and complete(ranks, (arm, 0), needed):
-        text += "<p>" + prose(
-            (
-                "A telling case is state 0, the embedding, which is never pruned and hardly "
-                "trained: its mean goes from ",
-                *(cite(ranks, (arm, 0), needed[0]), " to ", cite(ranks, (arm, 0), needed[1])),
-                " by rank, and from ",
-                cite(found.tables["layers_standardized"], (arm, 0), needed[0]),
-                " to ",
-                cite(found.tables["layers_standardized"], (arm, 0), needed[1]),
-                " free of scale.",
-            )
+    now = f"{last_stage(run, arm, 'layers')}_unpruned"
+    if figures.row_word(run) == "state" and ranks.has("base_unpruned", now):
+        case = (
+            "A telling case is state 0, the embedding, which is never pruned and hardly trained: "
+            f"its mean goes from {{base_unpruned}} to {{{now}}} by rank, and from "
+            f"{{free.base_unpruned}} to {{free.{now}}} free of scale."
         )
-        text += "</p>"
+        text += f"<p>{prose(say(case, ranks, free=free))}</p>"
     return f"<aside><h3>What ranks do on their own</h3>{text}</aside>"
 
 
@@ -220,9 +208,9 @@ def similarity(run: Run, found: Findings) -> Drawn:
         f'{files(["tables/layers.csv"])}, <a href="#t-token_jaccard">overlap</a>, '
         '<a href="#t-target_share">share</a>',
     )
-    body += table(item, arm, _spread_note(run))
+    body += table(item, arm, over_seeds(run.seeds, ""))
     listed = (*(t.table for t in tokens), found.tables["null_neurons"])
-    more = "".join(table(t, arm, _spread_note(run)) for t in listed)
+    more = "".join(table(t, arm, over_seeds(run.seeds, "")) for t in listed)
     return body + details("Token overlap, target words and null neurons", more), (plot, second)
 
 
@@ -241,15 +229,14 @@ def relation(run: Run, found: Findings) -> Drawn:
         "tokens did not change are left out.",
         f'{files(item.sources)}, <a href="#t-relation">table</a>',
     )
-    place = (arm, EVERY)
     text = (
-        "Over all neurons the correlation is ",
-        *(cite(item, place, "all"), ", among the unpruned ", cite(item, place, "unpruned")),
-        *(" and among the pruned ", cite(item, place, "pruned"), ". A pooled correlation mixes "),
-        "groups and layers that differ in both measures; within a layer it can have another sign.",
+        "Over all neurons the correlation is {all}, among the unpruned {unpruned} and among the "
+        "pruned {pruned}. A pooled correlation mixes groups and layers that differ in both "
+        "measures; within a layer it can have another sign."
     )
     note = "Chance: 95 % of the correlations of unrelated values are nearer to 0. "
-    body += f"<p>{prose(text)}</p>" + table(item, arm, _spread_note(run) + note)
+    body += f"<p>{prose(say(text, item.row(arm, EVERY)))}</p>"
+    body += table(item, arm, over_seeds(run.seeds, "") + note)
     return body, (plot,)
 
 

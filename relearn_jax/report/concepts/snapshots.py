@@ -5,14 +5,14 @@ Axes: S rows (states or blocks), D channels. The target concept's numbers unless
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from relearn_jax.report.concepts.reading import Run
+from relearn_jax.report.concepts.reading import Run, last_stage
 
 Place = tuple[int, str, str]
 """(seed, arm, stage); the base model is the arm `base`."""
@@ -98,6 +98,13 @@ def after(found: Mapping[Place, object], arm: str, stage: str) -> dict[int, Plac
         for seed, name, when in found
         if (name, when) == (arm, stage) and (seed, "base", "base") in found
     }
+
+
+def ends(run: Run, places: Mapping[Place, object], table: str) -> Iterator[tuple]:
+    """(arm, seed, place of the base model, place of the last stage) wherever both are there."""
+    for arm in run.arms:
+        for seed, place in after(places, arm, last_stage(run, arm, table)).items():
+            yield arm, seed, (seed, "base", "base"), place
 
 
 def _places(frame: pd.DataFrame, grid: tuple[int, int]):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from relearn_jax.report.concepts.arms import ARM, STAGE, TYPE
 from relearn_jax.report.concepts.reading import Run, stage_name
-from relearn_jax.report.tables import Column, Table, averaged
+from relearn_jax.report.tables import Column, Table, averaged, in_order
 
 
 def types(run: Run) -> list[str]:
     """`all`, the target's type if it is scored, then the other entity types."""
-    found = list(dict.fromkeys(run.tables["scores"]["type"]))
-    first = [t for t in ("all", run.target) if t in found]
-    return first + [t for t in found if t not in first]
+    scored = list(dict.fromkeys(run.tables["scores"]["type"]))
+    first = [t for t in ("all", run.target) if t in scored]
+    return first + [t for t in scored if t not in first]
 
 
 def target_type(run: Run) -> str:
@@ -24,91 +23,77 @@ def target_type(run: Run) -> str:
 
 def task(run: Run, variant: str = "word") -> Table:
     """F1 by entity type, arm and stage, mean over seeds."""
-    scores = run.tables["scores"]
-    scores = scores[(scores["variant"] == variant) & (scores["stage"] != "")]
-    values: dict[tuple, dict[str, float]] = {}
-    for kind in types(run):
-        for arm in run.arms:
-            part = scores[(scores["type"] == kind) & scores["arm"].isin([arm, "base"])]
-            for row in part.itertuples():
-                values.setdefault((row.seed, kind, arm), {})[row.stage] = row.f1
     label = "words" if variant == "word" else "sub-words"
     return averaged(
         "task" if variant == "word" else "task_subword",
         f"Entity-level F1, scored on {label}",
-        values,
+        by_stage(run, variant).reset_index(),
         (TYPE, ARM),
         tuple(Column(s, stage_name(s)) for s in run.stages),
         ("tables/scores.csv",),
     )
 
 
+def by_stage(run: Run, variant: str = "word") -> pd.DataFrame:
+    """F1 with a row for each type, arm and seed, and a column for each stage.
+
+    Seeds share a base model between their arms.
+    """
+    scores = run.tables["scores"]
+    scores = scores[(scores["variant"] == variant) & scores["stage"].isin(run.stages)]
+    base = scores[scores["arm"] == "base"].drop(columns="arm")
+    every = pd.concat([base.merge(pd.Series(run.arms, name="arm"), how="cross"), scores])
+    every = in_order(every, type=types(run), arm=run.arms)
+    wide = every.pivot(index=["seed", "type", "arm"], columns="stage", values="f1")
+    return wide.loc[every.set_index(["seed", "type", "arm"]).index.unique()]
+
+
 def recovery(run: Run) -> Table:
     """F1 lost by pruning, and the share of it regained after each round."""
-    frame, scores = run.tables["recovery"], run.tables["scores"]
-    frame = frame[frame["variant"] == "word"]
+    frame, keys = run.tables["recovery"], ["seed", "type", "arm"]
+    frame = in_order(
+        frame[frame["variant"] == "word"], type=types(run), arm=run.arms, seed=run.seeds
+    )
     rounds = [s for s in run.stages if s.startswith("round")]
-    values: dict[tuple, dict[str, float]] = {}
-    reached: dict[tuple, list[bool]] = {}
-    for kind in types(run):
-        for arm in run.arms:
-            part = frame[(frame["type"] == kind) & (frame["arm"] == arm)]
-            for seed, some in part.groupby("seed"):
-                epochs = pd.to_numeric(some["epochs_to_90"]).min()
-                regained = zip(some["round"], some["recovery"], strict=True)
-                values[(seed, kind, arm)] = {
-                    "lost": lost(scores, seed, arm, kind),
-                    "epochs_to_90": epochs,
-                    **{f"round{r}": share for r, share in regained},
-                }
-                reached.setdefault((kind, arm), []).append(bool(np.isfinite(epochs)))
+    values = frame.assign(round="round" + frame["round"].astype(str))
+    values = values.pivot(index=keys, columns="round", values="recovery")
+    f1 = by_stage(run).reindex(columns=["base", "pruned"])
+    values["lost"] = f1["base"] - f1["pruned"]
+    values["epochs_to_90"] = frame.groupby(keys)["epochs_to_90"].min().astype(float)
     columns = (
         Column("lost", "F1 lost"),
         *(Column(r, stage_name(r), "percent", "share regained after") for r in rounds),
         Column("epochs_to_90", "epochs to 90 %", "f1"),
         Column("reached", "seeds that reach it", "text"),
     )
-    caption = "F1 lost by pruning and share of the loss regained"
-    files = ("tables/recovery.csv", "tables/scores.csv")
-    table = averaged("recovery", caption, values, (TYPE, ARM), columns, files)
-    counts = [reached[key] for key in zip(table.frame["type"], table.frame["arm"], strict=True)]
-    table.frame["reached"] = [f"{sum(c)} of {len(c)}" for c in counts]
+    table = averaged(
+        "recovery",
+        "F1 lost by pruning and share of the loss regained",
+        values.loc[frame.set_index(keys).index.unique()].reset_index(),
+        (TYPE, ARM),
+        columns,
+        ("tables/recovery.csv", "tables/scores.csv"),
+    )
+    table.frame["reached"] = reached(table.by_seed, ["type", "arm"]).to_numpy()
     return table
 
 
-def lost(scores: pd.DataFrame, seed: int, arm: str, kind: str) -> float:
-    """F1 (words) of the base model minus that of the pruned one, for one seed."""
-    some = scores[
-        (scores["seed"] == seed) & (scores["type"] == kind) & (scores["variant"] == "word")
-    ]
-    before = some.loc[some["stage"] == "base", "f1"]
-    after = some.loc[(some["arm"] == arm) & (some["stage"] == "pruned"), "f1"]
-    return float(before.iloc[0] - after.iloc[0]) if len(before) and len(after) else np.nan
+def reached(by_seed: pd.DataFrame, keys: list[str]) -> pd.Series:
+    """By row of the page, how many seeds have a number of epochs to 90 %: `2 of 3`."""
+    counts = by_seed.groupby(keys, sort=False)["epochs_to_90"].agg(["count", "size"]).astype(str)
+    return counts["count"] + " of " + counts["size"]
 
 
 def detail(run: Run) -> Table:
     """Precision, recall, F1 and token accuracy over all entity types."""
     scores = run.tables["scores"]
-    part = scores[
-        (scores["variant"] == "word") & (scores["type"] == "all") & (scores["stage"] != "")
-    ]
+    scores = scores[(scores["variant"] == "word") & (scores["type"] == "all")]
     measures = ("precision", "recall", "f1", "accuracy")
-    found = {
-        (row.seed, row.arm, row.stage): {m: getattr(row, m) for m in measures}
-        for row in part.itertuples()
-    }
-    order = [("base", "base"), *((a, s) for a in run.arms for s in run.stages[1:])]
-    values = {
-        (seed, *place): found[(seed, *place)]
-        for place in order
-        for seed in run.seeds
-        if (seed, *place) in found
-    }
     heads = ("precision", "recall", "F1", "token accuracy")
     return averaged(
         "detail",
         "Precision, recall, F1 and token accuracy, all entity types, words",
-        values,
+        in_order(scores, arm=("base", *run.arms), stage=run.stages),
         (ARM, STAGE),
         tuple(Column(m, head) for m, head in zip(measures, heads, strict=True)),
         ("tables/scores.csv",),

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 
 from relearn_jax.report.concepts.arms import ARM
 from relearn_jax.report.concepts.reading import Run, last_stage
-from relearn_jax.report.concepts.snapshots import Place, Snapshot, Tokens, after
+from relearn_jax.report.concepts.snapshots import Place, Snapshot, Tokens, ends, shape
 from relearn_jax.report.tables import Column, Table, averaged
 
 PRIMED, OLD, NEW, BLEND = (
@@ -35,36 +36,36 @@ COLUMNS = (
 )
 
 
-def takers_by_seed(
+def takers(
     run: Run,
-    found: Mapping[Place, Snapshot],
+    neurons: Mapping[Place, Snapshot],
     words: Mapping[Place, Tokens],
     other: Mapping[int, np.ndarray],
-) -> dict[tuple[int, str], dict[str, float]]:
-    """Neurons that took the concept over, and the others that could have, by (seed, arm).
+) -> Table:
+    """Neurons that took the concept over, and the others that could have.
 
     The others are unpruned and, like them, were outside the upper half of the base ranking.
     """
-    table, values = run.tables["taken_over"], {}
-    for arm in run.arms:
-        stage = last_stage(run, arm, "neurons")
-        for seed, place in after(words, arm, stage).items():
-            some = table[(table["arm"] == arm) & (table["seed"] == seed)]
-            if place not in found or some.empty:
-                continue
-            base = found[(seed, "base", "base")].rank.ravel()
-            takers = np.zeros(base.size, bool)
-            takers[some["neuron"].to_numpy(int)] = True
-            pool = (base >= base.size // 2) & ~found[place].pruned.ravel() & ~takers
-            rows = np.repeat(np.arange(len(found[place].rank)), found[place].rank.shape[1])
-            facts = _facts(words[(seed, "base", "base")], words[place])
-            if seed in other:
-                facts["primed"] = other[seed].ravel()
-            cell = values.setdefault((seed, arm), {})
-            for name, value in facts.items():
-                own, others = _matched(value, takers, pool, rows)
-                cell |= {name: own, f"{name}_pool": others, f"{name}_more": own - others}
-    return values
+    table, records = run.tables["taken_over"], []
+    for arm, seed, first, place in ends(run, words, "neurons"):
+        ids = table.loc[(table["arm"] == arm) & (table["seed"] == seed), "neuron"]
+        if place not in neurons or ids.empty:
+            continue
+        base = neurons[first].rank.ravel()
+        takers = np.isin(np.arange(base.size), ids)
+        pool = (base >= base.size // 2) & ~neurons[place].pruned.ravel() & ~takers
+        rows = np.arange(base.size) // shape(run)[1]
+        values = _facts(words[first], words[place])
+        if seed in other:
+            values["primed"] = other[seed].ravel()
+        record = {"seed": seed, "arm": arm}
+        for name, value in values.items():
+            own, others = _matched(value, takers, pool, rows)
+            record |= {name: own, f"{name}_pool": others, f"{name}_more": own - others}
+        records.append(record)
+    caption = "Neurons that took the concept over, beside others of the same layers"
+    files = ("tables/taken_over.csv", "tables/concepts.parquet", "tables/neurons.parquet")
+    return averaged("takers", caption, pd.DataFrame(records), (ARM,), COLUMNS, files)
 
 
 def _facts(before: Tokens, now: Tokens) -> dict[str, np.ndarray]:
@@ -80,41 +81,31 @@ def _matched(
     value: np.ndarray, takers: np.ndarray, pool: np.ndarray, rows: np.ndarray
 ) -> tuple[float, float]:
     """Mean over the takers, and over the pool with the takers' layers; layers without one go."""
-    defined = np.isfinite(value)
-    means, weights, own = [], [], []
-    for row in np.unique(rows[takers]):
-        here = (rows == row) & defined
-        if (here & pool).any() and (here & takers).any():
-            means.append(value[here & pool].mean())
-            own.append(value[here & takers].mean())
-            weights.append((here & takers).sum())
-    if not weights:
+    frame = pd.DataFrame({"row": rows, "own": value, "others": value})
+    frame["own"], frame["others"] = frame["own"].where(takers), frame["others"].where(pool)
+    means = frame.groupby("row").mean().assign(weight=frame.groupby("row")["own"].count()).dropna()
+    if means.empty:
         return np.nan, np.nan
-    return float(np.average(own, weights=weights)), float(np.average(means, weights=weights))
+    own, others = np.average(means[["own", "others"]], axis=0, weights=means["weight"])
+    return float(own), float(others)
 
 
-def takers(values: Mapping[tuple[int, str], Mapping[str, float]]) -> Table:
-    """The page's table of `takers_by_seed`."""
-    caption = "Neurons that took the concept over, beside others of the same layers"
-    files = ("tables/taken_over.csv", "tables/concepts.parquet", "tables/neurons.parquet")
-    return averaged("takers", caption, values, (ARM,), COLUMNS, files)
-
-
-def null_neurons(run: Run, words: Mapping[Place, Tokens], found: Mapping[Place, Snapshot]) -> Table:
+def null_neurons(
+    run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]
+) -> Table:
     """Share of neurons without any alphabetic top token (the paper's null neurons)."""
-    values: dict[tuple, dict[str, float]] = {}
-    for seed, arm, stage in words:
+    records = []
+    for (seed, arm, stage), tokens in words.items():
         place = (seed, arm, stage)
         if arm == "base":
-            for name in run.arms:
-                values.setdefault((seed, name), {})["base"] = float(words[place].null.mean())
-        elif place in found and stage in ("pruned", last_stage(run, arm, "neurons")):
+            records += [{"seed": seed, "arm": a, "base": tokens.null.mean()} for a in run.arms]
+        elif place in neurons and stage in ("pruned", last_stage(run, arm, "neurons")):
             label = "pruned" if stage == "pruned" else "last"
-            cut = found[place].pruned.ravel()
-            cell = values.setdefault((seed, arm), {})
-            for group, members in (("cut", cut), ("kept", ~cut)):
-                share = words[place].null[members].mean() if members.any() else np.nan
-                cell[f"{label}_{group}"] = float(share)
+            shares = pd.Series(tokens.null).groupby(neurons[place].pruned.ravel()).mean()
+            named = {f"{label}_{'cut' if cut else 'kept'}": share for cut, share in shares.items()}
+            records.append({"seed": seed, "arm": arm} | named)
+    values = pd.DataFrame(records, columns=["seed", "arm"] if not records else None)
+    values = values.groupby(["seed", "arm"], sort=False).first().reset_index()
     columns = (
         Column("base", "all neurons", "percent", "base"),
         Column("pruned_kept", "unpruned", "percent", "pruned stage"),

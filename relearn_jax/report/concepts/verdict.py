@@ -1,4 +1,4 @@
-"""The verdict in plain words; every number in it is a cell of a page table (`tables.cite`)."""
+"""The verdict in plain words; every number in it is a cell of a page table."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.layer_tables import EVERY
 from relearn_jax.report.concepts.reading import Run, last_stage, main_arm, stage_name
 from relearn_jax.report.concepts.task_tables import target_type, types
-from relearn_jax.report.sentences import complete, fact, joined, plural
-from relearn_jax.report.tables import Piece, Sentence, Table, cite, value_of
+from relearn_jax.report.sentences import fact, joined, plural, say
+from relearn_jax.report.tables import Row, Sentence
 
 SMALL = 0.02
 """F1 losses below this are too small for a share of them to mean anything. The recovery table
@@ -26,33 +26,33 @@ def headline(run: Run, found: Findings) -> Sentence:
     """The run in one sentence."""
     arm, kind = main_arm(run), target_type(run)
     last = last_stage(run, arm)
-    task, row = found.tables["task"], (kind, arm)
+    task, share = (found.tables[name].row(kind, arm) for name in ("task", "recovery"))
     what = f"F1 on {kind}" if kind != "all" else "F1"
-    base = cite(task, row, "base")
-    if not complete(task, row, ("base", "pruned")):
-        return (f"{what} of the base model is ", base, "; nothing has been pruned yet.")
-    before = value_of(task, row, "base")
-    lost = before - value_of(task, row, "pruned")
-    if before < SMALL:
-        return (f"The base model has not learned the task ({what} is ", base, "): nothing to lose.")
-    verb = " fell from " if lost >= SMALL else " hardly changed, from "
-    fall = (what, verb, base, " to ", cite(task, row, "pruned"), *_count(run))
+    if not task.has("base", "pruned"):
+        return say(
+            "{what} of the base model is {base}; nothing has been pruned yet.", task, what=what
+        )
+    lost = task.value("base") - task.value("pruned")
+    if task.value("base") < SMALL:
+        text = "The base model has not learned the task ({what} is {base}): nothing to lose."
+        return say(text, task, what=what)
+    verb = "fell" if lost >= SMALL else "hardly changed,"
+    parts = {"what": what, "verb": verb, "count": _count(run), "stage": stage_name(last)}
+    text = "{what} {verb} from {base} to {pruned}{count}"
     if last == "pruned":
-        return (*fall, "; no retraining round has finished.")
-    back = (", and stood at ", cite(task, row, last), f" after {stage_name(last)}")
-    share = found.tables["recovery"]
-    if lost < SMALL or not complete(share, row, (last,)):
-        return (*fall, *back, ".")
-    word = returned(value_of(share, row, last))
-    return (*fall, *back, " (", cite(share, row, last), f" of the loss regained): {word}.")
+        return say(f"{text}; no retraining round has finished.", task, **parts)
+    text += f", and stood at {{{last}}} after {{stage}}"
+    if lost < SMALL or not share.has(last):
+        return say(f"{text}.", task, **parts)
+    parts |= {"regained": share.cite(last), "back": returned(share.value(last))}
+    return say(f"{text} ({{regained}} of the loss regained): {{back}}.", task, **parts)
 
 
 def _count(run: Run) -> Sentence:
-    prune = run.manifest.get("prune") or {}
-    if not {"pruned", "of"} <= set(prune):
+    if not {"pruned", "of"} <= set(run.manifest.get("prune") or {}):
         return (" when the neurons were pruned",)
-    pruned, of = (fact(run, f"prune.{key}", "manifest") for key in ("pruned", "of"))
-    return (" when ", pruned, " of ", of, " neurons were pruned")
+    counts = {key: fact(run, f"prune.{key}", "manifest") for key in ("pruned", "of")}
+    return say(" when {pruned} of {of} neurons were pruned", **counts)
 
 
 def returned(share: float) -> str:
@@ -71,109 +71,90 @@ def verdict(run: Run, found: Findings) -> tuple[tuple[str, Sentence], ...]:
 
 
 def _damage(run: Run, found: Findings):
-    arm, task = main_arm(run), found.tables["task"]
-    if not complete(task, ("all", arm), ("base", "pruned")):
+    task = found.tables["task"].row("all", main_arm(run))
+    if not task.has("base", "pruned"):
         return None
-    text = (
-        "Pruning took F1 over all entity types from ",
-        *(cite(task, ("all", arm), "base"), " to ", cite(task, ("all", arm), "pruned"), "."),
-    )
-    return "Damage", text
+    return "Damage", say("Pruning took F1 over all entity types from {base} to {pruned}.", task)
 
 
 def _specific(run: Run, found: Findings):
     """Did the other entity types fall as well?"""
-    arm, task, target = main_arm(run), found.tables["task"], target_type(run)
-    others = [
-        k
-        for k in types(run)
-        if k not in ("all", target)
-        and complete(task, (k, arm), ("base", "pruned"))
-        and value_of(task, (k, arm), "base") > LEARNED
-    ]
-    if target == "all" or not others or not complete(task, (target, arm), ("base", "pruned")):
+    arm, target = main_arm(run), target_type(run)
+    rows = {kind: found.tables["task"].row(kind, arm) for kind in types(run) if kind != "all"}
+    learned = {
+        kind: row
+        for kind, row in rows.items()
+        if row.has("base", "pruned") and row.value("base") > LEARNED
+    }
+    others = [kind for kind in learned if kind != target]
+    if target not in learned or not others:
         return None
-    if value_of(task, (target, arm), "base") <= LEARNED:
-        return None
-    kept = {k: _kept(task, k, arm) for k in (target, *others)}
-    falls = joined(
-        [
-            (f"on {k} from ", cite(task, (k, arm), "base"), " to ", cite(task, (k, arm), "pruned"))
-            for k in others
-        ]
-    )
-    spared = [k for k in others if kept[k] > kept[target] + 0.25]
+    left = {kind: row.value("pruned") / row.value("base") for kind, row in learned.items()}
+    falls = joined([say("on {type} from {base} to {pruned}", learned[k], type=k) for k in others])
+    spared = [k for k in others if left[k] > left[target] + 0.25]
     end = (
-        f". The damage is specific to {target} only as far as {', '.join(spared)} kept more."
+        f"The damage is specific to {target} only as far as {', '.join(spared)} kept more."
         if spared
-        else f". At the level of the task, the damage is not specific to {target}."
+        else f"At the level of the task, the damage is not specific to {target}."
     )
-    return f"Not only {target}" if not spared else "Other types", ("F1 went ", *falls, end)
-
-
-def _kept(task, kind: str, arm: str) -> float:
-    return value_of(task, (kind, arm), "pruned") / value_of(task, (kind, arm), "base")
+    heading = "Other types" if spared else f"Not only {target}"
+    return heading, say("F1 went {falls}. {end}", falls=falls, end=end)
 
 
 def _return(run: Run, found: Findings):
-    arm, task, share = main_arm(run), found.tables["task"], found.tables["recovery"]
-    last, row = last_stage(run, arm), ("all", arm)
-    if last == "pruned" or not complete(task, row, ("base", "round1", last)):
+    arm = main_arm(run)
+    task, share = (found.tables[name].row("all", arm) for name in ("task", "recovery"))
+    last = last_stage(run, arm)
+    if last == "pruned" or not task.has("base", "round1", last):
         return None
-    lost = value_of(share, row, "lost")
     epochs = fact(run, "retrain.epochs")
-    text = ["After round 1 (", epochs, plural(epochs, " epoch"), ") F1 over all types was "]
+    text = "After round 1 ({epochs} {word}) F1 over all types was "
     for stage in dict.fromkeys(("round1", last)):
-        text += [f", after {stage_name(stage)} "] if stage != "round1" else []
-        text.append(cite(task, row, stage))
-        if lost >= SMALL and complete(share, row, (stage,)):
-            text += [" (", cite(share, row, stage), " of the loss regained)"]
-    if value_of(task, row, last) > value_of(task, row, "base") + TIE:
-        text.append(
+        text += f", after {stage_name(stage)} " if stage != "round1" else ""
+        text += f"{{{stage}}}"
+        if share.value("lost") >= SMALL and share.has(stage):
+            text += f" ({{share.{stage}}} of the loss regained)"
+    if task.value(last) > task.value("base") + TIE:
+        text += (
             ". It ends above the base model: retraining is also more training, "
             "so a recovery beyond 100 % says that the base model was not fully trained"
         )
-    return "Return", (*text, ".")
+    parts = {"epochs": epochs, "word": plural(epochs, "epoch"), "share": share}
+    return "Return", say(f"{text}.", task, **parts)
 
 
 def _controls(run: Run, found: Findings):
-    arm, task, share = main_arm(run), found.tables["task"], found.tables["recovery"]
-    last = last_stage(run, arm)
-    controls = [
-        a for a in run.arms if a != arm and complete(task, ("all", a), ("pruned", "round1", last))
-    ]
+    arm, task = main_arm(run), found.tables["task"]
+    share, last = found.tables["recovery"].row("all", arm), last_stage(run, arm)
     if len(run.arms) == 1:
         text = "This run has no control arm, so nothing in it can be called special to the concept"
         return "Controls", (f"{text}'s neurons: other neurons might behave alike.",)
-    if not controls or last == "pruned":
+    rows = {a: task.row("all", a) for a in run.arms if a != arm}
+    rows = {a: row for a, row in rows.items() if row.has("pruned", "round1", last)}
+    if not rows or last == "pruned":
         return None
-    text: list[Piece] = ["With the same number of other neurons pruned, F1 went to "]
-    for place, control in enumerate(controls):
-        row = ("all", control)
-        text += [" and to " if place else "", cite(task, row, "pruned")]
-        text += [f" ({ARM_NAMES[control]}) and back to ", cite(task, row, last)]
-        text.append("," if place < len(controls) - 1 else ". ")
-    lost = value_of(share, ("all", arm), "lost")
-    if lost < SMALL:
-        text += [
-            f"The {ARM_NAMES[arm]} arm lost too little F1 (",
-            cite(share, ("all", arm), "lost"),
-        ]
-        return "Controls", (*text, ") to compare how far the arms come back.")
-    if not complete(share, ("all", arm), ("lost", last)):
-        return "Controls", tuple(text)
-    text.append(_compared(share, arm, controls, last))
-    return "Controls", (*text, ".", *_target_shares(run, found, (arm, *controls), last))
-
-
-def _compared(share: Table, arm: str, controls: Sequence[str], last: str) -> str:
-    """What the controls regained beside the main arm; those that lost too little are left out."""
-    own = value_of(share, ("all", arm), last)
-    others = [
-        value_of(share, ("all", a), last)
-        for a in controls
-        if value_of(share, ("all", a), "lost") >= SMALL and complete(share, ("all", a), (last,))
+    went = [
+        say(f"to {{pruned}} ({ARM_NAMES[control]}) and back to {{{last}}}", row)
+        for control, row in rows.items()
     ]
+    went = joined(went, ", and ", ", and ")
+    if share.value("lost") < SMALL:
+        end = f"The {ARM_NAMES[arm]} arm lost too little F1 ({{lost}}) to compare how far the arms "
+        end += "come back."
+    elif not share.has("lost", last):
+        end = ""
+    else:
+        end = f"{_compared(found, arm, tuple(rows), last)}.{{shares}}"
+    shares = _target_shares(run, found, (arm, *rows), last)
+    text = f"With the same number of other neurons pruned, F1 went {{went}}. {end}"
+    return "Controls", say(text, share, went=went, shares=shares)
+
+
+def _compared(found: Findings, arm: str, controls: Sequence[str], last: str) -> str:
+    """What the controls regained beside the main arm; those that lost too little are left out."""
+    rows = [found.tables["recovery"].row("all", control) for control in controls]
+    others = [r.value(last) for r in rows if r.value("lost") >= SMALL and r.has(last)]
+    own = found.tables["recovery"].row("all", arm).value(last)
     if not others:
         return "No control lost enough F1 to compare how far the arms come back"
     if min(own, *others) >= 0.9:
@@ -183,89 +164,75 @@ def _compared(share: Table, arm: str, controls: Sequence[str], last: str) -> str
     return "The arms differ in how far they come back; see the recovery table"
 
 
-def _target_shares(run: Run, found: Findings, arms: tuple[str, ...], last: str) -> Sentence:
+def _target_shares(run: Run, found: Findings, arms: Sequence[str], last: str) -> Sentence:
     """What each arm regained of the target's own F1."""
-    share, kind = found.tables["recovery"], target_type(run)
-    arms = tuple(
-        a
-        for a in arms
-        if complete(share, (kind, a), (last,)) and value_of(share, (kind, a), "lost") >= SMALL
-    )
-    if kind == "all" or len(arms) < 2:
+    kind = target_type(run)
+    rows = {arm: found.tables["recovery"].row(kind, arm) for arm in arms}
+    rows = {a: row for a, row in rows.items() if row.has(last) and row.value("lost") >= SMALL}
+    if kind == "all" or len(rows) < 2:
         return ()
-    shares = [
-        (
-            f"the {ARM_NAMES[name]} arm ",
-            "" if place else "regained ",
-            cite(share, (kind, name), last),
-        )
-        for place, name in enumerate(arms)
-    ]
-    return (f" Of the F1 on {kind} that it lost, ", *joined(shares), ".")
+    shares = joined(
+        [
+            say(f"the {ARM_NAMES[arm]} arm {'' if place else 'regained '}{{{last}}}", row)
+            for place, (arm, row) in enumerate(rows.items())
+        ]
+    )
+    return say(" Of the F1 on {type} that it lost, {shares}.", type=kind, shares=shares)
+
+
+def _layer_row(run: Run, found: Findings, name: str) -> tuple[str, Row]:
+    arm = main_arm(run)
+    return last_stage(run, arm, "layers"), found.tables[name].row(arm, EVERY)
 
 
 def _where(run: Run, found: Findings):
-    arm, table = main_arm(run), found.tables["layers_rank"]
-    last, row = last_stage(run, arm, "layers"), (arm, EVERY)
-    needed = ("base_unpruned", f"{last}_unpruned", "arithmetic_unpruned", f"{last}_pruned")
-    if last == "pruned" or not complete(table, row, needed):
+    last, row = _layer_row(run, found, "layers_rank")
+    now, pruned = f"{last}_unpruned", f"{last}_pruned"
+    if last == "pruned" or not row.has("base_unpruned", now, "arithmetic_unpruned", pruned):
         return None
-    gap = value_of(table, row, needed[2]) - value_of(table, row, needed[1])
     reading = (
         "They are below it: some pruned neurons have won ranks back"
-        if gap > SMALL
+        if row.value("arithmetic_unpruned") - row.value(now) > SMALL
         else "So the rise as such is no sign of learning"
     )
-    return "By rank", (
-        *("Unpruned neurons rose in saliency from ", cite(table, row, needed[0]), " to "),
-        *(cite(table, row, needed[1]), ". They would stand at ", cite(table, row, needed[2])),
-        " if the pruned ones had gone to the end of the ranking and nothing else had happened. ",
-        *(f"{reading}. Pruned neurons went from ", cite(table, row, "base_pruned"), " to "),
-        *(cite(table, row, needed[3]), "."),
+    text = (
+        f"Unpruned neurons rose in saliency from {{base_unpruned}} to {{{now}}}. They would stand "
+        "at {arithmetic_unpruned} if the pruned ones had gone to the end of the ranking and "
+        f"nothing else had happened. {reading}. Pruned neurons went from {{base_pruned}} to "
+        f"{{{pruned}}}."
     )
+    return "By rank", say(text, row)
 
 
 def _scale_free(run: Run, found: Findings):
-    arm, table = main_arm(run), found.tables["layers_standardized"]
-    last, row = last_stage(run, arm, "layers"), (arm, EVERY)
-    needed = ("base_unpruned", f"{last}_unpruned", "base_pruned", f"{last}_pruned")
-    if last == "pruned" or not complete(table, row, needed):
+    last, row = _layer_row(run, found, "layers_standardized")
+    now, pruned = f"{last}_unpruned", f"{last}_pruned"
+    if last == "pruned" or not row.has("base_unpruned", now, "base_pruned", pruned):
         return None
-    before, now = (value_of(table, row, c) for c in needed[:2])
-    change = now / before - 1
+    change = row.value(now) / row.value("base_unpruned") - 1
     word = "rose" if change > 0.05 else "fell" if change < -0.05 else "stayed about the same"
-    pruned_now, pruned_before = (value_of(table, row, c) for c in (needed[3], needed[2]))
-    kept = pruned_now / pruned_before
     tail = (
         "so the pruned neurons still tell the concept apart, however small their scale"
-        if kept > 0.5
+        if row.value(pruned) > 0.5 * row.value("base_pruned")
         else "so the pruned neurons lost most of what told the concept apart"
     )
-    return "Free of scale", (
-        *(f"On the measure that ranks cannot move, unpruned neurons {word}: ",),
-        *(cite(table, row, needed[0]), " to ", cite(table, row, needed[1]), "; pruned ones went "),
-        *("from ", cite(table, row, needed[2]), " to ", cite(table, row, needed[3]), f", {tail}."),
+    text = (
+        f"On the measure that ranks cannot move, unpruned neurons {word}: {{base_unpruned}} to "
+        f"{{{now}}}; pruned ones went from {{base_pruned}} to {{{pruned}}}, {tail}."
     )
+    return "Free of scale", say(text, row)
 
 
 def _tokens(run: Run, found: Findings):
-    arm, table = main_arm(run), found.tables["similarity"]
-    rows = [r for r in table.frame["layer"] if r not in (EVERY,)] if len(table.frame) else []
-    final = max(rows, default=None)
-    needed = ("last_unpruned", "low_unpruned", "high_unpruned")
-    if final is None or not complete(table, (arm, final), needed):
+    table = found.tables["similarity"]
+    row = table.row(main_arm(run), table.frame["layer"].max())
+    if not row.has("last_unpruned", "low_unpruned", "high_unpruned"):
         return None
-    value, low, high = (value_of(table, (arm, final), c) for c in needed)
-    word = (
-        "above what two unrelated neurons of that layer share"
-        if value > high
-        else "no more than two unrelated neurons of that layer share"
-        if value >= low
-        else "below what two unrelated neurons of that layer share"
+    value, low, high = (row.value(f"{c}_unpruned") for c in ("last", "low", "high"))
+    word = "above what" if value > high else "no more than" if value >= low else "below what"
+    text = (
+        "In the last layer, the top tokens of unpruned neurons resemble their old ones with "
+        f"{{last_unpruned}}, {word} two unrelated neurons of that layer share (null "
+        "{low_unpruned} to {high_unpruned})."
     )
-    place = (arm, final)
-    return "Tokens", (
-        "In the last layer, the top tokens of unpruned neurons resemble their old ones with ",
-        *(cite(table, place, needed[0]), f", {word} (null "),
-        *(cite(table, place, needed[1]), " to ", cite(table, place, needed[2]), ")."),
-    )
+    return "Tokens", say(text, row)

@@ -10,10 +10,11 @@ from relearn_jax.report.draw import Plot
 from relearn_jax.report.facts import figures, maps, protocol, reading, sentences, truth
 from relearn_jax.report.facts.methods import METHODS
 from relearn_jax.report.facts.reading import Localized
-from relearn_jax.report.facts.tables import chance, of
+from relearn_jax.report.facts.tables import chance
 from relearn_jax.report.facts.tables import tables as all_tables
 from relearn_jax.report.html import Drawn, details, files, prose, table
 from relearn_jax.report.page import Page
+from relearn_jax.report.sentences import over_seeds
 from relearn_jax.report.tables import Table
 
 Tables = Mapping[str, Table]
@@ -43,7 +44,10 @@ def page(run: Localized, tables: Tables) -> Drawn:
     facts = (
         ("Model", provenance.model(run)),
         ("Facts", html.text(protocol.sources(run))),
-        ("Methods", html.text(", ".join(METHODS[m].label for m in sentences.methods_of(run)))),
+        (
+            "Methods",
+            html.text(", ".join(METHODS[m].label for m in sentences.methods_of(run))),
+        ),
         ("Seeds", ", ".join(map(str, run.seeds))),
     )
     return html.document(
@@ -58,6 +62,10 @@ def _figure(plot: Plot | None, caption: str, data: str, missing: str) -> Drawn:
     if plot is None:
         return html.absent(missing), ()
     return html.figure(plot, caption, data), (plot,)
+
+
+def _table(run: Localized, item: Table, note: str = "") -> str:
+    return table(item, note=over_seeds(run.done) + note)
 
 
 def _data(name: str, anchor: str = "") -> str:
@@ -78,7 +86,9 @@ def _seeds(run: Localized) -> str:
 def answer(run: Localized, tables: Tables) -> Drawn:
     """The verdict, paragraph by paragraph, with the table of first layers."""
     said = html.answers(sentences.verdict(run, tables))
-    return said + "<h3>What comes first</h3>" + table(tables["leading"], note=of(run)), ()
+    return said + "<h3>What comes first</h3>" + table(
+        tables["leading"], note=over_seeds(run.done)
+    ), ()
 
 
 def gates(run: Localized, tables: Tables) -> Drawn:
@@ -94,7 +104,7 @@ def gates(run: Localized, tables: Tables) -> Drawn:
         "additive baseline shows that no single name gives an answer away; interchange, that a "
         "state decides the answer where it should.</p>"
     )
-    return about + table(tables["gates"], note=of(run)), ()
+    return about + _table(run, tables["gates"]), ()
 
 
 def localized(run: Localized, tables: Tables) -> Drawn:
@@ -143,7 +153,7 @@ def localized(run: Localized, tables: Tables) -> Drawn:
     body = "".join(text for text, _ in parts)
     body += details(
         "Scores and heads as tables",
-        table(tables["components"], note=of(run)) + table(tables["heads"], note=of(run)),
+        _table(run, tables["components"]) + _table(run, tables["heads"]),
     )
     return body, tuple(plot for _, plots in parts for plot in plots)
 
@@ -168,9 +178,7 @@ def probes(run: Localized, tables: Tables) -> Drawn:
         _data("probes", "probes"),
         "accuracy of probes (tables/probes.parquet)",
     )
-    return text + (
-        details("As a table", table(tables["probes"], note=of(run))) if plots else ""
-    ), plots
+    return text + (details("As a table", _table(run, tables["probes"])) if plots else ""), plots
 
 
 def chosen(run: Localized, tables: Tables) -> Drawn:
@@ -185,7 +193,9 @@ def chosen(run: Localized, tables: Tables) -> Drawn:
         _data("selections", "selections"),
         "chosen components (tables/selections.parquet)",
     )
-    note = of(run) + "The unit that crosses the budget is taken whole, so counts differ. "
+    note = (
+        over_seeds(run.done) + "The unit that crosses the budget is taken whole, so counts differ. "
+    )
     note += "Overlap: shared parameters over those in either. "
     return text + (table(tables["selections"], note=note) if plots else ""), plots
 
@@ -201,9 +211,7 @@ def agreement(run: Localized, tables: Tables) -> Drawn:
         _data("agreement", "agreement"),
         "agreement of methods (tables/agreement.parquet); it needs two methods",
     )
-    return text + (
-        details("As a table", table(tables["agreement"], note=of(run))) if plots else ""
-    ), plots
+    return text + (details("As a table", _table(run, tables["agreement"])) if plots else ""), plots
 
 
 def planted(run: Localized, tables: Tables) -> Drawn:
@@ -224,8 +232,8 @@ def planted(run: Localized, tables: Tables) -> Drawn:
             "without knowledge. "
             "Planting decides which layers were trained on the facts; layers before and after "
             "carry them on, so an effect elsewhere need not be wrong.</p>"
-        ) + table(tables["truth"], note=of(run))
-    return body + table(tables["lookup"], note=of(run)), ()
+        ) + _table(run, tables["truth"])
+    return body + _table(run, tables["lookup"]), ()
 
 
 SECTIONS = (

@@ -1,4 +1,4 @@
-"""What the page says in words; every number is a cell of its tables (`tables.cite`)."""
+"""What the page says in words; every number is a cell of its tables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from relearn_jax.report.facts import truth
 from relearn_jax.report.facts.methods import METHODS, label
 from relearn_jax.report.facts.reading import Localized
 from relearn_jax.report.facts.tables import EVERY_GATE
-from relearn_jax.report.sentences import fact, joined, listed
-from relearn_jax.report.tables import Number, Piece, Sentence, Table, cite, value_of
+from relearn_jax.report.sentences import fact, joined, listed, say
+from relearn_jax.report.tables import Number, Row, Sentence, Table
 
 Tables = Mapping[str, Table]
 AP, IG, TRACING = (label(n) for n in ("attribution", "attribution_path", "tracing"))
@@ -19,43 +19,46 @@ RANDOM = label(truth.CHANCE)
 def headline(run: Localized, tables: Tables) -> Sentence:
     """Who finds the planted layers, or what comes first where none are planted."""
     text = _finders(tables["truth"]) or _first(tables["leading"])
-    if not text:
-        text = ("No localizer has scored the feed-forward layers yet.",)
-    gates = tables["gates"]
-    passed, of = (value_of(gates, (EVERY_GATE,), c) for c in ("passed", "of"))
-    if passed < of:
-        gates = cite(gates, (EVERY_GATE,), "passed"), " of ", cite(gates, (EVERY_GATE,), "of")
-        text = ("Only ", *gates, " gates are passed, so nothing here can be relied on. ", *text)
+    text = text or ("No localizer has scored the feed-forward layers yet.",)
+    gates = tables["gates"].row(EVERY_GATE)
+    if gates.value("passed") < gates.value("of"):
+        lead = "Only {passed} of {of} gates are passed, so nothing here can be relied on. {text}"
+        return say(lead, gates, text=text)
     return text
+
+
+def _localizers(table: Table) -> dict[str, Row]:
+    """Rows by method, without random draws."""
+    rows = {row.keys[0]: row for row in table.rows()}
+    return {method: row for method, row in rows.items() if method != RANDOM}
 
 
 def _finders(table: Table) -> Sentence:
     """Localizers by whether they rank exactly the planted layers first."""
-    rows = [m for m in table.frame["method"] if m != RANDOM]
+    rows = _localizers(table)
     if not rows:
         return ()
-    some: dict[str, list[str]] = {"always": [], "at times": [], "never": []}
-    for row in rows:
-        exact, of = (value_of(table, (row,), c) for c in ("exact", "of"))
-        some["always" if exact == of else "at times" if exact else "never"].append(row)
-    several = any(value_of(table, (row,), "of") > 1 for row in rows)
+    kinds: dict[str, list[str]] = {"always": [], "at times": [], "never": []}
+    for method, row in rows.items():
+        exact, of = row.value("exact"), row.value("of")
+        kinds["always" if exact == of else "at times" if exact else "never"].append(method)
+    several = any(row.value("of") > 1 for row in rows.values())
     clauses = []
-    if some["always"]:
-        verb = "ranks" if len(some["always"]) == 1 else "rank"
+    if methods := kinds["always"]:
+        verb = "ranks" if len(methods) == 1 else "rank"
         ending = " in every seed" if several else " in the one seed"
-        clauses.append(f"{listed(some['always'])} {verb} exactly that first{ending}")
-    if some["at times"]:
-        what = "" if some["always"] else f" {_do(some['at times'])}"
-        ending = "" if some["always"] else " rank exactly that first"
-        clauses.append(f"only in some seeds{what} {listed(some['at times'])}{ending}")
-    if some["never"]:
-        verb = _do(some["never"])
-        ending = " in any seed" if several else ""
-        what = "" if clauses else " rank exactly that first"
-        clauses.append(f"{listed(some['never'])} {verb} not{what}{ending}")
-    said = "; ".join(clauses)
-    planted = layers(cite(table, (rows[0],), "planted"))
-    return ("Facts were planted in ", *planted, f". {said[:1].upper()}{said[1:]}.")
+        clauses.append(f"{listed(methods)} {verb} exactly that first{ending}")
+    if methods := kinds["at times"]:
+        verb, ending = ("", "") if clauses else (f" {_do(methods)}", " rank exactly that first")
+        clauses.append(f"only in some seeds{verb} {listed(methods)}{ending}")
+    if methods := kinds["never"]:
+        ending = "" if clauses else " rank exactly that first"
+        ending += " in any seed" if several else ""
+        clauses.append(f"{listed(methods)} {_do(methods)} not{ending}")
+    found = "; ".join(clauses)
+    planted = layers(next(iter(rows.values())).cite("planted"))
+    found = f"{found[:1].upper()}{found[1:]}"
+    return say("Facts were planted in {planted}. {found}.", planted=planted, found=found)
 
 
 def _do(names: Sequence[str]) -> str:
@@ -70,38 +73,35 @@ def layers(number: Number) -> Sentence:
 
 def _first(table: Table) -> Sentence:
     """Which feed-forward layer comes first, and for which localizers."""
-    by_layer: dict[int, list[str]] = {}
-    for row in table.frame["method"]:
-        by_layer.setdefault(int(value_of(table, (row,), "first")), []).append(row)
+    by_layer: dict[int, list[Row]] = {}
+    for row in table.rows():
+        by_layer.setdefault(int(row.value("first")), []).append(row)
     order = sorted(by_layer, key=lambda layer: (-len(by_layer[layer]), layer))
-    text: list[Piece] = []
+    items = []
     for place, layer in enumerate(order):
-        rows = by_layer[layer]
-        text += ["; " if place else "", "MLP ", cite(table, (rows[0],), "first")]
-        text.append(" comes first for " if not place else " for ")
-        text += joined([(row, *_seeds(table, row)) for row in rows])
-    return (*text, ".") if text else ()
+        methods = joined([(row.keys[0], *_seeds(row)) for row in by_layer[layer]])
+        verb = "for" if place else "comes first for"
+        items.append(say(f"MLP {{first}} {verb} {{methods}}", by_layer[layer][0], methods=methods))
+    return (*joined(items, "; ", "; "), ".") if items else ()
 
 
-def _seeds(table: Table, row: str) -> Sentence:
+def _seeds(row: Row) -> Sentence:
     """In how many of several seeds."""
-    if value_of(table, (row,), "of") == 1:
-        return ()
-    return (" (", cite(table, (row,), "seeds"), " of ", cite(table, (row,), "of"), " seeds)")
+    return () if row.value("of") == 1 else say(" ({seeds} of {of} seeds)", row)
 
 
 def verdict(run: Localized, tables: Tables) -> tuple[tuple[str, Sentence], ...]:
     """Paragraphs as (heading, sentence); those whose numbers are not there are left out."""
-    found = (
+    paragraphs = (
         ("Gates", _gates(tables["gates"])),
         ("First layers", _first(tables["leading"])),
-        ("Null", _null(run, tables)),
+        ("Null", _null(tables["leading"])),
         ("Planted layers", _planted(tables["truth"])),
         ("Agreement", _agreement(run, tables["agreement"])),
         ("Hypothesis H4", _gradients(run, tables["lookup"], tables["leading"])),
         ("Hypothesis H5", _tracing(run, tables["lookup"])),
     )
-    return tuple((head, text) for head, text in found if text)
+    return tuple((head, text) for head, text in paragraphs if text)
 
 
 def _gates(table: Table) -> Sentence:
@@ -110,77 +110,67 @@ def _gates(table: Table) -> Sentence:
             "There are none: gates are for models that are taught the built-in world. Whether this "
             "model knows the facts is seen from its answers to the clean prompts below.",
         )
-    every = (EVERY_GATE,)
-    text: list[Piece] = [cite(table, every, "passed"), " of ", cite(table, every, "of"), " checks"]
-    text.append(" are passed")
-    for record in table.frame.to_dict("records"):
-        row = (record["name"],)
-        if record["name"] != EVERY_GATE and record["passed"] < record["of"]:
-            worst = "worst" if "worst" in [c.key for c in table.columns] else "value"
-            text += ["; not passed: ", record["name"], ", ", cite(table, row, worst)]
-            text += [f", should be {record['rule']} ", cite(table, row, "limit")]
-    return (*text, ".")
+    worst = "worst" if "worst" in [c.key for c in table.columns] else "value"
+    failed = [
+        say(
+            f"; not passed: {{name}}, {{{worst}}}, should be {{rule}} {{limit}}",
+            row, name=row.keys[0], rule=row.raw("rule"),
+        )
+        for row in table.rows()
+        if row.keys != (EVERY_GATE,) and row.value("passed") < row.value("of")
+    ]  # fmt: skip
+    text = "{passed} of {of} checks are passed{failed}."
+    return say(text, table.row(EVERY_GATE), failed=joined(failed, "", ""))
 
 
-def _null(run: Localized, tables: Tables) -> Sentence:
+def _null(table: Table) -> Sentence:
     """For each localizer the largest effect between two runs without the fact, and its score."""
-    leading = tables["leading"]
-    text: list[Piece] = []
-    for row in leading.frame.loc[leading.frame["null"].notna(), "method"]:
-        key = (row,)
-        text += ["; " if text else "", f"{row}: ", cite(leading, key, "null_component"), ", "]
-        text += [cite(leading, key, "null"), " beside a score of "]
-        text.append(cite(leading, key, "null_score"))
-    if not text:
-        return ()
-    return (
+    items = [
+        say("{method}: {null_component}, {null} beside a score of {null_score}", row,
+            method=row.keys[0])
+        for row in table.rows() if row.has("null")
+    ]  # fmt: skip
+    text = (
         "Between two runs that both lack the fact a localizer should find nothing, and probes of "
-        "shuffled answers should gain nothing. The largest that each finds there: ",
-        *text,
-        ".",
+        "shuffled answers should gain nothing. The largest that each finds there: {items}."
     )
+    return say(text, items=joined(items, "; ", "; ")) if items else ()
 
 
 def _planted(table: Table) -> Sentence:
     """Precision, recall and area for each localizer, the best first, beside one random draw."""
-    rows = [m for m in table.frame["method"] if m != RANDOM]
+    rows = sorted(_localizers(table).values(), key=lambda row: -row.value("area"))
     if not rows:
         return ()
-    rows.sort(key=lambda m: -value_of(table, (m,), "area"))
-    rows += [RANDOM] if RANDOM in set(table.frame["method"]) else []
-    text: list[Piece] = ["Precision, recall and area under the ROC of finding "]
-    text += [*layers(cite(table, (rows[0],), "planted")), ": "]
-    for place, row in enumerate(rows):
-        text += ["; " if place else "", row, " "]
-        for at, column in enumerate(("precision", "recall", "area")):
-            text += [", " if at else "", cite(table, (row,), column)]
-        if "low" in [c.key for c in table.columns]:
-            text += [" (", cite(table, (row,), "low"), " to ", cite(table, (row,), "high"), ")"]
     several = any(c.key == "low" for c in table.columns)
-    end = ". Means over seeds, in brackets the range of the area. " if several else ". "
-    note = (
-        "As many layers are chosen as were planted; a ranking without knowledge has an area of a "
-        "half on average."
+    text = "{method} {precision}, {recall}, {area}" + " ({low} to {high})" * several
+    random = [row for row in table.rows() if row.keys == (RANDOM,)]
+    items = [say(text, row, method=row.keys[0]) for row in rows + random]
+    end = ". Means over seeds, in brackets the range of the area" if several else ""
+    text = (
+        f"Precision, recall and area under the ROC of finding {{planted}}: {{items}}{end}. As many "
+        "layers are chosen as were planted; a ranking without knowledge has an area of a half on "
+        "average."
     )
-    return (*text, end, note)
+    planted = layers(rows[0].cite("planted"))
+    return say(text, planted=planted, items=joined(items, "; ", "; "))
 
 
 def _agreement(run: Localized, table: Table) -> Sentence:
-    frame = table.frame.dropna(subset="spearman")
-    if len(frame) < 2:
+    rows = [row for row in table.rows() if row.has("spearman")]
+    if len(rows) < 2:
         return ()
-    text: list[Piece] = []
-    ends = (
-        ("most", frame.loc[frame["spearman"].idxmax()]),
-        ("least", frame.loc[frame["spearman"].idxmin()]),
-    )
-    for word, record in ends:
-        row = (record["method"], record["other"])
-        text += ["; " if text else "The order of the feed-forward layers is alike ", word, " for "]
-        text += [f"{row[0]} and {row[1]} (rank correlation ", cite(table, row, "spearman")]
-        text += [", shared choice ", cite(table, row, "jaccard"), ")"]
-    count = fact(run, "model.layers", "manifest")
-    return (*text, ". The model has ", count, " layers: the fewer, the less an order can say.")
+    text = "{a} and {b} (rank correlation {spearman}, shared choice {jaccard})"
+    pairs = {
+        name: say(text, row, a=row.keys[0], b=row.keys[1])
+        for name, choose in (("most", max), ("least", min))
+        for row in (choose(rows, key=lambda r: r.value("spearman")),)
+    }
+    return say(
+        "The order of the feed-forward layers is alike most for {most}; least for {least}. The "
+        "model has {count} layers: the fewer, the less an order can say.",
+        count=fact(run, "model.layers", "manifest"), **pairs,
+    )  # fmt: skip
 
 
 def _named(run: Localized) -> str:
@@ -190,22 +180,23 @@ def _named(run: Localized) -> str:
     return "layers that the probe rule chooses" if wanted else ""
 
 
-def _unknown(run: Localized) -> Sentence:
+def _unknown(run: Localized) -> str:
     """Why a hypothesis on lookup layers cannot be judged, or what stands in for the truth."""
-    if truth.reference(run)[0]:
-        return ()
-    if not truth.reference(run)[1]:
-        return ("No facts were planted here and no probes were fitted, so this cannot be judged. ",)
+    planted, wanted = truth.reference(run)
+    if planted:
+        return ""
+    if not wanted:
+        return " No facts were planted here and no probes were fitted, so this cannot be judged."
     return (
-        "No facts were planted here, so this is no test; the layers that the probe rule chooses "
-        "stand in for the lookup layers. ",
+        " No facts were planted here, so this is no test; the layers that the probe rule chooses "
+        "stand in for the lookup layers."
     )
 
 
-def _holds(table: Table, row: str, column: str) -> Sentence:
-    if value_of(table, (row,), "of") == 1:
-        return ("holds" if value_of(table, (row,), column) else "does not hold",)
-    return ("holds in ", cite(table, (row,), column), " of ", cite(table, (row,), "of"), " seeds")
+def _holds(row: Row, column: str) -> Sentence:
+    if row.value("of") == 1:
+        return ("holds" if row.value(column) else "does not hold",)
+    return say(f"holds in {{{column}}} of {{of}} seeds", row)
 
 
 def _over(run: Localized) -> str:
@@ -215,32 +206,33 @@ def _over(run: Localized) -> str:
     return f" (mean over {' and '.join(over)})" if over else ""
 
 
-def _place(table: Table, row: str, among: str, what: str) -> Sentence:
-    place, count = cite(table, (row,), f"{among}_place"), cite(table, (row,), among)
-    return ("place ", place, " of ", count, f" {what}")
-
-
 def _gradients(run: Localized, table: Table, leading: Table) -> Sentence:
     """H4: what AP and AP-IG make of the lookup layers."""
-    shown, named = set(table.frame["method"]), _named(run)
-    if not {AP, IG} & set(leading.frame["method"]):
+    shown, first = _localizers(table), _localizers(leading)
+    if not {AP, IG} & set(first):
         return ()
-    text: list[Piece] = [
+    text = (
         "Expected: AP ranks the lookup MLPs at or below the median of all components; AP-IG puts "
-        "one of them first of all and all of them among the first four. ",
-        *_unknown(run),
-    ]
+        f"one of them first of all and all of them among the first four.{_unknown(run)} "
+    )
+    parts = {}
     if AP in shown:
-        text += ["Found: the first half ", *_holds(table, AP, "low"), f"; AP puts the {named} on "]
-        text += [*_place(table, AP, "sites", "components"), f"{_over(run)}. "]
+        parts |= {"ap": shown[AP], "low": _holds(shown[AP], "low")}
+        text += (
+            f"Found: the first half {{low}}; AP puts the {_named(run)} on place {{ap.sites_place}} "
+            f"of {{ap.sites}} components{_over(run)}. "
+        )
     if IG in shown:
-        text += ["The second half ", *_holds(table, IG, "top"), f"; AP-IG puts the {named} on "]
-        text += [*_place(table, IG, "mlps", "MLPs"), " and "]
-        text += [*_place(table, IG, "sites", "components"), f"{_over(run)}. "]
-    if IG in set(leading.frame["method"]):
-        text += ["Its first MLP is MLP ", cite(leading, (IG,), "first")]
-        text += [*_seeds(leading, IG), "."]
-    return tuple(text)
+        parts |= {"ig": shown[IG], "top": _holds(shown[IG], "top")}
+        text += (
+            f"The second half {{top}}; AP-IG puts the {_named(run)} on place {{ig.mlps_place}} of "
+            "{ig.mlps} MLPs and place {ig.sites_place} of {ig.sites} components"
+            f"{_over(run)}. "
+        )
+    if IG in first:
+        parts |= {"leading": first[IG], "seeds": _seeds(first[IG])}
+        text += "Its first MLP is MLP {leading.first}{seeds}."
+    return say(text, **parts)
 
 
 def _tracing(run: Localized, table: Table) -> Sentence:
@@ -249,16 +241,16 @@ def _tracing(run: Localized, table: Table) -> Sentence:
         return ()
     text = (
         "Expected: causal tracing with paired noise, restricted to MLPs, puts the lookup layers "
-        "before all others. ",
-        *_unknown(run),
+        f"before all others.{_unknown(run)} "
     )
-    if TRACING not in set(table.frame["method"]):
-        return text
-    return (
-        *(*text, "Found: it ", *_holds(table, TRACING, "all_first")),
-        *(f"; causal tracing puts the {_named(run)} on ", *_place(table, TRACING, "mlps", "MLPs")),
-        f"{_over(run)}.",
+    row = _localizers(table).get(TRACING)
+    if row is None:
+        return (text,)
+    text += (
+        f"Found: it {{holds}}; causal tracing puts the {_named(run)} on place {{mlps_place}} of "
+        f"{{mlps}} MLPs{_over(run)}."
     )
+    return say(text, row, holds=_holds(row, "all_first"))
 
 
 def methods_of(run: Localized) -> list[str]:

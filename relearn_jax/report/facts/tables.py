@@ -16,7 +16,7 @@ import pandas as pd
 from relearn_jax.report.facts import truth
 from relearn_jax.report.facts.methods import METHODS, PARTS, POSITIONS, label, ordered
 from relearn_jax.report.facts.reading import Localized
-from relearn_jax.report.tables import Column, Table, averaged
+from relearn_jax.report.tables import Column, Table, averaged, in_order
 
 METHOD = Column("method", "method", "text")
 LAYER = Column("layer", "layer", "text")
@@ -37,16 +37,9 @@ def tables(run: Localized) -> dict[str, Table]:
     return {table.name: table for table in (maker(run) for maker in makers)}
 
 
-def of(run: Localized) -> str:
-    """How the numbers of a table came from the seeds."""
-    seeds = len(run.done)
-    return f"Mean ± standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
-
-
 def gates(run: Localized) -> Table:
     """Every gate beside its limit, and how many hold."""
     frame = run.tables["gates"]
-    values = {(s, n): {"value": v} for s, n, v in _rows(frame, "seed", "name", "value")}
     several = len(run.done) > 1
     columns = (
         Column("rule", "should be", "text"),
@@ -57,33 +50,29 @@ def gates(run: Localized) -> Table:
         Column("of", "of", "int"),
     )
     key = (Column("name", "gate", "text"),)
-    means = averaged("gates", "", values, key, (columns[2],), ()).frame
+    caption = "Gates: what must hold of a taught model before any result on it means anything"
+    table = averaged("gates", caption, frame, key, (columns[2],), ("tables/gates.csv",))
     records = []
-    for record in means.to_dict("records"):
-        some = frame[frame["name"] == record["name"]]
-        least = bool(some["at_least"].iloc[0])
+    for name, rows in frame.groupby("name", sort=False):
+        least = bool(rows["at_least"].iloc[0])
         records.append(
-            record
-            | {"rule": "at least" if least else "at most", "limit": some["limit"].iloc[0]}
-            | {"worst": some["value"].min() if least else some["value"].max()}
-            | {"passed": int(some["passed"].sum()), "of": len(some)}
+            {"name": name, "rule": "at least" if least else "at most"}
+            | {"limit": rows["limit"].iloc[0], "passed": int(rows["passed"].sum()), "of": len(rows)}
+            | {"worst": rows["value"].min() if least else rows["value"].max()}
         )
     if records:
-        total = {"passed": int(frame["passed"].sum()), "of": len(frame)}
-        records.append({"name": EVERY_GATE} | total)
-    names = ("name", "rule", "limit", "value", "value_sd", "worst", "passed", "of")
-    caption = "Gates: what must hold of a taught model before any result on it means anything"
-    return Table(
-        *("gates", caption, pd.DataFrame(records, columns=list(names)), key, columns),
-        ("tables/gates.csv",),
+        total = {"name": EVERY_GATE, "passed": int(frame["passed"].sum()), "of": len(frame)}
+        records.append(total)
+    names = ["name", "rule", "limit", "value", "value_sd", "worst", "passed", "of"]
+    every = pd.DataFrame(records, columns=["name", "rule", "limit", "worst", "passed", "of"])
+    return table._replace(
+        frame=every.merge(table.frame, how="left", on="name")[names], columns=columns
     )
 
 
 def accuracy(run: Localized) -> Table:
     """Clean prompts that the model answers right."""
-    frame = pd.DataFrame(
-        [{"seed": s, "right": a} for s, a in run.accuracy.items()], columns=["seed", "right"]
-    )
+    frame = pd.DataFrame(run.accuracy.items(), columns=["seed", "right"])
     caption = "Clean prompts that the model answers right"
     key, column = (Column("seed", "seed", "text"),), (Column("right", "right", "percent"),)
     return Table("accuracy", caption, frame, key, column, ("manifest.json",))
@@ -148,14 +137,11 @@ def _largest_null(some: pd.DataFrame) -> dict[str, Any]:
 
 def components(run: Localized) -> Table:
     """Scores of every attention block and feed-forward layer."""
-    frame = run.tables["scores"]
-    values: dict[tuple, dict[str, float]] = {}
-    for method in ordered(frame["method"]):
-        for seed, part, layer, *cells in _rows(
-            frame[frame["method"] == method], "seed", "part", "layer", *CELLS
-        ):
-            cell = values.setdefault((seed, label(method), layer), {})
-            cell |= {f"{part}_{k}": v for k, v in zip(CELLS, cells, strict=True)}
+    frame = by_method(run.tables["scores"])
+    wide = frame.pivot(index=["seed", "method", "layer"], columns="part", values=list(CELLS))
+    wide.columns = [f"{part}_{name}" for name, part in wide.columns]
+    values = wide.reset_index()
+    values = in_order(values, method=frame["method"].unique(), seed=run.done)
     columns = tuple(
         Column(f"{part}_{name}", name.replace("low", "95 % from").replace("high", "to"), "f3", word)
         for part, word in PARTS.items()
@@ -163,21 +149,16 @@ def components(run: Localized) -> Table:
     )
     plain = [c.key for c in columns if not c.key.endswith("score")]
     caption = "Scores of attention blocks and feed-forward layers"
-    return averaged(
-        *("components", caption, values, (METHOD, LAYER), columns, ("tables/scores.csv",)),
-        plain=plain,
-    )
+    files = ("tables/scores.csv",)
+    return averaged("components", caption, values, (METHOD, LAYER), columns, files, plain)
 
 
 def probes(run: Localized) -> Table:
     """Accuracy of probes by position and state."""
     frame = run.tables["probes"]
-    values: dict[tuple, dict[str, float]] = {}
-    for seed, position, kind, row, right in _rows(
-        frame, "seed", "position", "kind", "row", "accuracy"
-    ):
-        cell = values.setdefault((seed, POSITIONS.get(position, position), row), {})
-        cell[kind] = right
+    values = frame.pivot(index=["seed", "position", "row"], columns="kind", values="accuracy")
+    values = in_order(values.reset_index(), position=frame["position"].unique(), seed=run.done)
+    values = values.assign(position=values["position"].replace(POSITIONS))
     columns = (
         Column("states", "state", "f2", "accuracy"),
         Column("middle", "after the attention that follows", "f2", "accuracy"),
@@ -220,18 +201,13 @@ def heads(run: Localized) -> Table:
 
 def selections(run: Localized) -> Table:
     """What each method chooses under the budget, with its number of parameters."""
-    frame = run.tables["selections"]
-    some = frame.drop_duplicates(["seed", "method"])
-    cells = _rows(some, "seed", "method", "parameters_of_method", "overlap")
-    every = some.loc[some["method"] == "nonlocalized", "parameters_of_method"]
-    whole = float(every.iloc[0]) if len(every) else np.nan
-    cells = {(s, m): (count, shared) for s, m, count, shared in cells}
-    values = {
-        (seed, label(name)): {"parameters": count, "share": count / whole, "overlap": shared}
-        for name in ordered(frame["method"])
-        for (seed, m), (count, shared) in cells.items()
-        if m == name
-    }
+    frame = by_method(run.tables["selections"])
+    values = frame.drop_duplicates(["seed", "method"])
+    values = values.rename(
+        columns={"share": "share_of_layer", "parameters_of_method": "parameters"}
+    )
+    whole = values.loc[values["method"] == label("nonlocalized"), "parameters"]
+    values = values.assign(share=values["parameters"] / (whole.iloc[0] if len(whole) else np.nan))
     which = "planted layers" if truth.layers(run) else "fact lookup"
     where = "layers chosen" + " in at least half of the seeds" * (len(run.done) > 1)
     columns = (
@@ -243,14 +219,11 @@ def selections(run: Localized) -> Table:
     )
     caption = "Components chosen under equal budget"
     table = averaged("selections", caption, values, (METHOD,), columns, ("tables/selections.csv",))
-    names = {label(name): name for name in frame["method"].unique()}
-    chosen = frame[frame["chosen"].astype(bool)]
+    chosen = frame[frame["chosen"].astype(bool)].groupby(["part", "method"])
+    layers = {at: [rows["layer"] for _, rows in some.groupby("seed")] for at, some in chosen}
     for part in PARTS:
-        rows = chosen[chosen["part"] == part]
-        by_seed = {m: rows[rows["method"] == name].groupby("seed") for m, name in names.items()}
         table.frame[part] = [
-            usual([some["layer"] for _, some in by_seed[m]], len(run.done))
-            for m in table.frame["method"]
+            usual(layers.get((part, method), ()), len(run.done)) for method in table.frame["method"]
         ]
     return table
 
@@ -269,14 +242,14 @@ def usual(chosen: Sequence[Iterable[int]], seeds: int) -> str:
 
 def agreement(run: Localized) -> Table:
     """How far two methods order the feed-forward layers alike, and choose the same."""
-    frame, values = run.tables["agreement"], {}
+    frame = run.tables["agreement"]
     order = {name: place for place, name in enumerate(METHODS)}
-    for seed, *names, spearman, jaccard in _rows(
-        frame, "seed", "method_a", "method_b", "spearman", "jaccard"
-    ):
-        a, b = sorted(names, key=lambda n: order.get(n, len(order)))
-        values[seed, label(a), label(b)] = {"spearman": spearman, "jaccard": jaccard}
-    keys = (Column("method", "method", "text"), Column("other", "and", "text"))
+    pairs = [
+        sorted(names, key=lambda name: order.get(name, len(order)))
+        for names in zip(frame["method_a"], frame["method_b"], strict=True)
+    ]
+    values = frame.assign(method=[label(a) for a, _ in pairs], other=[label(b) for _, b in pairs])
+    keys = (METHOD, Column("other", "and", "text"))
     columns = (
         Column("spearman", "rank correlation (Spearman)", "f2"),
         Column("jaccard", "shared choice (Jaccard)", "f2"),
@@ -285,8 +258,10 @@ def agreement(run: Localized) -> Table:
     return averaged("agreement", caption, values, keys, columns, ("tables/agreement.csv",))
 
 
-def _rows(frame: pd.DataFrame, *columns: str) -> Iterable[tuple]:
-    return zip(*(frame[c] for c in columns), strict=True)
+def by_method(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows in the order of the page's methods, which have their labels for names."""
+    frame = in_order(frame, method=ordered(frame["method"]))
+    return frame.assign(method=frame["method"].map(label))
 
 
 def chance(run: Localized) -> Mapping[str, float]:

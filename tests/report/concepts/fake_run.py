@@ -198,7 +198,7 @@ def _one_stage(
     number = int(stage[5:]) if stage.startswith("round") else 0
     if number == 0:
         _score_rows(tables, seed, arm, stage, 0, 0, floor)
-    for epoch in range((number - 1) * shape.epochs + 1, number * shape.epochs + 1):
+    for epoch in range(max(number - 1, 0) * shape.epochs + 1, number * shape.epochs + 1):
         value = 0.71 - (0.71 - floor) * (1 - speed) ** epoch + 0.004 * rng.normal()
         label = stage if epoch == number * shape.epochs else ""
         _score_rows(tables, seed, arm, label, number, epoch, value)

@@ -10,7 +10,7 @@ from relearn_jax.report.concepts.comparison.reading import Sets, size
 from relearn_jax.report.concepts.comparison.sentences import Tables
 from relearn_jax.report.concepts.reading import main_arm, stage_name
 from relearn_jax.report.html import Drawn, details, figure, files, prose, table
-from relearn_jax.report.sentences import fact, listed, plural
+from relearn_jax.report.sentences import fact, listed, over_seeds, plural
 from relearn_jax.report.tables import Sentence
 
 
@@ -41,11 +41,6 @@ def _said(*paragraphs: Sentence) -> str:
 
 def _sizes(sets: Sets) -> tuple[str, ...]:
     return tuple(dict.fromkeys(size(g) for g in sets.groups))
-
-
-def _spread(sets: Sets) -> str:
-    seeds = len(sets.whole.seeds)
-    return f"Mean ± standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
 
 
 def done(sets: Sets, tables: Tables) -> Drawn:
@@ -106,7 +101,7 @@ def recovery(sets: Sets, tables: Tables) -> Drawn:
     note = (
         "The share regained is (F1 now − F1 when pruned) / (F1 of the base model − F1 when pruned)."
     )
-    return body + table(item, note=_spread(sets) + note), (plot,)
+    return body + table(item, note=over_seeds(sets.whole.seeds) + note), (plot,)
 
 
 def layers(sets: Sets, tables: Tables) -> Drawn:
@@ -127,8 +122,8 @@ def layers(sets: Sets, tables: Tables) -> Drawn:
         "bars are the standard deviation over seeds.",
         f'{files(item.sources)}, <a href="#t-{item.name}">table</a>',
     )
-    body += table(tables["centre"], arm, _spread(sets))
-    return body + details(item.caption, table(item, note=_spread(sets))), (plot,)
+    body += table(tables["centre"], arm, over_seeds(sets.whole.seeds))
+    return body + details(item.caption, table(item, note=over_seeds(sets.whole.seeds))), (plot,)
 
 
 def takeover(sets: Sets, tables: Tables) -> Drawn:
@@ -151,7 +146,7 @@ def takeover(sets: Sets, tables: Tables) -> Drawn:
         f'{files(item.sources)}, <a href="#t-{item.name}">table</a>',
     )
     note = "At the end: above or below chance if every seed lies outside its 95 % range. "
-    return body + table(item, arm, _spread(sets) + note), (plot,)
+    return body + table(item, arm, over_seeds(sets.whole.seeds) + note), (plot,)
 
 
 def overlap(sets: Sets, tables: Tables) -> Drawn:
@@ -168,7 +163,7 @@ def overlap(sets: Sets, tables: Tables) -> Drawn:
     )
     for verdict, text in sentences.overlaps(item):
         body += f"<p><b>{verdict.capitalize()}.</b> {prose(text)}</p>"
-    return body + table(item, note=_spread(sets)), ()
+    return body + table(item, note=over_seeds(sets.whole.seeds)), ()
 
 
 def repeated(sets: Sets, tables: Tables) -> Drawn:

@@ -1,17 +1,19 @@
-"""What the comparison says in words; every number is a cell of its tables (`tables.cite`)."""
+"""What the comparison says in words; every number is a cell of its tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
+
+import pandas as pd
 
 from relearn_jax.report.concepts.arms import ARM_NAMES
-from relearn_jax.report.concepts.claims import SHIFT, differ, sure
+from relearn_jax.report.concepts.claims import SHIFT, differ, paired, sure
 from relearn_jax.report.concepts.comparison.reading import Sets
 from relearn_jax.report.concepts.comparison.tables import ABOVE, AT, BELOW, MIXED
 from relearn_jax.report.concepts.reading import main_arm, stage_name
 from relearn_jax.report.concepts.verdict import SMALL, TIE, returned
-from relearn_jax.report.sentences import complete, listed
-from relearn_jax.report.tables import Piece, Sentence, Table, cite, raw, value_of, values_by_seed
+from relearn_jax.report.sentences import joined, listed, say
+from relearn_jax.report.tables import Row, Sentence, Table
 
 Tables = Mapping[str, Table]
 LISTED = 4
@@ -24,123 +26,116 @@ def headline(sets: Sets, tables: Tables) -> Sentence:
     table, arm = tables["sets"], main_arm(sets.whole)
     if sets.last in ("base", "pruned"):
         return ("No retraining round has finished, so nothing can have come back yet.",)
-    shares = _shares(sets, table, arm)
-    if not shares:
+    rows = _judged(sets, table, arm)
+    if not rows:
         return ("Pruning took hardly any F1 on the removed concepts away: nothing to regain.",)
+    shares = {label: row.value("regained") for label, row in rows.items()}
     least, most = min(shares, key=shares.get), max(shares, key=shares.get)
-    text: list[Piece] = [f"After {stage_name(sets.last)}, "]
-    for place, name in enumerate(dict.fromkeys((least, most))):
-        text += [" to " if place else "", cite(table, (sets.labels[name], arm), "regained")]
-        text.append(f" ({sets.labels[name]})")
-    low, high = (returned(shares[name]) for name in (least, most))
-    ends = f"in every group {low}" if low == high else f"in some groups {low}, in others {high}"
+    ends = [say("{regained} ({label})", rows[n], label=n) for n in dict.fromkeys((least, most))]
+    low, high = (returned(shares[label]) for label in (least, most))
+    end = f"in every group {low}" if low == high else f"in some groups {low}, in others {high}"
     if len(shares) < len(sets.groups):
-        ends = f"of the groups that can be judged, {ends}"
-    text.append(f" of the F1 lost on the removed concept had been regained: {ends}.")
+        end = f"of the groups that can be judged, {end}"
     others = [a for a in ("random", *sets.whole.arms) if a in sets.whole.arms and a != arm]
-    control = beside(sets, table, others[0]) if others else ()
-    return (*text, " ", *control, " ", *own(sets, tables["takeover"]))
+    return say(
+        "After {stage}, {shares} of the F1 lost on the removed concept had been regained: {end}. "
+        "{beside} {own}",
+        stage=stage_name(sets.last), shares=joined(ends, " to "), end=end,
+        beside=beside(sets, table, others[0]) if others else (),
+        own=own(sets, tables["takeover"]),
+    )  # fmt: skip
 
 
-def _shares(sets: Sets, table: Table, arm: str) -> dict[str, float]:
-    """Share regained by group, where enough was lost for a share to mean anything."""
-    shares = {}
-    for name in sets.runs:
-        cells = ("base", "pruned", "regained")
-        base, pruned, share = (value_of(table, (sets.labels[name], arm), c) for c in cells)
-        # False too where a cell is empty.
-        if base - pruned >= SMALL and share == share:
-            shares[name] = share
-    return shares
+def _judged(sets: Sets, table: Table, arm: str) -> dict[str, Row]:
+    """Rows of an arm, by group, where enough was lost for a share regained to mean anything."""
+    rows = {sets.labels[name]: table.row(sets.labels[name], arm) for name in sets.runs}
+    return {
+        label: row
+        for label, row in rows.items()
+        if row.value("base") - row.value("pruned") >= SMALL and row.has("regained")
+    }
 
 
-def sorted_out(
-    sets: Sets, names: Iterable[str], kind: Callable[[str], object], words: Mapping[object, str]
-) -> str:
+def by_kind(sets: Sets, kinds: Mapping[str, object], words: Mapping[object, str]) -> str:
     """Groups by what they are: `WORD for A and B; OTHER WORD for C`, in the order of the words."""
-    found: dict[object, list[str]] = {}
-    for name in names:
-        found.setdefault(kind(name), []).append(sets.labels[name])
-    if len(found) == 1 and len(*found.values()) == len(sets.groups) > 1:
-        return f"{words[next(iter(found))]} for every group"
-    return "; ".join(f"{words[k]} for {listed(found[k], LISTED)}" for k in words if k in found)
+    labels = {kind: [n for n in kinds if kinds[n] == kind] for kind in words}
+    for kind, names in labels.items():
+        if len(names) == len(kinds) == len(sets.groups) > 1:
+            return f"{words[kind]} for every group"
+    return "; ".join(f"{words[k]} for {listed(n, LISTED)}" for k, n in labels.items() if n)
 
 
 def beside(sets: Sets, table: Table, control: str) -> Sentence:
     """How far the main arm's models come back beside those of a control, seed by seed."""
-    arm = main_arm(sets.whole)
-    both = [n for n in _shares(sets, table, arm) if n in _shares(sets, table, control)]
-    pairs = {n: tuple((sets.labels[n], a) for a in (arm, control)) for n in both}
-
-    def seeds(name: str) -> set[int]:
-        first, second = (set(values_by_seed(table, row, "regained")) for row in pairs[name])
-        return first & second
-
-    judged = [n for n in both if len(seeds(n)) > 1]
+    rows, others = (_judged(sets, table, a) for a in (main_arm(sets.whole), control))
+    pairs = {label: (rows[label], others[label]) for label in rows if label in others}
+    judged = {label: pair for label, pair in pairs.items() if len(paired(*pair, "regained")) > 1}
     name = ARM_NAMES[control]
     if not judged:
-        return (f"One seed does not tell whether {name} neurons differ.",) if both else ()
+        return (f"One seed does not tell whether {name} neurons differ.",) if pairs else ()
     words = {-1: "less far", 1: "further", 0: "no differently (within the spread over seeds)"}
-    ends = sorted_out(sets, judged, lambda n: differ(table, pairs[n], "regained", TIE), words)
-    return (f"Compared with pruning as many {name} neurons, it came back {ends}.",)
+    signs = {label: differ(*pair, "regained", TIE) for label, pair in judged.items()}
+    end = by_kind(sets, signs, words)
+    return (f"Compared with pruning as many {name} neurons, it came back {end}.",)
 
 
 def own(sets: Sets, table: Table) -> Sentence:
     """Whether the pruned neurons still stand for what they were pruned for."""
-    rows = {n: (sets.labels[n], main_arm(sets.whole), r.target) for n, r in sets.runs.items()}
-    found = {n: raw(table, row, "verdict") for n, row in rows.items()}
+    arm = main_arm(sets.whole)
+    labels = {sets.labels[name]: run.target for name, run in sets.runs.items()}
+    verdicts = {label: table.row(label, arm, to).raw("verdict") for label, to in labels.items()}
     words = {
         ABOVE: "more often than by chance",
         AT: "as often as by chance",
         BELOW: "less often than by chance",
         MIXED: "differently from seed to seed",
     }
-    ends = sorted_out(sets, [n for n in found if found[n] is not None], found.get, words)
+    end = by_kind(sets, {k: v for k, v in verdicts.items() if v is not None}, words)
     lead = "In the end, pruned neurons are among the first for the concept they were pruned for"
-    return (f"{lead} {ends}.",) if ends else ()
+    return (f"{lead} {end}.",) if end else ()
 
 
 def moved(sets: Sets, table: Table) -> Sentence:
     """Groups whose mean layer shifts, beside the shift in the random arm."""
     arm = main_arm(sets.whole)
-    rows = {n: (sets.labels[n], arm) for n in sets.runs}
-    rows = {n: row for n, row in rows.items() if len(values_by_seed(table, row, "shift")) > 1}
+    rows = {sets.labels[name]: table.row(sets.labels[name], arm) for name in sets.runs}
+    rows = {label: row for label, row in rows.items() if len(row.by_seed("shift")) > 1}
     if not rows:
         return ("One seed does not tell whether it moves between layers.",)
-    text: list[Piece] = []
-    signs = {name: sure(table, row, "shift", SHIFT) for name, row in rows.items()}
-    found = sorted(
-        (n for n in rows if signs[n]), key=lambda n: -abs(value_of(table, rows[n], "shift"))
-    )
-    for name in found[:LISTED]:
-        text += ["; " if text else "", "earlier" if signs[name] < 0 else "later"]
-        text += [f" for {sets.labels[name]}, by ", cite(table, rows[name], "shift"), " layers"]
-        control = (sets.labels[name], "random")
-        if arm != "random" and complete(table, control, ("shift",)):
-            text += [" (random arm: ", cite(table, control, "shift"), ")"]
-    if not text:
+    signs = {label: sure(row, "shift", SHIFT) for label, row in rows.items()}
+    shifted = sorted((n for n in rows if signs[n]), key=lambda n: -abs(rows[n].value("shift")))
+    if not shifted:
         return ("For no group does its mean layer move beyond the spread over seeds.",)
-    if len(found) > LISTED:
-        text.append("; others are in the table")
-    elif not all(signs.values()):
-        text.append("; for others not beyond the spread over seeds")
-    return ("Its mean layer moved ", *text, ".")
+    shifts = []
+    for label in shifted[:LISTED]:
+        random = table.row(label, "random")
+        text = "earlier" if signs[label] < 0 else "later"
+        text += " for {label}, by {shift} layers"
+        if arm != "random" and random.has("shift"):
+            text += " (random arm: {random.shift})"
+        shifts.append(say(text, rows[label], label=label, random=random))
+    end = "" if all(signs.values()) else "; for others not beyond the spread over seeds"
+    end = "; others are in the table" if len(shifted) > LISTED else end
+    return say("Its mean layer moved {shifts}{end}.", shifts=joined(shifts, "; ", "; "), end=end)
 
 
 def taken(sets: Sets, table: Table) -> Sentence:
     """Concepts that the pruned neurons stand for more than chance, the strongest first."""
     frame = table.frame[table.frame["arm"] == main_arm(sets.whole)]
-    found = frame[frame["verdict"] == ABOVE].sort_values("beyond", ascending=False, kind="stable")
-    if found.empty:
+    frame = frame[frame["verdict"] == ABOVE].sort_values("beyond", ascending=False, kind="stable")
+    if frame.empty:
         return ("In the end, they stand for no concept more than chance in every seed.",)
-    text: list[Piece] = ["In the end, more than chance in every seed: "]
-    for place, record in enumerate(found.head(LISTED).to_dict("records")):
-        row = tuple(record[k.key] for k in table.keys)
-        text += ["; " if place else "", cite(table, row, "neurons"), " of the first "]
-        text += [cite(table, row, "top"), f" for {row[-1]} were pruned for {row[0]} (chance "]
-        text += [cite(table, row, "low"), " to ", cite(table, row, "high"), ", before pruning "]
-        text += [cite(table, row, "was"), ")"]
-    return (*text, "." if len(found) <= LISTED else "; others are in the table.")
+    items = [
+        say(
+            "{neurons} of the first {top} for {concept} were pruned for {label} (chance {low} to "
+            "{high}, before pruning {was})",
+            table.row(*keys),
+            label=keys[0],
+            concept=keys[-1],
+        )
+        for keys in _first(table, frame, LISTED)
+    ]
+    return say("In the end, more than chance in every seed: {items}", items=_cut(items, frame))
 
 
 def overlaps(table: Table) -> tuple[tuple[str, Sentence], ...]:
@@ -148,22 +143,37 @@ def overlaps(table: Table) -> tuple[tuple[str, Sentence], ...]:
 
     If there are several sizes of a top, the largest.
     """
-    frame = table.frame
-    frame = frame[frame["top"] == frame["top"].max()]
+    frame = table.frame[table.frame["top"] == table.frame["top"].max()]
     frame = frame.sort_values("share", ascending=False, kind="stable")
-    made = []
+    sentences = []
     for verdict in (ABOVE, AT, BELOW, MIXED):
-        some, text = frame[frame["verdict"] == verdict], []
-        for place, record in enumerate(some.head(PAIRS).to_dict("records")):
-            row = tuple(record[k.key] for k in table.keys)
-            text += ["; " if place else "", f"{row[0]} and {row[1]} share "]
-            text += [cite(table, row, "shared"), " (chance ", cite(table, row, "low"), " to "]
-            text += [cite(table, row, "high"), f"; {WITHIN[record['verdict_layers']]}, "]
-            text += [cite(table, row, "low_layers"), " to ", cite(table, row, "high_layers"), ")"]
-        if text:
-            end = "." if len(some) <= PAIRS else "; others are in the table."
-            made.append((verdict, (*text, end)))
-    return tuple(made)
+        pairs = frame[frame["verdict"] == verdict]
+        items = [
+            say(
+                "{a} and {b} share {shared} (chance {low} to {high}; {within}, {low_layers} to "
+                "{high_layers})",
+                table.row(*keys),
+                a=keys[0],
+                b=keys[1],
+                within=WITHIN[table.row(*keys).raw("verdict_layers")],
+            )
+            for keys in _first(table, pairs, PAIRS)
+        ]
+        if items:
+            sentences.append((verdict, _cut(items, pairs)))
+    return tuple(sentences)
+
+
+def _first(table: Table, frame: pd.DataFrame, count: int) -> list[tuple]:
+    """Keys of the first rows."""
+    keys = frame[[key.key for key in table.keys]].head(count)
+    return list(keys.itertuples(index=False, name=None))
+
+
+def _cut(items: list[Sentence], frame: pd.DataFrame) -> Sentence:
+    """A list of the first rows, which says if there are others."""
+    end = "." if len(items) == len(frame) else "; others are in the table."
+    return say("{items}{end}", items=joined(items, "; ", "; "), end=end)
 
 
 WITHIN = {

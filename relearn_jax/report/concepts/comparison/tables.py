@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from relearn_jax.report.concepts.comparison.reading import CHANCE, Sets, size
 from relearn_jax.report.concepts.layer_tables import EVERY, ROW
 from relearn_jax.report.concepts.reading import main_arm, stage_name
 from relearn_jax.report.concepts.task_tables import target_type
-from relearn_jax.report.tables import Column, Table, averaged
+from relearn_jax.report.tables import Column, Table, averaged, in_order
 
 MEASURE = "saliency_standardized"
 ABOVE, AT, BELOW, MIXED = "above chance", "at chance", "below chance", "differs by seed"
@@ -58,19 +58,15 @@ def groups(sets: Sets) -> Table:
 
 def recovery(sets: Sets) -> Table:
     """F1 on the removed concept at every stage, and how much of the loss was regained, by arm."""
-    values, reached = {}, {}
+    parts = []
     for name, run in sets.runs.items():
-        kind = target_type(run)
-        for at, cell in task_tables.task(run).by_seed.items():
-            if at[1] == kind:
-                values[(at[0], sets.labels[name], at[2])] = dict(cell)
-        for at, cell in task_tables.recovery(run).by_seed.items():
-            if at[1] == kind:
-                row = (sets.labels[name], at[2])
-                values.setdefault((at[0], *row), {}).update(
-                    epochs_to_90=cell["epochs_to_90"], regained=cell.get(sets.last, np.nan)
-                )
-                reached.setdefault(row, []).append(bool(np.isfinite(cell["epochs_to_90"])))
+        f1, regained = task_tables.task(run).by_seed, task_tables.recovery(run).by_seed
+        regained = regained.reindex(columns=["seed", "type", "arm", sets.last, "epochs_to_90"])
+        regained = regained.assign(recovered=True).rename(columns={sets.last: "regained"})
+        both = f1.merge(regained, how="outer", on=["seed", "type", "arm"], sort=False)
+        both = both[both["type"] == target_type(run)].assign(group=sets.labels[name])
+        parts.append(in_order(both, arm=run.arms))
+    values = pd.concat(parts)
     columns = (
         *(Column(s, stage_name(s), "f3", "F1 on the removed concept") for s in sets.whole.stages),
         Column("regained", "share regained", "percent"),
@@ -80,14 +76,14 @@ def recovery(sets: Sets) -> Table:
     caption = "The removed concept after pruning and retraining"
     sources = ("tables/scores.csv", "tables/recovery.csv")
     table = averaged("sets", caption, values, (GROUP, ARM), columns, sources)
-    counts = [reached.get(row, []) for row in _rows(table)]
-    table.frame["reached"] = [f"{sum(c)} of {len(c)}" if c else None for c in counts]
+    counts = task_tables.reached(values[values["recovered"].notna()], ["group", "arm"])
+    table.frame["reached"] = [counts.get(row.keys) for row in table.rows()]
     return table
 
 
 def layers(sets: Sets) -> tuple[Table, Table]:
     """Scale-free saliency of the removed concept by layer, main arm; and its mean layer, by arm."""
-    values, centres = {}, {}
+    values, centres = [], []
     stages = tuple(dict.fromkeys(("base", "pruned", sets.last)))
     for name, run in sets.runs.items():
         frame = run.tables["layers"]
@@ -96,14 +92,13 @@ def layers(sets: Sets) -> tuple[Table, Table]:
         for (seed, arm), part in frame.groupby(["seed", "arm"], sort=False):
             cells = part.pivot(index="layer", columns=["stage", "pruned"])[["total", "neurons"]]
             cells = cells.fillna(0.0)
-            found = {row: _layer(cell, stages) for row, cell in cells.iterrows()}
-            label = sets.labels[name]
-            centre = {s: _centre({row: cell[s] for row, cell in found.items()}) for s in stages}
-            centre["shift"] = centre[stages[-1]] - centre["base"]
-            centres[seed, label, arm] = centre
+            by_row = {row: _layer(cell, stages) for row, cell in cells.iterrows()}
+            at = {"seed": seed, "group": sets.labels[name], "arm": arm}
+            centre = {s: _centre({row: cell[s] for row, cell in by_row.items()}) for s in stages}
+            centres.append(at | centre | {"shift": centre[stages[-1]] - centre["base"]})
             if arm == main_arm(run):
-                found = {EVERY: _layer(cells.sum(), stages)} | found
-                values |= {(seed, label, row): cell for row, cell in found.items()}
+                by_row = {EVERY: _layer(cells.sum(), stages)} | by_row
+                values += [at | {"layer": row} | cell for row, cell in by_row.items()]
     mean, share, last = "mean scale-free saliency", "pruned neurons' share of", stages[-1]
     by_layer = (
         *(Column(s, stage_name(s), "f3", mean) for s in stages),
@@ -117,8 +112,8 @@ def layers(sets: Sets) -> tuple[Table, Table]:
     first = f"Scale-free saliency of the removed concept by layer, {shown} arm"
     second = "Mean layer of the removed concept's scale-free saliency (0 is the first row)"
     return (
-        averaged("by_layer", first, values, (GROUP, ROW), by_layer, files),
-        averaged("centre", second, centres, (GROUP, ARM), where, files),
+        averaged("by_layer", first, pd.DataFrame(values), (GROUP, ROW), by_layer, files),
+        averaged("centre", second, pd.DataFrame(centres), (GROUP, ARM), where, files),
     )
 
 
@@ -147,16 +142,12 @@ def takeover(sets: Sets) -> Table:
 
     `beyond` columns are the count minus chance as a share of `top`.
     """
-    values, ranges = {}, {}
-    for row in sets.takeover.itertuples():
-        if row.group in sets.runs:
-            at = (sets.labels[row.group], row.arm, row.concept)
-            values[(row.seed, *at)] = {
-                "was": row.was, "was_beyond": (row.was - row.expected) / row.top,
-                "neurons": row.neurons, "beyond": (row.neurons - row.expected) / row.top,
-                "top": row.top, **{k: getattr(row, k) for k in CHANCE},
-            }  # fmt: skip
-            ranges.setdefault(at, []).append((row.neurons, row.low, row.high))
+    frame = sets.takeover[sets.takeover["group"].isin(list(sets.runs))]
+    values = frame.assign(
+        group=frame["group"].map(sets.labels),
+        was_beyond=(frame["was"] - frame["expected"]) / frame["top"],
+        beyond=(frame["neurons"] - frame["expected"]) / frame["top"],
+    )
     base, end = "base model", stage_name(sets.last)
     columns = (
         Column("top", "of the first", "int"),
@@ -168,23 +159,15 @@ def takeover(sets: Sets) -> Table:
         Column("verdict", "at the end", "text"),
     )
     caption = "Pruned neurons among the first neurons of each concept"
-    keys = (GROUP, ARM, CONCEPT)
-    table = averaged(
-        "takeover", caption, values, keys, columns, ("tables/takeover.csv",), ("top", *CHANCE)
-    )
-    table.frame["verdict"] = [verdict(ranges[row]) for row in _rows(table)]
-    return table
+    keys, files = (GROUP, ARM, CONCEPT), ("tables/takeover.csv",)
+    table = averaged("takeover", caption, values, keys, columns, files, ("top", *CHANCE))
+    return with_verdict(table, "verdict", "neurons", *CHANCE[1:])
 
 
 def overlap(sets: Sets) -> Table:
     """Neurons that are among the first for both of two concepts in the base model, and chance."""
-    values, ranges = {}, {}
+    values = sets.overlap.assign(share=sets.overlap["shared"] / sets.overlap["top"])
     layered = tuple(f"{k}_layers" for k in CHANCE)
-    for row in sets.overlap.itertuples():
-        at = (row.concept_a, row.concept_b, int(row.top))
-        cell = {k: getattr(row, k) for k in ("shared", *CHANCE, *layered)}
-        values[(row.seed, *at)] = cell | {"share": row.shared / row.top}
-        ranges.setdefault(at, []).append([cell[k] for k in ("shared", *CHANCE[1:], *layered[1:])])
     pooled, within = "chance, all layers as one", "chance, layers as they are"
     columns = (
         Column("shared", "shared", "f1"),
@@ -195,14 +178,10 @@ def overlap(sets: Sets) -> Table:
         Column("verdict_layers", "verdict", "text", within),
     )
     caption = "Neurons among the first of two concepts, base model"
-    keys = (*PAIR, Column("top", "of the first", "int"))
-    table = averaged(
-        *("overlap", caption, values, keys, columns, ("tables/overlap.csv",), (*CHANCE, *layered))
-    )
-    found = [ranges[row] for row in _rows(table)]
-    table.frame["verdict"] = [verdict([r[:3] for r in some]) for some in found]
-    table.frame["verdict_layers"] = [verdict([(r[0], *r[3:]) for r in some]) for some in found]
-    return table
+    keys, files = (*PAIR, Column("top", "of the first", "int")), ("tables/overlap.csv",)
+    table = averaged("overlap", caption, values, keys, columns, files, (*CHANCE, *layered))
+    table = with_verdict(table, "verdict", "shared", *CHANCE[1:])
+    return with_verdict(table, "verdict_layers", "shared", *layered[1:])
 
 
 def _range(names: Sequence[str], group: str, form: str) -> tuple[Column, ...]:
@@ -210,12 +189,17 @@ def _range(names: Sequence[str], group: str, form: str) -> tuple[Column, ...]:
     return tuple(Column(name, head, how, group) for name, head, how in heads)
 
 
-def verdict(ranges: Sequence[Sequence[float]]) -> str:
-    """Where (number, low, high) lie that differ by seed: a word if all seeds agree."""
-    sides = {ABOVE if n > high else BELOW if n < low else AT for n, low, high in ranges}
+def with_verdict(table: Table, name: str, count: str, low: str, high: str) -> Table:
+    """A table with a column that says where a count lies beside chance, if all seeds agree."""
+    groups = table.by_seed.groupby([k.key for k in table.keys], sort=False)
+    table.frame[name] = [verdict(seeds[count], seeds[low], seeds[high]) for _, seeds in groups]
+    return table
+
+
+def verdict(counts: Iterable[float], low: Iterable[float], high: Iterable[float]) -> str:
+    """Where counts lie beside ranges that differ by seed: a word if all seeds agree."""
+    sides = {
+        ABOVE if n > most else BELOW if n < least else AT
+        for n, least, most in zip(counts, low, high, strict=True)
+    }
     return sides.pop() if len(sides) == 1 else MIXED
-
-
-def _rows(table: Table) -> list[tuple]:
-    frame = table.frame
-    return list(zip(*(frame[k.key] for k in table.keys), strict=True)) if len(frame) else []
