@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from fake_run import SHAPE, write_run
 
@@ -12,7 +13,7 @@ from relearn_jax.report.concepts.layer_tables import EVERY, arithmetic, centres
 from relearn_jax.report.concepts.reading import Run, read_run
 from relearn_jax.report.concepts.snapshots import Snapshot, Tokens
 from relearn_jax.report.concepts.verdict import returned
-from relearn_jax.report.tables import Column, Table, over_seeds, value_of
+from relearn_jax.report.tables import Column, Table, averaged
 
 SHIFTS = ("shift_published", "shift_beyond", "shift_free")
 LEVELS = (
@@ -30,26 +31,26 @@ def snapshot(score: np.ndarray, pruned: np.ndarray) -> Snapshot:
     return Snapshot(rank, 1 - rank / (score.size - 1), score, pruned)
 
 
-def test_rank_arithmetic_is_what_is_measured_if_pruned_neurons_merely_drop_to_the_end():
+def test_rank_arithmetic_is_what_is_measured_if_pruned_neurons_merely_drop_to_the_end(run):
     rng = np.random.default_rng(0)
     score, pruned = rng.random((3, 8)), rng.random((3, 8)) < 0.4
     dropped = np.where(pruned, -score, score)
     base = snapshot(score, np.zeros_like(pruned))
-    found = {(0, "base", "base"): base, (0, "concept", "pruned"): snapshot(dropped, pruned)}
-    measured = found[0, "concept", "pruned"].saliency
-    expected = arithmetic("concept", found)
-    assert expected[0, EVERY] == pytest.approx(measured[~pruned].mean())
+    neurons = {(0, "base", "base"): base, (0, "concept", "pruned"): snapshot(dropped, pruned)}
+    measured = neurons[0, "concept", "pruned"].saliency
+    expected = arithmetic(run, neurons).set_index("layer")["arithmetic_unpruned"]
+    assert expected[EVERY] == pytest.approx(measured[~pruned].mean())
     for row in range(3):
-        assert expected[0, row] == pytest.approx(measured[row][~pruned[row]].mean())
-    assert expected[0, EVERY] > base.saliency[~pruned].mean()
+        assert expected[row] == pytest.approx(measured[row][~pruned[row]].mean())
+    assert expected[EVERY] > base.saliency[~pruned].mean()
 
 
 def page_table(name: str, keys: tuple[str, ...], values: dict[tuple, dict[str, float]]) -> Table:
     """A table of the page from `{(seed, *row): {column: value}}`."""
     names = tuple(dict.fromkeys(c for cell in values.values() for c in cell))
-    frame = over_seeds(values, keys, names)
+    rows = [dict(zip(("seed", *keys), at, strict=True)) | cell for at, cell in values.items()]
     columns = tuple(Column(c, c, "f2") for c in names)
-    return Table(name, name, frame, tuple(Column(k, k) for k in keys), columns, (), values)
+    return averaged(name, name, pd.DataFrame(rows), tuple(Column(k, k) for k in keys), columns, ())
 
 
 def spread(row: tuple, cell: dict[str, float], seeds: int = 3) -> dict[tuple, dict[str, float]]:
@@ -61,7 +62,7 @@ def spread(row: tuple, cell: dict[str, float], seeds: int = 3) -> dict[tuple, di
 
 
 def found_of(*tables: Table) -> Findings:
-    return Findings({t.name: t for t in tables}, {}, {}, {})
+    return Findings({t.name: t for t in tables}, {}, {})
 
 
 def moved(shifts: tuple[float, ...]) -> dict[str, float]:
@@ -138,31 +139,33 @@ def row_of(arm: str, numbers: list[float]) -> dict[tuple, dict[str, float]]:
 def test_a_mean_has_a_sign_if_its_t_interval_excludes_zero():
     # Mean 0.3, sd 0.2, n = 3: two standard errors are 0.23, but the t interval reaches 0.50.
     table = page_table("some", ("arm",), row_of("concept", [0.1, 0.3, 0.5]))
-    assert claims.sure(table, ("concept",), "x", least=0.01) == 0
+    assert claims.sure(table.row("concept"), "x", least=0.01) == 0
     table = page_table("some", ("arm",), row_of("concept", [-0.1, -0.3, -0.5] * 5))
-    assert claims.sure(table, ("concept",), "x", least=0.01) == -1
-    assert claims.sure(table, ("concept",), "x", least=0.5) == 0
+    assert claims.sure(table.row("concept"), "x", least=0.01) == -1
+    assert claims.sure(table.row("concept"), "x", least=0.5) == 0
 
 
 def test_arms_are_compared_within_each_seed_and_only_where_both_are_there():
     first, second = [0.9, 0.1, 0.5], [0.8, 0.01, 0.4]
-    rows = (("concept",), ("random",))
-    table = page_table("some", ("arm",), row_of("concept", first) | row_of("random", second))
-    assert claims.differ(table, rows, "x", least=0.01) == 1
-    assert claims.differ(table, rows[::-1], "x", least=0.01) == -1
+
+    def differ(values, *arms):
+        table = page_table("some", ("arm",), values)
+        return claims.differ(*map(table.row, arms), "x", least=0.01)
+
+    both = row_of("concept", first) | row_of("random", second)
+    assert differ(both, "concept", "random") == 1
+    assert differ(both, "random", "concept") == -1
     # A seed of one arm only says nothing; with two seeds in different places there is no pair.
-    table = page_table(
-        "some", ("arm",), row_of("concept", [*first, -99]) | row_of("random", second)
-    )
-    assert claims.differ(table, rows, "x", least=0.01) == 1
+    more = row_of("concept", [*first, -99]) | row_of("random", second)
+    assert differ(more, "concept", "random") == 1
     apart = row_of("concept", first[:1]) | {(1, "random"): {"x": 0.0}}
-    assert claims.differ(page_table("some", ("arm",), apart), rows, "x", least=0.01) == 0
+    assert differ(apart, "concept", "random") == 0
 
 
 def test_a_missing_number_has_no_sign():
     table = page_table("some", ("arm",), row_of("concept", [np.nan, np.nan, 0.5]))
-    assert claims.sure(table, ("concept",), "x", least=0.01) == 0
-    assert claims.sure(table, ("random",), "x", least=0.01) == 0
+    assert claims.sure(table.row("concept"), "x", least=0.01) == 0
+    assert claims.sure(table.row("random"), "x", least=0.01) == 0
 
 
 def test_the_published_shift_follows_the_published_recipe(run):
@@ -181,12 +184,12 @@ def test_the_published_shift_follows_the_published_recipe(run):
     # In buckets of 100, saliency is over 0.5 in two buckets of four, and in one of two.
     start = np.mean([row[n] for n in np.argsort(before)[:200] if not null[0, n]])
     end = np.mean([row[n] for n in lower[:100] if not null[1, n]])
-    assert value_of(table, ("concept",), "published_base") == pytest.approx(start)
-    assert value_of(table, ("concept",), "published_last") == pytest.approx(end)
-    assert value_of(table, ("concept",), "shift_published") == pytest.approx(end - start)
+    assert table.row("concept").value("published_base") == pytest.approx(start)
+    assert table.row("concept").value("published_last") == pytest.approx(end)
+    assert table.row("concept").value("shift_published") == pytest.approx(end - start)
     without = centres(run, found, {})
-    assert np.isnan(value_of(without, ("concept",), "shift_published"))
-    assert np.isfinite(value_of(without, ("concept",), "shift_beyond"))
+    assert np.isnan(without.row("concept").value("shift_published"))
+    assert np.isfinite(without.row("concept").value("shift_beyond"))
 
 
 @pytest.mark.parametrize(

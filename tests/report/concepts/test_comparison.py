@@ -17,7 +17,6 @@ from relearn_jax.report.concepts import page as concepts
 from relearn_jax.report.concepts.comparison.tables import ABOVE, AT, BELOW, MIXED, verdict
 from relearn_jax.report.concepts.reading import read_head
 from relearn_jax.report.page import write
-from relearn_jax.report.tables import value_of
 
 GROUPS = tuple(Group(target, fraction) for fraction in (0.5, 0.25) for target in ("LOC", "PER"))
 MANY = SHAPE._replace(seeds=(0, 1), channels=12, rounds=2, groups=GROUPS)
@@ -123,11 +122,11 @@ def test_saliency_by_layer_is_the_mean_over_neurons_and_shares_sum_over_them(run
             means.append(values.mean())
             shares.append(values[part.pruned].sum() / values.sum())
         row = ("LOC 25 %", layer)
-        assert value_of(table, row, "round2") == pytest.approx(sum(means) / 2)
-        assert value_of(table, row, "share_last") == pytest.approx(sum(shares) / 2)
+        assert table.row(*row).value("round2") == pytest.approx(sum(means) / 2)
+        assert table.row(*row).value("share_last") == pytest.approx(sum(shares) / 2)
         share = some.pruned.sum() / len(some)
-        assert value_of(table, row, "neurons") == pytest.approx(share)
-    assert value_of(table, ("LOC 25 %", 0), "share_last") == 0
+        assert table.row(*row).value("neurons") == pytest.approx(share)
+    assert table.row("LOC 25 %", 0).value("share_last") == 0
 
 
 def test_takeover_is_what_the_table_of_the_run_says_beside_chance(run):
@@ -136,18 +135,18 @@ def test_takeover_is_what_the_table_of_the_run_says_beside_chance(run):
         "group == 'LOC-0.5-free' and arm == 'concept' and concept == 'PER'"
     )
     row = ("LOC 50 %", "concept", "PER")
-    assert value_of(table, row, "neurons") == rows.neurons.mean()
+    assert table.row(*row).value("neurons") == rows.neurons.mean()
     beyond = ((rows.neurons - rows.expected) / rows.top).mean()
-    assert value_of(table, row, "beyond") == pytest.approx(beyond)
+    assert table.row(*row).value("beyond") == pytest.approx(beyond)
     own = ("LOC 50 %", "concept", "LOC")
-    assert value_of(table, own, "was") == value_of(table, own, "top")
+    assert table.row(*own).value("was") == table.row(*own).value("top")
 
 
 def test_a_number_is_above_or_below_chance_if_every_seed_is():
-    assert verdict([(9, 2, 8), (10, 2, 8)]) == ABOVE
-    assert verdict([(1, 2, 8), (0, 2, 8)]) == BELOW
-    assert verdict([(2, 2, 8), (8, 2, 8)]) == AT
-    assert verdict([(9, 2, 8), (8, 2, 8)]) == MIXED
+    assert verdict([9, 10], [2, 2], [8, 8]) == ABOVE
+    assert verdict([1, 0], [2, 2], [8, 8]) == BELOW
+    assert verdict([2, 8], [2, 2], [8, 8]) == AT
+    assert verdict([9, 8], [2, 2], [8, 8]) == MIXED
 
 
 def test_overlap_is_said_to_be_what_its_interval_says(few):
