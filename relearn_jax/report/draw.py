@@ -179,9 +179,12 @@ def _composite(plot: Plot) -> Figure:
 def _place(figure: Figure, panel: Panel, left: float, top: float) -> None:
     """Draw a panel with its upper left corner at a place of the figure, in points."""
     (width, height), room = panel.size, panel.margins
-    whole, tall = figure.get_size_inches() * 72
-    corner = ((left + room.left) / whole, 1 - (top + height - room.bottom) / tall)
-    size = (width - room.left - room.right) / whole, (height - room.top - room.bottom) / tall
+    full_width, full_height = figure.get_size_inches() * 72
+    corner = ((left + room.left) / full_width, 1 - (top + height - room.bottom) / full_height)
+    size = (
+        (width - room.left - room.right) / full_width,
+        (height - room.top - room.bottom) / full_height,
+    )
     panel.draw(figure.add_axes((*corner, *size)))
 
 
@@ -257,10 +260,10 @@ def row_ticks(axis: Axis, rows: int) -> None:
 
 def limits(*values: np.ndarray) -> tuple[float, float]:
     """Room on an axis for all values, from 0 if none lies below."""
-    every = np.concatenate([np.ravel(v) for v in values]) if values else np.empty(0)
-    every = every[np.isfinite(every)]
-    if not every.size:
+    numbers = np.concatenate([np.ravel(v) for v in values]) if values else np.empty(0)
+    numbers = numbers[np.isfinite(numbers)]
+    if not numbers.size:
         return 0.0, 1.0
-    low, high = min(float(every.min()), 0.0), max(float(every.max()), 0.0)
+    low, high = min(float(numbers.min()), 0.0), max(float(numbers.max()), 0.0)
     pad = 0.06 * (high - low or 1)
     return (low - pad if low < 0 else 0.0), high + pad

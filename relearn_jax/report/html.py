@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -125,8 +125,8 @@ def table(item: Table, main: str = "", note: str = "") -> str:
 
 def _grid(item: Table, records: list[dict[str, Any]], caption: str, anchor: str) -> str:
     body = []
-    for _, some in groupby(records, key=lambda record: record[item.keys[0].key]):
-        rows = list(some)
+    for _, members in groupby(records, key=lambda record: record[item.keys[0].key]):
+        rows = list(members)
         inner = "".join(_row(item, r, i, len(rows)) for i, r in enumerate(rows))
         body.append(f"<tbody>{inner}</tbody>" if len(item.keys) > 1 else inner)
     grid = "".join(body) if len(item.keys) > 1 else f"<tbody>{''.join(body)}</tbody>"
@@ -148,18 +148,18 @@ def _head(item: Table) -> str:
         return f"<tr>{cells}</tr>"
     top = "".join(f'<th scope="col" rowspan="2">{text(k.header)}</th>' for k in item.keys)
     place = 0
-    for group, some in groupby(columns, key=lambda c: c.group):
-        some = list(some)
+    for group, members in groupby(columns, key=lambda c: c.group):
+        members = list(members)
         if group:
             look = 'class="group edge"' if place else 'class="group"'
-            top += f'<th scope="colgroup" colspan="{len(some)}" {look}>'
+            top += f'<th scope="colgroup" colspan="{len(members)}" {look}>'
             top += f"<span>{text(group)}</span></th>"
         else:
             top += "".join(
                 f'<th scope="col" rowspan="2"{_edge(item, place + i)}>{text(c.header)}</th>'
-                for i, c in enumerate(some)
+                for i, c in enumerate(members)
             )
-        place += len(some)
+        place += len(members)
     low = "".join(
         f'<th scope="col"{_edge(item, place)}>{text(c.header)}</th>'
         for place, c in enumerate(columns)
@@ -260,12 +260,38 @@ def figure(plot: Plot, caption: str, data: str, wide: bool = False, above: str =
 
 def pairs(rows: Sequence[tuple[str, str, str]], name: str, file: str, caption: str) -> str:
     """A listing of (key, text) with addresses, for the config and the manifest."""
-    body = "".join(
-        f'<tr><th scope="row">{text(shown)}</th><td id="{cell_id(name, (key,), "value")}">'
-        f"{text(value)}</td></tr>"
+    cells = (
+        (text(shown), f'<td id="{cell_id(name, (key,), "value")}">{text(value)}</td>')
         for key, shown, value in rows
     )
-    head = (
-        f'<caption><div>{text(caption)} <span class="data">{files([file])}</span></div></caption>'
+    return listing("pairs", caption, (), cells, file)
+
+
+def listing(
+    kind: str,
+    caption: str,
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    file: str = "",
+    anchor: str = "",
+) -> str:
+    """A table of HTML cells, whose numbers nothing cites.
+
+    The first cell of a row is the inside of its head, the others are whole `td` elements.
+    """
+    origin = f' <span class="data">{files([file])}</span>' if file else ""
+    head = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    head = f"<thead><tr>{head}</tr></thead>" if heads else ""
+    body = "".join(f'<tr><th scope="row">{row[0]}</th>{"".join(row[1:])}</tr>' for row in rows)
+    name = f' id="{anchor}"' if anchor else ""
+    return scroller(
+        f'<table class="{kind}"{name}><caption><div>{text(caption)}{origin}</div></caption>{head}'
+        f"<tbody>{body}</tbody></table>",
+        caption,
     )
-    return scroller(f'<table class="pairs">{head}<tbody>{body}</tbody></table>', caption)
+
+
+def data(names: Sequence[str], tables: str | Mapping[str, str] = "") -> str:
+    """Links to files, and to tables of the page by name: a name, or names with their words."""
+    words = {tables: "table"} if isinstance(tables, str) and tables else tables or {}
+    return ", ".join([files(names), *(f'<a href="#t-{t}">{w}</a>' for t, w in words.items())])

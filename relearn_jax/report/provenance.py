@@ -8,6 +8,7 @@ from typing import Any
 from relearn_jax.report import html
 from relearn_jax.report.html import Drawn
 from relearn_jax.report.reading import Directory
+from relearn_jax.report.tables import Sentence
 
 
 def settings(run: Directory) -> Drawn:
@@ -84,6 +85,32 @@ def model(run: Directory) -> str:
     size = f", {parameters / 1e6:.1f} M parameters" if parameters else ""
     source = about.get("source", "not named")
     return f"{'random weights' if source == 'random' else html.text(source)}{size}"
+
+
+def steps(run: Directory, items: Sequence[str]) -> str:
+    """What was done: the description of the run, and its steps as HTML."""
+    described = run.manifest.get("description")
+    about = f"<p>{html.text(described)}</p>" if described else ""
+    return f'{about}<ol class="prose">{"".join(f"<li>{item}</li>" for item in items)}</ol>'
+
+
+def document(
+    run: Directory,
+    title: str,
+    sentence: Sentence,
+    facts: Sequence[tuple[str, str]],
+    sections: Sequence[tuple[str, str, Drawn]],
+    protocol: str,
+    notice: str = "",
+    above: str = "",
+) -> Drawn:
+    """A page of a run: title, one-line verdict, facts at a glance, sections, and its origin."""
+    return html.document(
+        title=f"{run.manifest.get('name', run.folder.name)}: {title}",
+        header=head(run, title, html.prose(sentence), facts, notice, above),
+        sections=sections,
+        footer=footer(run.manifest, protocol),
+    )
 
 
 def head(

@@ -97,9 +97,9 @@ def read_table(
         lacking = [c for c in needed if c not in present]
         if not lacking:
             rows = None if group is None else [("group", "==", group)]
-            wanted = [*columns, *(c for c in optional if c in present)]
+            selected = [*columns, *(c for c in optional if c in present)]
             # Without pandas' own types, whose NA is no number to NumPy.
-            table = pq.read_table(path, columns=wanted, filters=rows)
+            table = pq.read_table(path, columns=selected, filters=rows)
             return table.to_pandas(ignore_metadata=True)
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(

@@ -25,9 +25,9 @@ def say(template: str, row: Row | None = None, **parts: Piece | Sentence | Row) 
         if field is None:
             continue
         name, _, column = field.partition(".")
-        part = parts.get(name, row)
+        part = parts[name] if name in parts else row.cite(name)
         if isinstance(part, Row):
-            part = part.cite(column or name)
+            part = part.cite(column)
         pieces += (part,) if isinstance(part, str | Number) else part
     return tuple(pieces)
 

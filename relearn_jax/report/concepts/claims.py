@@ -33,10 +33,10 @@ class Claim(NamedTuple):
     rule: str
 
 
-def claims(run: Run, found: Findings) -> tuple[Claim, ...]:
+def claims(run: Run, results: Findings) -> tuple[Claim, ...]:
     """Every claim, in the order of the protocol."""
     makers = (_regained, _earlier, _primed, _blended, _random)
-    return tuple(maker(run, found) for maker in makers)
+    return tuple(maker(run, results) for maker in makers)
 
 
 def sure(row: Row, column: str, least: float) -> int:
@@ -74,14 +74,14 @@ def _judged(title: str, rule: str, status: str, text: Sentence, lone: bool = Fal
     return Claim(title, OPEN, (TOO_FEW, *text), rule) if lone else Claim(title, status, text, rule)
 
 
-def _regained(run: Run, found: Findings) -> Claim:
+def _regained(run: Run, results: Findings) -> Claim:
     title = "Performance is regained within about two epochs of retraining"
     rule = (
         "Holds if every seed has regained 90 % of its lost F1 (all types) within two retraining "
         "epochs; in part if every seed does so later. The text says so if there is one seed only."
     )
     arm = main_arm(run)
-    own, control = (found.tables["recovery"].row("all", a) for a in (arm, "random"))
+    own, control = (results.tables["recovery"].row("all", a) for a in (arm, "random"))
     last = last_stage(run, arm)
     if not own.has("lost", "round1", last) or last == "pruned":
         return Claim(title, OPEN, ("No retraining round has been evaluated.",), rule)
@@ -103,7 +103,7 @@ def _regained(run: Run, found: Findings) -> Claim:
     return Claim(title, status, say(f"{text}.", own, control=control), rule)
 
 
-def _earlier(run: Run, found: Findings) -> Claim:
+def _earlier(run: Run, results: Findings) -> Claim:
     title = "The concept moves from later to earlier layers"
     rule = (
         "Holds if the mean layer of high-saliency neurons falls in the published way (base, all "
@@ -115,7 +115,7 @@ def _earlier(run: Run, found: Findings) -> Claim:
         "its 95 % interval over seeds excludes 0; arms are compared within each seed." + NO_SPREAD
     )
     arm, columns = main_arm(run), ("shift_published", "shift_beyond", "shift_free")
-    own, random = (found.tables["centres"].row(a) for a in (arm, "random"))
+    own, random = (results.tables["centres"].row(a) for a in (arm, "random"))
     if not own.has(*columns) or last_stage(run, arm, "concepts") == "pruned":
         why = "No retrained stage has its neurons and top tokens tracked."
         return Claim(title, OPEN, (why,), rule)
@@ -145,7 +145,7 @@ def _earlier(run: Run, found: Findings) -> Claim:
     return Claim(title, status, say(text, own, random=random), rule)
 
 
-def _primed(run: Run, found: Findings) -> Claim:
+def _primed(run: Run, results: Findings) -> Claim:
     title = "Neurons that relearn the concept were primed: they held similar concepts before"
     rule = (
         "Holds if, in the base model, the neurons that took over rank higher for some other entity "
@@ -155,7 +155,7 @@ def _primed(run: Run, found: Findings) -> Claim:
         "than in the random arm." + NO_SPREAD
     )
     arm, columns = main_arm(run), ("primed", "primed_pool", "primed_more")
-    own, random = (found.tables["takers"].row(a) for a in (arm, "random"))
+    own, random = (results.tables["takers"].row(a) for a in (arm, "random"))
     if not own.has(*columns):
         return Claim(title, OPEN, ("There is no other concept, or no neuron took over.",), rule)
     text = (
@@ -172,7 +172,7 @@ def _primed(run: Run, found: Findings) -> Claim:
     return _judged(title, rule, status, say(text, own, random=random), lone)
 
 
-def _blended(run: Run, found: Findings) -> Claim:
+def _blended(run: Run, results: Findings) -> Claim:
     title = "Relearning neurons are polysemantic: they blend old and new tokens"
     rule = (
         "Holds if more than half of the neurons that took over have both old and new words among "
@@ -180,7 +180,7 @@ def _blended(run: Run, found: Findings) -> Claim:
         "part if only the second is so. More means by over 0.01, with a 95 % interval over seeds "
         "that excludes 0." + NO_SPREAD
     )
-    own = found.tables["takers"].row(main_arm(run))
+    own = results.tables["takers"].row(main_arm(run))
     if not own.has("blend", "blend_pool", "blend_more"):
         why = "No neuron took the concept over, or tokens are not tracked."
         return Claim(title, OPEN, (why,), rule)
@@ -193,7 +193,7 @@ def _blended(run: Run, found: Findings) -> Claim:
     return _judged(title, rule, status, say(text, own), _lone(own, "blend_more"))
 
 
-def _random(run: Run, found: Findings) -> Claim:
+def _random(run: Run, results: Findings) -> Claim:
     title = "Pruning random neurons hurts more and recovers more slowly"
     rule = (
         "Holds if the random arm is lower both when pruned (F1, all types) and in the share "
@@ -203,7 +203,7 @@ def _random(run: Run, found: Findings) -> Claim:
     )
     arm = main_arm(run)
     pruned, regained = (
-        tuple(found.tables[name].row("all", a) for a in ("random", arm))
+        tuple(results.tables[name].row("all", a) for a in ("random", arm))
         for name in ("task", "recovery")
     )
     there = all(r.has("pruned") for r in pruned) and all(r.has("round1") for r in regained)
@@ -221,6 +221,6 @@ def _random(run: Run, found: Findings) -> Claim:
         text += " Both are at the floor when pruned, so how far they fell cannot be told apart."
     status = HOLDS if all(lower) else PART if any(lower) else FAILS
     names = ("random", "own", "random_share", "own_share")
-    said = say(text, **dict(zip(names, (*pruned, *regained), strict=True)))
+    sentence = say(text, **dict(zip(names, (*pruned, *regained), strict=True)))
     lone = any(len(paired(*rows, column)) < 2 for rows, column in cells)
-    return _judged(title, rule, status, said, lone)
+    return _judged(title, rule, status, sentence, lone)

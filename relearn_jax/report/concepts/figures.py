@@ -54,23 +54,23 @@ def f1_top(scores: pd.DataFrame) -> float:
 
 def curves(ax: Axes, run: Run, kind: str, top: float, title: str) -> None:
     """F1 on one entity type against retraining epochs, for every arm; the axis ends at `top`."""
-    some = run.tables["scores"]
-    some = some[(some["variant"] == "word") & (some["type"] == kind)]
-    base = some.loc[some["stage"] == "base", "f1"]
+    scores = run.tables["scores"]
+    scores = scores[(scores["variant"] == "word") & (scores["type"] == kind)]
+    base = scores.loc[scores["stage"] == "base", "f1"]
     ax.axhline(base.mean(), color=light("before"), linewidth=1, linestyle=(0, (2, 2)))
     for place, arm in enumerate(run.arms):
         # Side by side, since arms that recover alike would hide each other.
         beside = 0.09 * (place - (len(run.arms) - 1) / 2)
-        _curve(ax, some[some["arm"] == arm], ARM_KEYS[arm], beside)
-    _epochs(ax, run, some)
+        _curve(ax, scores[scores["arm"] == arm], ARM_KEYS[arm], beside)
+    _epochs(ax, run, scores)
     ax.set_ylim(-0.02 * top, top)
     ax.set_ylabel("F1")
     ax.set_title(title)
 
 
-def _curve(ax: Axes, some, key: Key, beside: float) -> None:
-    some = some[(some["stage"] == "pruned") | (some["epoch"] > 0)]
-    wide = some.pivot_table(index="epoch", columns="seed", values="f1")
+def _curve(ax: Axes, scores, key: Key, beside: float) -> None:
+    scores = scores[(scores["stage"] == "pruned") | (scores["epoch"] > 0)]
+    wide = scores.pivot_table(index="epoch", columns="seed", values="f1")
     if wide.empty:
         return
     if wide.shape[1] > 1:
@@ -80,12 +80,12 @@ def _curve(ax: Axes, some, key: Key, beside: float) -> None:
     line(ax, wide.index.to_numpy() + beside, wide.mean(axis=1).to_numpy(), key)
 
 
-def _epochs(ax: Axes, run: Run, some) -> None:
+def _epochs(ax: Axes, run: Run, scores) -> None:
     retrain = run.config.get("retrain") or {}
-    done = some.loc[some["arm"] != "base", "epoch"]
+    done = scores.loc[scores["arm"] != "base", "epoch"]
     step, last = int(retrain.get("epochs", 1)), int(done.max()) if len(done) else 0
-    every = max(1, -(-last // 8))
-    ticks = [0, *range(every, last + 1, every)]
+    spacing = max(1, -(-last // 8))
+    ticks = [0, *range(spacing, last + 1, spacing)]
     ax.set_xticks(ticks, ["pruned", *map(str, ticks[1:])])
     for end in range(step, last, step):
         ax.axvline(end, color=light("rule"), linewidth=0.7, zorder=0)
@@ -98,11 +98,11 @@ def heat_maps(run: Run, maps: Mapping[str, np.ndarray], cut: np.ndarray | None, 
     panels = []
     stack = [("pruned neurons (filled)", cut.astype(float))] if cut is not None else []
     stages = [(stage_name(s), m) for s, m in maps.items()]
-    every = [*stages[:1], *stack, *stages[1:]]
+    images = [*stages[:1], *stack, *stages[1:]]
     top = scale_top(maps, name)
-    for index, (title, values) in enumerate(every):
+    for index, (title, values) in enumerate(images):
         binary = values is cut or title.startswith("pruned neurons")
-        final = index == len(every) - 1
+        final = index == len(images) - 1
 
         def draw(ax: Axes, values=values, title=title, binary=binary, final=final) -> None:
             if binary:

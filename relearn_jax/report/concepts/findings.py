@@ -41,14 +41,14 @@ def findings(run: Run) -> Findings:
     return Findings({t.name: t for t in tables}, neurons, tokens)
 
 
-def points(run: Run, found: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def points(run: Run, results: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Similarity and saliency of the main arm's neurons at its last stage, by group, all seeds."""
     arm = main_arm(run)
     xs: dict[str, list[np.ndarray]] = {group: [] for group in layer_tables.GROUPS}
     ys: dict[str, list[np.ndarray]] = {group: [] for group in layer_tables.GROUPS}
-    for place in snapshots.after(found.tokens, arm, last_stage(run, arm, "neurons")).values():
-        if place in found.neurons:
-            now, near = found.neurons[place], found.tokens[place].similarity
+    for place in snapshots.after(results.tokens, arm, last_stage(run, arm, "neurons")).values():
+        if place in results.neurons:
+            now, near = results.neurons[place], results.tokens[place].similarity
             for group, members in (("unpruned", ~now.pruned), ("pruned", now.pruned)):
                 use = members.ravel() & np.isfinite(near)
                 xs[group].append(near[use])
@@ -56,19 +56,19 @@ def points(run: Run, found: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]
     return {g: (np.concatenate(xs[g]), np.concatenate(ys[g])) for g in xs if xs[g]}
 
 
-def maps(run: Run, found: Findings, field: str) -> dict[str, np.ndarray]:
+def maps(run: Run, results: Findings, field: str) -> dict[str, np.ndarray]:
     """[S, D] maps of one field of the snapshots at every stage, main arm, first seed there is."""
     arm = main_arm(run)
-    seed = map_seed(run, found)
+    seed = map_seed(run, results)
     places = {"base": (seed, "base", "base")}
     places |= {stage: (seed, arm, stage) for stage in run.stages[1:]}
     return {
-        stage: getattr(found.neurons[place], field)
+        stage: getattr(results.neurons[place], field)
         for stage, place in places.items()
-        if place in found.neurons
+        if place in results.neurons
     }
 
 
-def map_seed(run: Run, found: Findings) -> int:
+def map_seed(run: Run, results: Findings) -> int:
     """The seed whose neurons the heat maps show: the first that has any."""
-    return next((s for s in run.seeds if (s, "base", "base") in found.neurons), run.seeds[0])
+    return next((s for s in run.seeds if (s, "base", "base") in results.neurons), run.seeds[0])

@@ -33,8 +33,8 @@ def shown_stages(run: Run, arm: str, table: str) -> tuple[str, ...]:
     """Base, pruned, the first round and the last one, as far as they are there."""
     frame = run.tables[table]
     have = set(frame.loc[frame["arm"] == arm, "stage"].unique())
-    wanted = ("base", "pruned", "round1", last_stage(run, arm, table))
-    return tuple(dict.fromkeys(s for s in wanted if s in have or s == "base"))
+    shown = ("base", "pruned", "round1", last_stage(run, arm, table))
+    return tuple(dict.fromkeys(s for s in shown if s in have or s == "base"))
 
 
 def measured(run: Run, measure: str) -> pd.DataFrame:
@@ -55,8 +55,8 @@ def layers(run: Run, measure: str, neurons: Mapping[Place, Snapshot]) -> Table:
         s for s in run.stages if any(s in shown_stages(run, a, "layers") for a in run.arms)
     )
     frame = frame.assign(cell=frame["stage"] + "_" + frame["pruned"])
-    every = pd.concat([frame.assign(layer=EVERY), frame.astype({"layer": object})])
-    values = _weighted(every).reset_index()
+    rows = pd.concat([frame.assign(layer=EVERY), frame.astype({"layer": object})])
+    values = _weighted(rows).reset_index()
     groups = [Column(f"{s}_{g}", stage_name(s), "f3", g) for g in GROUPS for s in stages]
     files = ("tables/layers.csv",)
     if measure == "saliency_rank":

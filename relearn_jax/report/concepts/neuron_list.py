@@ -17,7 +17,7 @@ from relearn_jax.report.tables import show
 SHOWN = 12
 
 
-def taken_over(run: Run, found: Findings) -> tuple[str, tuple]:
+def taken_over(run: Run, results: Findings) -> tuple[str, tuple]:
     """The neurons of the main arm that rank highest at the last stage and ranked low before."""
     frame, arm = run.tables["taken_over"], main_arm(run)
     frame = frame[frame["arm"] == arm]
@@ -34,37 +34,33 @@ def taken_over(run: Run, found: Findings) -> tuple[str, tuple]:
     first = frame[frame["seed"] == seeds[0]]
     body += _listing(run, first.head(SHOWN), f"Seed {seeds[0]}: the first {SHOWN}", "t-taken_over")
     for seed in seeds:
-        some = frame[frame["seed"] == seed]
-        some = some.iloc[SHOWN:] if seed == seeds[0] else some
-        if len(some):
+        neurons = frame[frame["seed"] == seed]
+        neurons = neurons.iloc[SHOWN:] if seed == seeds[0] else neurons
+        if len(neurons):
             lead = "the others" if seed == seeds[0] else "all"
-            title = f"Seed {seed}: {lead} ({len(some)})"
-            body += html.details(title, _listing(run, some, title, f"t-taken_over-{seed}"))
-    return body + _comparison(run, found, arm), ()
+            title = f"Seed {seed}: {lead} ({len(neurons)})"
+            body += html.details(title, _listing(run, neurons, title, f"t-taken_over-{seed}"))
+    return body + _comparison(run, results, arm), ()
 
 
-def _listing(run: Run, some: pd.DataFrame, title: str, anchor: str) -> str:
+def _listing(run: Run, neurons: pd.DataFrame, title: str, anchor: str) -> str:
     word = figures.row_word(run)
     heads = (word, "channel", "rank before", "rank after", "tokens before", "tokens after")
-    head = "".join(f'<th scope="col">{h}</th>' for h in (*heads, "similarity"))
-    rows = "".join(_row(record) for record in some.itertuples())
-    data = html.files(["tables/taken_over.csv"])
-    caption = f'<caption><div>{title} <span class="data">{data}</span></div></caption>'
-    return html.scroller(
-        f'<table class="tokens" id="{anchor}">{caption}<thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table>",
-        title,
-    )
+    rows = map(_row, neurons.itertuples())
+    heads = (*heads, "similarity")
+    return html.listing("tokens", title, heads, rows, "tables/taken_over.csv", anchor)
 
 
-def _row(record) -> str:
+def _row(record) -> tuple[str, ...]:
     before, now = list(record.tokens_base), list(record.tokens_final)
     note = " (pruned)" if record.pruned else ""
+    ranks = (show(rank + 1, "int") for rank in (record.rank_base, record.rank_final))
     return (
-        f'<tr><th scope="row">{record.layer}</th><td>{record.channel}{note}</td>'
-        f"<td>{show(record.rank_base + 1, 'int')}</td><td>{show(record.rank_final + 1, 'int')}</td>"
-        f'<td class="words">{_words(before, ())}</td>'
-        f'<td class="words">{_words(now, before)}</td><td>{show(record.similarity, "f2")}</td></tr>'
+        *(str(record.layer), f"<td>{record.channel}{note}</td>"),
+        *(f"<td>{rank}</td>" for rank in ranks),
+        f'<td class="words">{_words(before, ())}</td>',
+        f'<td class="words">{_words(now, before)}</td>',
+        f"<td>{show(record.similarity, 'f2')}</td>",
     )
 
 
@@ -77,8 +73,8 @@ def _words(words: Iterable[str], before: Iterable[str]) -> str:
     )
 
 
-def _comparison(run: Run, found: Findings, arm: str) -> str:
-    item = found.tables["takers"]
+def _comparison(run: Run, results: Findings, arm: str) -> str:
+    item = results.tables["takers"]
     row = item.row(arm)
     body = "<h3>What they were before, beside others of their layers</h3>"
     if row.has("share_base", "share_base_pool", "share_last", "share_last_pool"):

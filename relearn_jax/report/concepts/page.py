@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from relearn_jax.report import html, provenance
+from relearn_jax.report import provenance
 from relearn_jax.report.concepts import comparison, protocol
 from relearn_jax.report.concepts.findings import Findings, findings
 from relearn_jax.report.concepts.reading import COLUMNS, NEURON_TABLES, Run, read_head, read_run
@@ -31,31 +31,33 @@ def build(folder: Path) -> list[Page]:
     pages = [group_page(read_run(folder, name)) for name in sets.runs]
     text, plots = comparison.page(sets, tables)
     names = (*_small(COLUMNS), *comparison.SET_COLUMNS)
-    return [*pages, Page(sets.whole, text, plots, tuple(tables.values()), names)]
+    return [*pages, Page(sets.run, text, plots, tuple(tables.values()), names)]
 
 
 def group_page(run: Run) -> Page:
     """The page of one group, with its tables."""
-    found = findings(run)
-    text, plots = page(run, found)
+    results = findings(run)
+    text, plots = page(run, results)
     names, rows = tuple(_small(COLUMNS)), [("group", "==", run.group.name)]
     if run.home == run.folder:
         names, rows = (*names, *comparison.SET_COLUMNS), None
-    return Page(run, text, plots, tuple(found.tables.values()), names, rows)
+    return Page(run, text, plots, tuple(results.tables.values()), names, rows)
 
 
 def _small(names: Iterable[str]) -> list[str]:
     return [name for name in names if name not in NEURON_TABLES]
 
 
-def page(run: Run, found: Findings) -> Drawn:
+def page(run: Run, results: Findings) -> Drawn:
     """The HTML of a group's page without its drawings, and its plots."""
     title = protocol.title(run)
-    text, plots = html.document(
-        title=f"{run.manifest.get('name', run.folder.name)}: {title}",
-        header=protocol.header(run, title, html.prose(headline(run, found))),
-        sections=[(name, head, make(run, found)) for name, head, make in SECTIONS],
-        footer=provenance.footer(run.manifest, protocol.PAPER),
+    text, plots = provenance.document(
+        *(run, title, headline(run, results)),
+        facts=protocol.glance(run, (("Concept removed", run.target),)),
+        sections=[(name, head, make(run, results)) for name, head, make in SECTIONS],
+        protocol=protocol.PAPER,
+        notice=protocol.notice(run),
+        above=protocol.above(run),
     )
     if run.home != run.folder:
         # What belongs to the whole run lies two folders up.

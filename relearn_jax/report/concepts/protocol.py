@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
-from relearn_jax.report import html
+from relearn_jax.report import html, provenance
 from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.reading import Run, main_arm, stage_name
 from relearn_jax.report.html import Drawn
-from relearn_jax.report.provenance import head, model, unfinished
+from relearn_jax.report.provenance import model, unfinished
 from relearn_jax.report.sentences import fact, listed, plural
 
 GENERATED = '<span class="badge">GENERATED</span>'
@@ -35,10 +34,9 @@ RETRAIN = {
 
 def what(run: Run) -> Drawn:
     """What was done, in plain words."""
-    manifest, config = run.manifest, run.config
-    target, prune = html.text(run.target), config.get("prune") or {}
+    target, prune = html.text(run.target), run.config.get("prune") or {}
     sizes = {k: html.prose((fact(run, f"prune.{k}", "manifest"),)) for k in ("pruned", "of")}
-    steps = (
+    items = (
         based(run),
         f"Its neurons were ranked by how far their mean over words of {target} lies from their "
         f"mean over other words ({html.text(prune.get('ranking', 'probeless'))} ranking).",
@@ -50,10 +48,7 @@ def what(run: Run) -> Drawn:
         if len(run.arms) > 1
         else "There is no control arm in this run.",
     )
-    items = "".join(f"<li>{step}</li>" for step in steps)
-    described = manifest.get("description")
-    about = f"<p>{html.text(described)}</p>" if described else ""
-    return f'{about}<ol class="prose">{items}</ol>{texts(run)}', ()
+    return provenance.steps(run, items) + texts(run), ()
 
 
 def based(run: Run) -> str:
@@ -95,41 +90,25 @@ def texts(run: Run) -> str:
     """The texts that were used."""
     data = run.manifest.get("data") or {}
     heads = ("used for", "text", "sentences", "words", "word types", "SHA-256")
-    rows = []
     order = ("train", "evaluation", "retrain", "concepts")
+    rows = []
     for role, facts in sorted(data.items(), key=lambda item: (*order, item[0]).index(item[0])):
         mark = f" {GENERATED}" if facts.get("generated") else ""
         note = f"<br><small>{html.text(facts['note'])}</small>" if facts.get("note") else ""
-        cells = [f"{html.text(facts.get('source', ''))}{mark}{note}"]
-        cells += [_number(facts.get(k)) for k in ("sentences", "words", "types")]
-        digest = str(facts.get("sha256", ""))
-        cells.append(f'<code title="{html.text(digest)}">{html.text(digest[:16])}…</code>')
-        inner = "".join(f"<td>{cell}</td>" for cell in cells)
-        rows.append(f'<tr><th scope="row">{html.text(role)}</th>{inner}</tr>')
-    head = "".join(f'<th scope="col">{h}</th>' for h in heads)
-    file = html.files(["manifest.json"])
-    caption = f'<caption><div>Text <span class="data">{file}</span></div></caption>'
-    made = (
+        digest = html.text(facts.get("sha256", ""))
+        cells = (
+            f"{html.text(facts.get('source', ''))}{mark}{note}",
+            *(html.show(facts.get(k), "int") for k in ("sentences", "words", "types")),
+            f'<code title="{digest}">{digest[:16]}…</code>',
+        )
+        rows.append((html.text(role), *(f"<td>{cell}</td>" for cell in cells)))
+    generated = any(facts.get("generated") for facts in data.values())
+    notice = (
         "<p>Text marked GENERATED was written by a seeded program, not by people: it shows that "
         "the machinery works, and says little about language.</p>"
-        if any(f.get("generated") for f in data.values())
-        else ""
     )
-    return made + html.scroller(
-        f'<table class="texts">{caption}<thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>",
-        "Text",
-    )
-
-
-def _number(value: Any) -> str:
-    return html.show(value, "int")
-
-
-def header(run: Run, title: str, sentence: str) -> str:
-    """The head of a group's page."""
-    facts = glance(run, (("Concept removed", run.target),))
-    return head(run, title, sentence, facts, notice(run), above(run))
+    texts = html.listing("texts", "Text", heads, rows, "manifest.json")
+    return (notice if generated else "") + texts
 
 
 def glance(run: Run, removed: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
@@ -172,12 +151,12 @@ def gaps(run: Run) -> list[str]:
     for gap in run.missing:
         seeds.setdefault((gap.stages, gap.arm), []).append(gap.seed)
     arms: dict[tuple, list[str]] = {}
-    for (stages, arm), some in seeds.items():
-        arms.setdefault((stages, tuple(some)), []).append(ARM_NAMES[arm])
+    for (stages, arm), numbers in seeds.items():
+        arms.setdefault((stages, tuple(numbers)), []).append(ARM_NAMES[arm])
     return [
-        f"{', '.join(map(stage_name, stages))} of seed{'s' * (len(some) > 1)} "
-        f"{', '.join(map(str, some))}, {listed(names)}"
-        for (stages, some), names in arms.items()
+        f"{', '.join(map(stage_name, stages))} of seed{'s' * (len(numbers) > 1)} "
+        f"{', '.join(map(str, numbers))}, {listed(names)}"
+        for (stages, numbers), names in arms.items()
     ]
 
 

@@ -166,11 +166,11 @@ def _missing(
     scores: pd.DataFrame, seeds: tuple[int, ...], arms: tuple[str, ...], stages: tuple[str, ...]
 ) -> tuple[Missing, ...]:
     done = set(zip(scores["seed"], scores["arm"], scores["stage"], strict=True))
-    wanted = [(s, "base", stages[:1]) for s in seeds]
-    wanted += [(s, a, stages[1:]) for s in seeds for a in arms]
+    planned = [(s, "base", stages[:1]) for s in seeds]
+    planned += [(s, a, stages[1:]) for s in seeds for a in arms]
     gaps = (
-        Missing(s, a, tuple(stage for stage in some if (s, a, stage) not in done))
-        for s, a, some in wanted
+        Missing(s, a, tuple(stage for stage in names if (s, a, stage) not in done))
+        for s, a, names in planned
     )
     return tuple(gap for gap in gaps if gap.stages)
 

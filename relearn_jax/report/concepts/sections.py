@@ -19,12 +19,12 @@ from relearn_jax.report.sentences import over_seeds, say
 SIGNS = {HOLDS: "✓", PART: "◐", EXPLAINED: "≈", FAILS: "✗", OPEN: "?"}
 
 
-def answer(run: Run, found: Findings) -> Drawn:
+def answer(run: Run, results: Findings) -> Drawn:
     """The verdict, paragraph by paragraph."""
-    return html.answers(verdict(run, found)), ()
+    return html.answers(verdict(run, results)), ()
 
 
-def performance(run: Run, found: Findings) -> Drawn:
+def performance(run: Run, results: Findings) -> Drawn:
     """F1 over the stages, by arm."""
     kinds = types(run)
     lead = tuple(dict.fromkeys(("all", target_type(run))))
@@ -36,7 +36,7 @@ def performance(run: Run, found: Findings) -> Drawn:
         if seeds > 1
         else "one seed, so no spread"
     )
-    data = f'{files(["tables/scores.csv"])}, <a href="#t-task">table</a>'
+    data = html.data(["tables/scores.csv"], "task")
     body = figure(
         plots[0],
         f"F1 on held-out text after pruning and after each epoch of retraining: {spread}; the "
@@ -50,30 +50,30 @@ def performance(run: Run, found: Findings) -> Drawn:
         body += figure(
             plots[1], "The same for the other entity types, none of which was aimed at.", data
         )
-    body += table(found.tables["task"], note=over_seeds(run.seeds, ""))
-    more = table(found.tables["task_subword"]) + table(found.tables["detail"])
+    body += table(results.tables["task"], note=over_seeds(run.seeds, ""))
+    more = table(results.tables["task_subword"]) + table(results.tables["detail"])
     return body + details("Scored on sub-words; precision, recall and accuracy", more), tuple(plots)
 
 
-def recovery(run: Run, found: Findings) -> Drawn:
+def recovery(run: Run, results: Findings) -> Drawn:
     """Share of the loss regained."""
     text = (
         "<p>The share regained is (F1 now − F1 when pruned) / (F1 of the base model − F1 when "
         "pruned). It is above 100 % where a model ends above its base, and means little where "
         "hardly any F1 was lost.</p>"
     )
-    return text + table(found.tables["recovery"], note=over_seeds(run.seeds, "")), ()
+    return text + table(results.tables["recovery"], note=over_seeds(run.seeds, "")), ()
 
 
-def heat(run: Run, found: Findings) -> Drawn:
+def heat(run: Run, results: Findings) -> Drawn:
     """Saliency of every neuron at every stage."""
-    stages = maps(run, found, "saliency")
+    stages = maps(run, results, "saliency")
     if not stages:
         return html.absent("saliency of every neuron (tables/concepts.parquet)"), ()
-    arm, seed = main_arm(run), map_seed(run, found)
-    cut = next((s.pruned for p, s in found.neurons.items() if p[:2] == (seed, arm)), None)
+    arm, seed = main_arm(run), map_seed(run, results)
+    cut = next((s.pruned for p, s in results.neurons.items() if p[:2] == (seed, arm)), None)
     ranks = figures.heat_maps(run, stages, cut, "heat_rank")
-    free_maps = maps(run, found, "standardized")
+    free_maps = maps(run, results, "standardized")
     free = figures.heat_maps(run, free_maps, cut, "heat_standardized")
     top = figures.scale_top(free_maps, "standardized")
     bars = (
@@ -106,12 +106,12 @@ def _scale(bar: Plot) -> str:
     return f'<div class="scale panel">{html.panel(bar, 0)}</div>'
 
 
-def redistribution(run: Run, found: Findings) -> Drawn:
+def redistribution(run: Run, results: Findings) -> Drawn:
     """Saliency by layer, pruned and unpruned apart, and what ranks alone would do."""
-    tables, arm = found.tables, main_arm(run)
+    tables, arm = results.tables, main_arm(run)
     if run.tables["layers"].empty:
         notice = html.absent("saliency by layer (tables/layers.parquet)")
-        return notice + _shift_tables(run, found), ()
+        return notice + _shift_tables(run, results), ()
     both = (
         Measure(tables["layers_rank"], "saliency_rank", "saliency by rank", ", by rank"),
         Measure(
@@ -120,10 +120,8 @@ def redistribution(run: Run, found: Findings) -> Drawn:
         ),
     )
     plot = layer_figures.by_layer(run, both, "layers")
-    data = (
-        f'{files(["tables/layers.csv"])}, <a href="#t-layers_rank">by rank</a>, '
-        '<a href="#t-layers_standardized">scale-free</a>'
-    )
+    names = {"layers_rank": "by rank", "layers_standardized": "scale-free"}
+    data = html.data(["tables/layers.csv"], names)
     body = figure(
         plot,
         f"Mean saliency for {html.text(run.target)} by {figures.row_word(run)} in the "
@@ -132,7 +130,7 @@ def redistribution(run: Run, found: Findings) -> Drawn:
         "pruned neurons are tied (constant outputs) they are left out by rank.",
         data,
     )
-    body += _rank_note(run, found)
+    body += _rank_note(run, results)
     change = layer_figures.change_by_arm(run, both, "change")
     body += figure(
         change,
@@ -140,21 +138,21 @@ def redistribution(run: Run, found: Findings) -> Drawn:
         "change says nothing about the concept's own neurons.",
         data,
     )
-    body += _shift_tables(run, found)
+    body += _shift_tables(run, results)
     more = "".join(table(item.table, arm, over_seeds(run.seeds, "")) for item in both)
     return body + details("Saliency by layer and stage, as tables", more), (plot, change)
 
 
-def _shift_tables(run: Run, found: Findings) -> str:
+def _shift_tables(run: Run, results: Findings) -> str:
     return "".join(
-        table(found.tables[name], main_arm(run), over_seeds(run.seeds, ""))
+        table(results.tables[name], main_arm(run), over_seeds(run.seeds, ""))
         for name in ("centres", "redistribution")
     )
 
 
-def _rank_note(run: Run, found: Findings) -> str:
+def _rank_note(run: Run, results: Findings) -> str:
     arm = main_arm(run)
-    ranks, free = (found.tables[f"layers_{n}"].row(arm, 0) for n in ("rank", "standardized"))
+    ranks, free = (results.tables[f"layers_{n}"].row(arm, 0) for n in ("rank", "standardized"))
     text = (
         "<p>Saliency by rank is a place in a queue, so it sums to the same total whatever happens: "
         "when pruned neurons lose their scale and go to the end, all others move up, whether or "
@@ -174,15 +172,15 @@ def _rank_note(run: Run, found: Findings) -> str:
     return f"<aside><h3>What ranks do on their own</h3>{text}</aside>"
 
 
-def similarity(run: Run, found: Findings) -> Drawn:
+def similarity(run: Run, results: Findings) -> Drawn:
     """How alike the top tokens are to those of the base model, beside the null."""
-    item = found.tables["similarity"]
+    item = results.tables["similarity"]
     if run.tables["layers"].empty or item.frame.empty:
         return html.absent("similarity by layer (tables/layers.parquet)"), ()
     arm = main_arm(run)
     arms = (arm, "random") if arm != "random" and "random" in run.arms else (arm,)
     plot = layer_figures.similarity(run, item, arms)
-    data = f'{files(item.sources)}, <a href="#t-similarity">table</a>'
+    data = html.data(item.sources, "similarity")
     body = figure(
         plot,
         "Cosine between the mean word vectors of a neuron's top tokens before pruning and after "
@@ -193,10 +191,10 @@ def similarity(run: Run, found: Findings) -> Drawn:
     target = html.text(run.target)
     tokens = (
         Measure(
-            found.tables["token_jaccard"], "token_jaccard", "overlap with base", ", token overlap"
+            results.tables["token_jaccard"], "token_jaccard", "overlap with base", ", token overlap"
         ),
         Measure(
-            *(found.tables["target_share"], "target_share"),
+            *(results.tables["target_share"], "target_share"),
             *(f"share of {run.target} words", f", {run.target} words"),
         ),
     )
@@ -205,18 +203,17 @@ def similarity(run: Run, found: Findings) -> Drawn:
         second,
         f"Above: overlap of the top tokens with those of the base model (1: the same words). "
         f"Below: share of top tokens that occur as {target} in the probed text.",
-        f'{files(["tables/layers.csv"])}, <a href="#t-token_jaccard">overlap</a>, '
-        '<a href="#t-target_share">share</a>',
+        html.data(["tables/layers.csv"], {"token_jaccard": "overlap", "target_share": "share"}),
     )
     body += table(item, arm, over_seeds(run.seeds, ""))
-    listed = (*(t.table for t in tokens), found.tables["null_neurons"])
+    listed = (*(t.table for t in tokens), results.tables["null_neurons"])
     more = "".join(table(t, arm, over_seeds(run.seeds, "")) for t in listed)
     return body + details("Token overlap, target words and null neurons", more), (plot, second)
 
 
-def relation(run: Run, found: Findings) -> Drawn:
+def relation(run: Run, results: Findings) -> Drawn:
     """Saliency against similarity."""
-    item, clouds = found.tables["relation"], points(run, found)
+    item, clouds = results.tables["relation"], points(run, results)
     if not clouds or item.frame.empty:
         return html.absent("saliency against similarity (tables/neurons.parquet)"), ()
     arm = main_arm(run)
@@ -227,7 +224,7 @@ def relation(run: Run, found: Findings) -> Drawn:
         f"Neurons of the {ARM_NAMES[arm]} arm after {stage}, all seeds: the stronger the colour, "
         "the more neurons have this similarity (across) and this saliency (up); neurons whose top "
         "tokens did not change are left out.",
-        f'{files(item.sources)}, <a href="#t-relation">table</a>',
+        html.data(item.sources, "relation"),
     )
     text = (
         "Over all neurons the correlation is {all}, among the unpruned {unpruned} and among the "
@@ -240,10 +237,10 @@ def relation(run: Run, found: Findings) -> Drawn:
     return body, (plot,)
 
 
-def judged(run: Run, found: Findings) -> Drawn:
+def judged(run: Run, results: Findings) -> Drawn:
     """The paper's claims."""
     items = []
-    for claim in claims(run, found):
+    for claim in claims(run, results):
         source = html.sources(claim.text)
         items.append(
             f'<li><div class="status"><span aria-hidden="true">{SIGNS[claim.status]}</span>'
@@ -267,7 +264,7 @@ def judged(run: Run, found: Findings) -> Drawn:
 
 SECTIONS = (
     ("verdict", "Verdict", answer),
-    ("done", "What was done", lambda run, found: protocol.what(run)),
+    ("done", "What was done", lambda run, results: protocol.what(run)),
     ("task", "Task performance", performance),
     ("recovery", "Recovery", recovery),
     ("maps", "Where the concept sits, neuron by neuron", heat),
@@ -276,6 +273,6 @@ SECTIONS = (
     ("neurons", "Neurons that took the concept over", neuron_list.taken_over),
     ("relation", "Saliency and similarity", relation),
     ("claims", "The paper's claims", judged),
-    ("settings", "Settings and provenance", lambda run, found: provenance.settings(run)),
+    ("settings", "Settings and provenance", lambda run, results: provenance.settings(run)),
 )
 """(anchor, heading, maker) in the order of the page; a new section is a function and a row here."""

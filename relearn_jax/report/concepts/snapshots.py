@@ -78,25 +78,25 @@ def other_saliency(run: Run) -> dict[int, Float[np.ndarray, "S D"]]:
 def tokens(run: Run) -> dict[Place, Tokens]:
     """Every place of the neurons table; the similarity of unchanged neurons is left out (NaN)."""
     grid = shape(run)
-    found = {}
+    by_place = {}
     for place, part in _places(run.tables["neurons"], grid):
         similarity = pd.to_numeric(part["similarity"]).to_numpy(np.float64)
         unchanged = part["unchanged"].fillna(False).to_numpy(bool)
-        found[place] = Tokens(
+        by_place[place] = Tokens(
             top=part["top_tokens"].to_numpy(),
             similarity=np.where(unchanged, np.nan, similarity),
             target_share=pd.to_numeric(part["target_share"]).to_numpy(np.float64),
             null=part["null"].to_numpy(bool),
         )
-    return found
+    return by_place
 
 
-def after(found: Mapping[Place, object], arm: str, stage: str) -> dict[int, Place]:
+def after(places: Mapping[Place, object], arm: str, stage: str) -> dict[int, Place]:
     """The place of each seed at a stage of an arm, where its base stage is there too."""
     return {
         seed: (seed, name, when)
-        for seed, name, when in found
-        if (name, when) == (arm, stage) and (seed, "base", "base") in found
+        for seed, name, when in places
+        if (name, when) == (arm, stage) and (seed, "base", "base") in places
     }
 
 

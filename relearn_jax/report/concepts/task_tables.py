@@ -42,10 +42,10 @@ def by_stage(run: Run, variant: str = "word") -> pd.DataFrame:
     scores = run.tables["scores"]
     scores = scores[(scores["variant"] == variant) & scores["stage"].isin(run.stages)]
     base = scores[scores["arm"] == "base"].drop(columns="arm")
-    every = pd.concat([base.merge(pd.Series(run.arms, name="arm"), how="cross"), scores])
-    every = in_order(every, type=types(run), arm=run.arms)
-    wide = every.pivot(index=["seed", "type", "arm"], columns="stage", values="f1")
-    return wide.loc[every.set_index(["seed", "type", "arm"]).index.unique()]
+    rows = pd.concat([base.merge(pd.Series(run.arms, name="arm"), how="cross"), scores])
+    rows = in_order(rows, type=types(run), arm=run.arms)
+    wide = rows.pivot(index=["seed", "type", "arm"], columns="stage", values="f1")
+    return wide.loc[rows.set_index(["seed", "type", "arm"]).index.unique()]
 
 
 def recovery(run: Run) -> Table:

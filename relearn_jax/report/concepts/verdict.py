@@ -22,11 +22,11 @@ TIE = 0.01
 as much between repeats (protocol 8.2)."""
 
 
-def headline(run: Run, found: Findings) -> Sentence:
+def headline(run: Run, results: Findings) -> Sentence:
     """The run in one sentence."""
     arm, kind = main_arm(run), target_type(run)
     last = last_stage(run, arm)
-    task, share = (found.tables[name].row(kind, arm) for name in ("task", "recovery"))
+    task, share = (results.tables[name].row(kind, arm) for name in ("task", "recovery"))
     what = f"F1 on {kind}" if kind != "all" else "F1"
     if not task.has("base", "pruned"):
         return say(
@@ -64,23 +64,23 @@ def returned(share: float) -> str:
     return "some of it came back" if share >= 0.1 else "it did not come back"
 
 
-def verdict(run: Run, found: Findings) -> tuple[tuple[str, Sentence], ...]:
+def verdict(run: Run, results: Findings) -> tuple[tuple[str, Sentence], ...]:
     """Paragraphs as (heading, sentence); those whose numbers are not there are left out."""
     makers = (_damage, _specific, _return, _controls, _where, _scale_free, _tokens)
-    return tuple(item for maker in makers if (item := maker(run, found)) is not None)
+    return tuple(item for maker in makers if (item := maker(run, results)) is not None)
 
 
-def _damage(run: Run, found: Findings):
-    task = found.tables["task"].row("all", main_arm(run))
+def _damage(run: Run, results: Findings):
+    task = results.tables["task"].row("all", main_arm(run))
     if not task.has("base", "pruned"):
         return None
     return "Damage", say("Pruning took F1 over all entity types from {base} to {pruned}.", task)
 
 
-def _specific(run: Run, found: Findings):
+def _specific(run: Run, results: Findings):
     """Did the other entity types fall as well?"""
     arm, target = main_arm(run), target_type(run)
-    rows = {kind: found.tables["task"].row(kind, arm) for kind in types(run) if kind != "all"}
+    rows = {kind: results.tables["task"].row(kind, arm) for kind in types(run) if kind != "all"}
     learned = {
         kind: row
         for kind, row in rows.items()
@@ -101,9 +101,9 @@ def _specific(run: Run, found: Findings):
     return heading, say("F1 went {falls}. {end}", falls=falls, end=end)
 
 
-def _return(run: Run, found: Findings):
+def _return(run: Run, results: Findings):
     arm = main_arm(run)
-    task, share = (found.tables[name].row("all", arm) for name in ("task", "recovery"))
+    task, share = (results.tables[name].row("all", arm) for name in ("task", "recovery"))
     last = last_stage(run, arm)
     if last == "pruned" or not task.has("base", "round1", last):
         return None
@@ -123,9 +123,9 @@ def _return(run: Run, found: Findings):
     return "Return", say(f"{text}.", task, **parts)
 
 
-def _controls(run: Run, found: Findings):
-    arm, task = main_arm(run), found.tables["task"]
-    share, last = found.tables["recovery"].row("all", arm), last_stage(run, arm)
+def _controls(run: Run, results: Findings):
+    arm, task = main_arm(run), results.tables["task"]
+    share, last = results.tables["recovery"].row("all", arm), last_stage(run, arm)
     if len(run.arms) == 1:
         text = "This run has no control arm, so nothing in it can be called special to the concept"
         return "Controls", (f"{text}'s neurons: other neurons might behave alike.",)
@@ -144,17 +144,17 @@ def _controls(run: Run, found: Findings):
     elif not share.has("lost", last):
         end = ""
     else:
-        end = f"{_compared(found, arm, tuple(rows), last)}.{{shares}}"
-    shares = _target_shares(run, found, (arm, *rows), last)
+        end = f"{_compared(results, arm, tuple(rows), last)}.{{shares}}"
+    shares = _target_shares(run, results, (arm, *rows), last)
     text = f"With the same number of other neurons pruned, F1 went {{went}}. {end}"
     return "Controls", say(text, share, went=went, shares=shares)
 
 
-def _compared(found: Findings, arm: str, controls: Sequence[str], last: str) -> str:
+def _compared(results: Findings, arm: str, controls: Sequence[str], last: str) -> str:
     """What the controls regained beside the main arm; those that lost too little are left out."""
-    rows = [found.tables["recovery"].row("all", control) for control in controls]
+    rows = [results.tables["recovery"].row("all", control) for control in controls]
     others = [r.value(last) for r in rows if r.value("lost") >= SMALL and r.has(last)]
-    own = found.tables["recovery"].row("all", arm).value(last)
+    own = results.tables["recovery"].row("all", arm).value(last)
     if not others:
         return "No control lost enough F1 to compare how far the arms come back"
     if min(own, *others) >= 0.9:
@@ -164,10 +164,10 @@ def _compared(found: Findings, arm: str, controls: Sequence[str], last: str) -> 
     return "The arms differ in how far they come back; see the recovery table"
 
 
-def _target_shares(run: Run, found: Findings, arms: Sequence[str], last: str) -> Sentence:
+def _target_shares(run: Run, results: Findings, arms: Sequence[str], last: str) -> Sentence:
     """What each arm regained of the target's own F1."""
     kind = target_type(run)
-    rows = {arm: found.tables["recovery"].row(kind, arm) for arm in arms}
+    rows = {arm: results.tables["recovery"].row(kind, arm) for arm in arms}
     rows = {a: row for a, row in rows.items() if row.has(last) and row.value("lost") >= SMALL}
     if kind == "all" or len(rows) < 2:
         return ()
@@ -180,13 +180,13 @@ def _target_shares(run: Run, found: Findings, arms: Sequence[str], last: str) ->
     return say(" Of the F1 on {type} that it lost, {shares}.", type=kind, shares=shares)
 
 
-def _layer_row(run: Run, found: Findings, name: str) -> tuple[str, Row]:
+def _layer_row(run: Run, results: Findings, name: str) -> tuple[str, Row]:
     arm = main_arm(run)
-    return last_stage(run, arm, "layers"), found.tables[name].row(arm, EVERY)
+    return last_stage(run, arm, "layers"), results.tables[name].row(arm, EVERY)
 
 
-def _where(run: Run, found: Findings):
-    last, row = _layer_row(run, found, "layers_rank")
+def _where(run: Run, results: Findings):
+    last, row = _layer_row(run, results, "layers_rank")
     now, pruned = f"{last}_unpruned", f"{last}_pruned"
     if last == "pruned" or not row.has("base_unpruned", now, "arithmetic_unpruned", pruned):
         return None
@@ -204,8 +204,8 @@ def _where(run: Run, found: Findings):
     return "By rank", say(text, row)
 
 
-def _scale_free(run: Run, found: Findings):
-    last, row = _layer_row(run, found, "layers_standardized")
+def _scale_free(run: Run, results: Findings):
+    last, row = _layer_row(run, results, "layers_standardized")
     now, pruned = f"{last}_unpruned", f"{last}_pruned"
     if last == "pruned" or not row.has("base_unpruned", now, "base_pruned", pruned):
         return None
@@ -223,8 +223,8 @@ def _scale_free(run: Run, found: Findings):
     return "Free of scale", say(text, row)
 
 
-def _tokens(run: Run, found: Findings):
-    table = found.tables["similarity"]
+def _tokens(run: Run, results: Findings):
+    table = results.tables["similarity"]
     row = table.row(main_arm(run), table.frame["layer"].max())
     if not row.has("last_unpruned", "low_unpruned", "high_unpruned"):
         return None

@@ -64,8 +64,8 @@ def _bars(
             ax.bar(x, means["score"], 0.72, color=light(PART_COLOURS[part]), alpha=0.6)
             _interval(ax, x - 0.18, means, SCORE, "fg")
             if rows["seed"].nunique() > 1:
-                for _, one in rows.groupby("seed"):
-                    ax.plot(one["layer"] + 0.02, one["score"], linestyle="", marker="o",
+                for _, seed_rows in rows.groupby("seed"):
+                    ax.plot(seed_rows["layer"] + 0.02, seed_rows["score"], linestyle="", marker="o",
                             markersize=2.2, color=light("fg"), alpha=0.55)  # fmt: skip
             _interval(ax, x + 0.22, means, BESIDE, NULL.colour)
             ax.plot(x + 0.22, means["null"], linestyle="", marker=NULL.marker, markersize=4.5,
@@ -93,31 +93,31 @@ def probes(run: Localized, chance: Mapping[str, float]) -> Plot | None:
     frame = run.tables["probes"]
     panels = []
     for position in dict.fromkeys(frame["position"]):
-        some = frame[frame["position"] == position]
+        rows = frame[frame["position"] == position]
         name = POSITIONS.get(position, position)
-        panels.append(_readable(run, some, name[:1].upper() + name[1:], chance.get(position)))
+        panels.append(_readable(run, rows, name[:1].upper() + name[1:], chance.get(position)))
     keys = (STATE, MIDDLE, SHUFFLED, *((CHANCE,) if chance else ()))
     return Plot("probes", tuple(panels), keys, columns=2) if panels else None
 
 
-def _readable(run: Localized, some: pd.DataFrame, name: str, chance: float | None) -> Panel:
+def _readable(run: Localized, rows: pd.DataFrame, name: str, chance: float | None) -> Panel:
     def draw(ax: Axes) -> None:
         if chance is not None:
             ax.axhline(chance, color=light(CHANCE.colour), linewidth=1, linestyle=(0, (2, 2)))
-        if some["seed"].nunique() > 1:
-            for _, one in some.groupby("seed"):
-                stream = _stream(one)
+        if rows["seed"].nunique() > 1:
+            for _, seed_rows in rows.groupby("seed"):
+                stream = _stream(seed_rows)
                 ax.plot(stream.index, stream, color=light(STATE.colour), linewidth=0.8, alpha=0.35)
-                control = one[one["kind"] == "shuffled"].set_index("row")["accuracy"]
+                control = seed_rows[seed_rows["kind"] == "shuffled"].set_index("row")["accuracy"]
                 ax.plot(control.index, control, color=light(SHUFFLED.colour), linewidth=0.8,
                         alpha=0.35, linestyle="--")  # fmt: skip
-        stream = _stream(some)
+        stream = _stream(rows)
         ax.plot(stream.index, stream, color=light(STATE.colour))
         for kind, key, shift in (("states", STATE, 0.0), ("middle", MIDDLE, 0.5)):
-            means = some[some["kind"] == kind].groupby("row")["accuracy"].mean()
+            means = rows[rows["kind"] == kind].groupby("row")["accuracy"].mean()
             ax.plot(means.index + shift, means, linestyle="", marker=key.marker,
                     color=light(key.colour))  # fmt: skip
-        means = some[some["kind"] == "shuffled"].groupby("row")["accuracy"].mean()
+        means = rows[rows["kind"] == "shuffled"].groupby("row")["accuracy"].mean()
         line(ax, means.index.to_numpy(float), means.to_numpy(float), SHUFFLED)
         ax.set_ylim(-0.03, 1.06)
         ax.set_xlim(-0.4, run.layers + 0.4)
@@ -129,8 +129,8 @@ def _readable(run: Localized, some: pd.DataFrame, name: str, chance: float | Non
     return Panel(draw, f"{name}: accuracy of probes by state")
 
 
-def _stream(some: pd.DataFrame) -> pd.Series:
+def _stream(rows: pd.DataFrame) -> pd.Series:
     """Means over seeds along the stream: after block l at l + 1, after its attention at l + 0.5."""
-    some = some[some["kind"].isin(("states", "middle"))]
-    at = some["row"] + 0.5 * (some["kind"] == "middle")
-    return some.groupby(at)["accuracy"].mean().sort_index()
+    rows = rows[rows["kind"].isin(("states", "middle"))]
+    at = rows["row"] + 0.5 * (rows["kind"] == "middle")
+    return rows.groupby(at)["accuracy"].mean().sort_index()

@@ -30,13 +30,13 @@ def mean_grid(frame: pd.DataFrame, column: str, value: str = "share") -> np.ndar
 
 def runs(roles: Sequence[str]) -> list[tuple[int, int, str]]:
     """(first, last, role) of neighbours with one role."""
-    found: list[tuple[int, int, str]] = []
+    spans: list[tuple[int, int, str]] = []
     for place, role in enumerate(roles):
-        if found and found[-1][2] == role:
-            found[-1] = (found[-1][0], place, role)
+        if spans and spans[-1][2] == role:
+            spans[-1] = (spans[-1][0], place, role)
         else:
-            found.append((place, place, role))
-    return found
+            spans.append((place, place, role))
+    return spans
 
 
 def spaced(spans: Sequence[tuple[int, int, str]], step: float) -> list[tuple[float, str]]:

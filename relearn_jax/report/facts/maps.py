@@ -36,9 +36,9 @@ def positions(run: Localized) -> Plot | None:
     panels: list[Panel] = []
     for method in ordered(frame.loc[~frame["method"].isin(WHOLE_STATES), "method"]):
         rows = [
-            _beside(some, f"{title(method)}: {PLACES[place]}", "block", 340)
+            _beside(cells, f"{title(method)}: {PLACES[place]}", "block", 340)
             for place in PLACES
-            if len(some := frame[(frame["method"] == method) & (frame["place"] == place)])
+            if len(cells := frame[(frame["method"] == method) & (frame["place"] == place)])
         ]
         for row in zip(*rows, strict=True):
             panels += row
@@ -53,9 +53,9 @@ def states(run: Localized) -> Plot | None:
         ("tracing", "Tracing: state that enters", "block"),
         ("interchange", "Interchange: answers turned", "state"),
     ):
-        some = frame[(frame["method"] == method) & (frame["place"] == "states")]
-        if len(some):
-            panels += _beside(some, name, row, 420)
+        cells = frame[(frame["method"] == method) & (frame["place"] == "states")]
+        if len(cells):
+            panels += _beside(cells, name, row, 420)
     return Plot("states", tuple(panels), columns=2) if panels else None
 
 
@@ -64,8 +64,8 @@ def heads(run: Localized) -> Plot | None:
     frame = run.tables["heads"]
     panels: list[Panel] = []
     for method in ordered(frame["method"]):
-        some = frame[frame["method"] == method]
-        grids = [mean_grid(some, "head", value) for value in ("share", "null")]
+        cells = frame[frame["method"] == method]
+        grids = [mean_grid(cells, "head", value) for value in ("share", "null")]
         count = grids[0].shape[1]
         ticks = [(x, str(x)) for x in range(0, count, 1 if count <= 16 else 4)]
         panels += [
@@ -80,22 +80,22 @@ def null_of(name: str) -> str:
     return f"Null of {name[:1].lower() + name[1:] if name[1:2].islower() else name}"
 
 
-def _beside(some: pd.DataFrame, name: str, row: str, width: float) -> tuple[Panel, Panel]:
+def _beside(cells: pd.DataFrame, name: str, row: str, width: float) -> tuple[Panel, Panel]:
     """A map by position and its null, on one scale."""
-    grids = [mean_grid(some, "position", value) for value in ("share", "null")]
+    grids = [mean_grid(cells, "position", value) for value in ("share", "null")]
     top = largest(*grids)
     return tuple(
-        _map(some, values, text, row, width, top)
+        _map(cells, values, text, row, width, top)
         for values, text in zip(grids, (name, null_of(name)), strict=True)
     )
 
 
 def _map(
-    some: pd.DataFrame, values: np.ndarray, name: str, row: str, width: float, top: float
+    cells: pd.DataFrame, values: np.ndarray, name: str, row: str, width: float, top: float
 ) -> Panel:
     roles = [
         part.iloc[0] if part.nunique() == 1 else "various"
-        for _, part in some.groupby("position")["role"]
+        for _, part in cells.groupby("position")["role"]
     ]
     spans = runs(roles)
     ticks = spaced(spans, (width - ROOM.left - ROOM.right) / values.shape[1])
@@ -124,9 +124,9 @@ def agreement(run: Localized) -> Plot | None:
     for column, name in (("spearman", "Rank correlation (Spearman)"),
                          ("jaccard", "Shared choice (Jaccard)")):  # fmt: skip
         values = np.full((len(names), len(names)), np.nan)
-        for (a, b), some in frame.groupby(["method_a", "method_b"]):
+        for (a, b), cells in frame.groupby(["method_a", "method_b"]):
             i, j = names.index(a), names.index(b)
-            values[i, j] = values[j, i] = some[column].mean()
+            values[i, j] = values[j, i] = cells[column].mean()
 
         def draw(ax: Axes, values=values, name=name) -> None:
             shaded(ax, values, 1.0, least=0.0)

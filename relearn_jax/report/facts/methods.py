@@ -48,5 +48,5 @@ def title(name: str) -> str:
 def ordered(names: Iterable[str]) -> list[str]:
     """Methods in the order of the page; those it does not know come last."""
     known = [*(n for name in METHODS for n in (name, f"{name}{ONLY}")), *BASELINES]
-    found = list(dict.fromkeys(names))
-    return sorted(found, key=lambda n: known.index(n) if n in known else len(known))
+    unique = list(dict.fromkeys(names))
+    return sorted(unique, key=lambda n: known.index(n) if n in known else len(known))

@@ -12,7 +12,7 @@ from relearn_jax.report.facts.methods import METHODS
 from relearn_jax.report.facts.reading import Localized
 from relearn_jax.report.facts.tables import chance
 from relearn_jax.report.facts.tables import tables as all_tables
-from relearn_jax.report.html import Drawn, details, files, prose, table
+from relearn_jax.report.html import Drawn, details, table
 from relearn_jax.report.page import Page
 from relearn_jax.report.sentences import over_seeds
 from relearn_jax.report.tables import Table
@@ -32,15 +32,14 @@ def build(folder: Path) -> list[Page]:
       UserError: see `reading.read`.
     """
     run = reading.read(folder)
-    every = all_tables(run)
-    text, plots = page(run, every)
-    return [Page(run, text, plots, tuple(every.values()), tuple(reading.COLUMNS))]
+    tables = all_tables(run)
+    text, plots = page(run, tables)
+    return [Page(run, text, plots, tuple(tables.values()), tuple(reading.COLUMNS))]
 
 
 def page(run: Localized, tables: Tables) -> Drawn:
     """The page's HTML and its plots."""
     notice = provenance.unfinished(run.gaps) if run.gaps else ""
-    lede = prose(sentences.headline(run, tables))
     facts = (
         ("Model", provenance.model(run)),
         ("Facts", html.text(protocol.sources(run))),
@@ -50,12 +49,9 @@ def page(run: Localized, tables: Tables) -> Drawn:
         ),
         ("Seeds", ", ".join(map(str, run.seeds))),
     )
-    return html.document(
-        title=f"{run.manifest.get('name', run.folder.name)}: {TITLE}",
-        header=provenance.head(run, TITLE, lede, facts, notice),
-        sections=[(name, head, make(run, tables)) for name, head, make in SECTIONS],
-        footer=provenance.footer(run.manifest, PROTOCOL),
-    )
+    sections = [(name, head, make(run, tables)) for name, head, make in SECTIONS]
+    said = sentences.headline(run, tables)
+    return provenance.document(run, TITLE, said, facts, sections, PROTOCOL, notice)
 
 
 def _figure(plot: Plot | None, caption: str, data: str, missing: str) -> Drawn:
@@ -69,8 +65,7 @@ def _table(run: Localized, item: Table, note: str = "") -> str:
 
 
 def _data(name: str, anchor: str = "") -> str:
-    link = f', <a href="#t-{anchor}">table</a>' if anchor else ""
-    return files([f"tables/{name}.csv"]) + link
+    return html.data([f"tables/{name}.csv"], anchor)
 
 
 def _finer(run: Localized) -> bool:
@@ -85,10 +80,8 @@ def _seeds(run: Localized) -> str:
 
 def answer(run: Localized, tables: Tables) -> Drawn:
     """The verdict, paragraph by paragraph, with the table of first layers."""
-    said = html.answers(sentences.verdict(run, tables))
-    return said + "<h3>What comes first</h3>" + table(
-        tables["leading"], note=over_seeds(run.done)
-    ), ()
+    answers = html.answers(sentences.verdict(run, tables))
+    return answers + "<h3>What comes first</h3>" + _table(run, tables["leading"]), ()
 
 
 def gates(run: Localized, tables: Tables) -> Drawn:
@@ -162,14 +155,14 @@ def probes(run: Localized, tables: Tables) -> Drawn:
     """Where the answer can be read."""
     if "probes" not in (run.manifest.get("methods") or ["probes"]):
         return "<p>This run fitted no probes.</p>", ()
-    found = chance(run)
+    chances = chance(run)
     level = (
         "the dotted level is that of always giving the most common answer"
-        if found
+        if chances
         else "the level of chance is not in the tables of this run"
     )
     text, plots = _figure(
-        figures.probes(run, found),
+        figures.probes(run, chances),
         "How often a logistic regression, tested on facts it was not fitted to, reads the answer "
         "off the stream. A rise from a triangle to the next circle is an MLP's work, from a circle "
         "to the next triangle attention's. Dashed: probes fitted to shuffled answers, which should "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from string import Formatter
 
-from relearn_jax.report import html
+from relearn_jax.report import html, provenance
 from relearn_jax.report.facts import truth
 from relearn_jax.report.facts.methods import METHODS
 from relearn_jax.report.facts.reading import Localized
@@ -28,8 +28,8 @@ ASKED = {"swapped": "the corrupt partner's", "random": "the alternatives"}
 def sources(run: Localized) -> str:
     """Where the facts are from; of worlds that differ by seed, the first."""
     facts = (run.manifest.get("facts") or {}).values()
-    found = list(dict.fromkeys(str(f.get("source", "not named")) for f in facts)) or ["not named"]
-    return found[0] + (" (and so on, one world for each seed)" if len(found) > 1 else "")
+    names = list(dict.fromkeys(str(f.get("source", "not named")) for f in facts)) or ["not named"]
+    return names[0] + (" (and so on, one world for each seed)" if len(names) > 1 else "")
 
 
 def done(run: Localized, tables: Tables) -> Drawn:
@@ -64,11 +64,7 @@ def done(run: Localized, tables: Tables) -> Drawn:
         "and probes choose by rules of their own: a least effect, and the shortest run of layers "
         "that holds most of the gain.",
     )
-    items = "".join(f"<li>{step}</li>" for step in steps)
-    described = run.manifest.get("description")
-    lead = f"<p>{html.text(described)}</p>" if described else ""
-    body = f'{lead}<ol class="prose">{items}</ol>{_methods(run)}'
-    return body + table(tables["accuracy"]), ()
+    return provenance.steps(run, steps) + _methods(run) + table(tables["accuracy"]), ()
 
 
 def _planting(run: Localized) -> str:
@@ -87,21 +83,15 @@ def _budget(config: Mapping) -> str:
 
 
 def _methods(run: Localized) -> str:
-    rows = "".join(
-        f'<tr><th scope="row">{html.text(method.label)}</th>'
-        f"<td>{prose(filled(run, method.about))}</td><td>{html.text(method.source)}</td></tr>"
-        for method in (METHODS[name] for name in methods_of(run))
-    )
-    if not rows:
+    methods = [METHODS[name] for name in methods_of(run)]
+    if not methods:
         return html.absent("methods (tables/scores.parquet)")
-    head = "".join(f'<th scope="col">{h}</th>' for h in ("method", "what it asks", "from"))
-    return html.scroller(
-        '<table class="tokens"><caption><div>Methods</div></caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>".replace(
-            "<td>", '<td class="words">'
-        ),
-        "Methods",
-    )
+    rows = (
+        (html.text(method.label), f'<td class="words">{prose(filled(run, method.about))}</td>',
+         f'<td class="words">{html.text(method.source)}</td>')
+        for method in methods
+    )  # fmt: skip
+    return html.listing("tokens", "Methods", ("method", "what it asks", "from"), rows)
 
 
 def filled(run: Localized, template: str) -> Sentence:

@@ -101,5 +101,5 @@ def read(folder: Path) -> Localized:
 
 def _layers(manifest: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> int:
     stated = (manifest.get("model") or {}).get("layers")
-    found = [tables[name]["layer"].max() for name in ("scores", "selections", "heads")]
-    return int(stated or max((n + 1 for n in found if n == n), default=1))
+    counts = [tables[name]["layer"].max() for name in ("scores", "selections", "heads")]
+    return int(stated or max((n + 1 for n in counts if n == n), default=1))

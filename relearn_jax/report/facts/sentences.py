@@ -55,10 +55,10 @@ def _finders(table: Table) -> Sentence:
         ending = "" if clauses else " rank exactly that first"
         ending += " in any seed" if several else ""
         clauses.append(f"{listed(methods)} {_do(methods)} not{ending}")
-    found = "; ".join(clauses)
+    clause = "; ".join(clauses)
     planted = layers(next(iter(rows.values())).cite("planted"))
-    found = f"{found[:1].upper()}{found[1:]}"
-    return say("Facts were planted in {planted}. {found}.", planted=planted, found=found)
+    clause = f"{clause[:1].upper()}{clause[1:]}"
+    return say("Facts were planted in {planted}. {clause}.", planted=planted, clause=clause)
 
 
 def _do(names: Sequence[str]) -> str:
@@ -174,18 +174,18 @@ def _agreement(run: Localized, table: Table) -> Sentence:
 
 
 def _named(run: Localized) -> str:
-    planted, wanted = truth.reference(run)
+    planted, targets = truth.reference(run)
     if planted:
         return "planted layers"
-    return "layers that the probe rule chooses" if wanted else ""
+    return "layers that the probe rule chooses" if targets else ""
 
 
 def _unknown(run: Localized) -> str:
     """Why a hypothesis on lookup layers cannot be judged, or what stands in for the truth."""
-    planted, wanted = truth.reference(run)
+    planted, targets = truth.reference(run)
     if planted:
         return ""
-    if not wanted:
+    if not targets:
         return " No facts were planted here and no probes were fitted, so this cannot be judged."
     return (
         " No facts were planted here, so this is no test; the layers that the probe rule chooses "
@@ -201,8 +201,8 @@ def _holds(row: Row, column: str) -> Sentence:
 
 def _over(run: Localized) -> str:
     """What a mean place is a mean over."""
-    wanted = truth.reference(run)[1]
-    over = ["layers"] * (max(map(len, wanted.values())) > 1) + ["seeds"] * (len(wanted) > 1)
+    targets = truth.reference(run)[1]
+    over = ["layers"] * (max(map(len, targets.values())) > 1) + ["seeds"] * (len(targets) > 1)
     return f" (mean over {' and '.join(over)})" if over else ""
 
 

@@ -32,7 +32,7 @@ def tables(run: Localized) -> dict[str, Table]:
     """Every table of the page, by name; without their files they are empty."""
     makers = (
         *(gates, accuracy, leading, components, probes, heads, selections, agreement),
-        *(truth.found, truth.lookup),
+        *(truth.finding, truth.lookup),
     )
     return {table.name: table for table in (maker(run) for maker in makers)}
 
@@ -64,9 +64,9 @@ def gates(run: Localized) -> Table:
         total = {"name": EVERY_GATE, "passed": int(frame["passed"].sum()), "of": len(frame)}
         records.append(total)
     names = ["name", "rule", "limit", "value", "value_sd", "worst", "passed", "of"]
-    every = pd.DataFrame(records, columns=["name", "rule", "limit", "worst", "passed", "of"])
+    limits = pd.DataFrame(records, columns=["name", "rule", "limit", "worst", "passed", "of"])
     return table._replace(
-        frame=every.merge(table.frame, how="left", on="name")[names], columns=columns
+        frame=limits.merge(table.frame, how="left", on="name")[names], columns=columns
     )
 
 
@@ -82,9 +82,9 @@ def leading(run: Localized) -> Table:
     """Which feed-forward layer and component each localizer puts first, by absolute score."""
     frame, records = run.tables["scores"], []
     for method in ordered(frame["method"]):
-        some = frame[frame["method"] == method]
-        some = some.assign(size=some["score"].abs())
-        mlp = some[some["part"] == "mlp"].dropna(subset="size")
+        scores = frame[frame["method"] == method]
+        scores = scores.assign(size=scores["score"].abs())
+        mlp = scores[scores["part"] == "mlp"].dropna(subset="size")
         if not mlp["size"].any():
             continue
         firsts = Counter(int(part.loc[part["size"].idxmax(), "layer"])
@@ -96,8 +96,8 @@ def leading(run: Localized) -> Table:
             {"method": label(method), "first": first, "seeds": firsts[first]}
             | {"of": mlp["seed"].nunique(), "order": ", ".join(str(layer) for layer in order)}
             | {"score": mlp.loc[mlp["layer"] == first, "score"].mean()}
-            | _first_component(some)
-            | _largest_null(some)
+            | _first_component(scores)
+            | _largest_null(scores)
         )
     columns = (
         Column("first", "MLP that comes first", "int"),
@@ -117,20 +117,22 @@ def leading(run: Localized) -> Table:
     return Table("leading", caption, frame, (METHOD,), columns, ("tables/scores.csv",))
 
 
-def _first_component(some: pd.DataFrame) -> dict[str, Any]:
+def _first_component(scores: pd.DataFrame) -> dict[str, Any]:
     """By mean size over seeds; nothing where only one part has scores."""
-    if some["part"].nunique() < 2:
+    if scores["part"].nunique() < 2:
         return {}
-    part, layer = some["size"].groupby([some["part"], some["layer"]]).mean().idxmax()
-    here = (some["part"] == part) & (some["layer"] == layer)
+    part, layer = scores["size"].groupby([scores["part"], scores["layer"]]).mean().idxmax()
+    here = (scores["part"] == part) & (scores["layer"] == layer)
     name = f"{PARTS.get(part, part)} {layer}"
-    return {"component": name, "component_score": some.loc[here, "score"].mean()}
+    return {"component": name, "component_score": scores.loc[here, "score"].mean()}
 
 
-def _largest_null(some: pd.DataFrame) -> dict[str, Any]:
+def _largest_null(scores: pd.DataFrame) -> dict[str, Any]:
     """Where the null is largest by mean size over seeds, and the score there."""
-    part, layer = some["null"].abs().groupby([some["part"], some["layer"]]).mean().idxmax()
-    here = some.loc[(some["part"] == part) & (some["layer"] == layer), ["null", "score"]].mean()
+    part, layer = scores["null"].abs().groupby([scores["part"], scores["layer"]]).mean().idxmax()
+    here = scores.loc[
+        (scores["part"] == part) & (scores["layer"] == layer), ["null", "score"]
+    ].mean()
     name = f"{PARTS.get(part, part)} {layer}"
     return {"null_component": name, "null": here["null"], "null_score": here["score"]}
 
@@ -175,12 +177,13 @@ def heads(run: Localized) -> Table:
     """The heads with the largest effects, by mean size over seeds."""
     frame, records = run.tables["heads"], []
     for method in ordered(frame["method"]):
-        some = frame[frame["method"] == method]
-        found = some.assign(size=some["share"].abs()).groupby(["layer", "head"])
-        found = found.agg(size=("size", "mean"), share=("share", "mean"), sd=("share", "std"),
-                          null=("null", "mean"))  # fmt: skip
-        found = found.sort_values("size", ascending=False, kind="stable").head(STRONGEST)
-        for place, ((layer, head), row) in enumerate(found.iterrows(), start=1):
+        shares = frame[frame["method"] == method]
+        means = shares.assign(size=shares["share"].abs()).groupby(["layer", "head"]).agg(
+            size=("size", "mean"), share=("share", "mean"), sd=("share", "std"),
+            null=("null", "mean"),
+        )  # fmt: skip
+        strongest = means.sort_values("size", ascending=False, kind="stable").head(STRONGEST)
+        for place, ((layer, head), row) in enumerate(strongest.iterrows(), start=1):
             records.append(
                 {"method": label(method), "place": place, "layer": layer, "head": head}
                 | {"share": row["share"], "share_sd": row["sd"], "null": row["null"]}
@@ -206,8 +209,10 @@ def selections(run: Localized) -> Table:
     values = values.rename(
         columns={"share": "share_of_layer", "parameters_of_method": "parameters"}
     )
-    whole = values.loc[values["method"] == label("nonlocalized"), "parameters"]
-    values = values.assign(share=values["parameters"] / (whole.iloc[0] if len(whole) else np.nan))
+    everything = values.loc[values["method"] == label("nonlocalized"), "parameters"]
+    values = values.assign(
+        share=values["parameters"] / (everything.iloc[0] if len(everything) else np.nan)
+    )
     which = "planted layers" if truth.layers(run) else "fact lookup"
     where = "layers chosen" + " in at least half of the seeds" * (len(run.done) > 1)
     columns = (
@@ -220,7 +225,7 @@ def selections(run: Localized) -> Table:
     caption = "Components chosen under equal budget"
     table = averaged("selections", caption, values, (METHOD,), columns, ("tables/selections.csv",))
     chosen = frame[frame["chosen"].astype(bool)].groupby(["part", "method"])
-    layers = {at: [rows["layer"] for _, rows in some.groupby("seed")] for at, some in chosen}
+    layers = {at: [rows["layer"] for _, rows in part.groupby("seed")] for at, part in chosen}
     for part in PARTS:
         table.frame[part] = [
             usual(layers.get((part, method), ()), len(run.done)) for method in table.frame["method"]
@@ -230,7 +235,7 @@ def selections(run: Localized) -> Table:
 
 def usual(chosen: Sequence[Iterable[int]], seeds: int) -> str:
     """Layers that at least half of the seeds chose, neighbours as `2–5`."""
-    counts = Counter(int(layer) for some in chosen for layer in some)
+    counts = Counter(int(layer) for layers in chosen for layer in layers)
     spans: list[list[int]] = []
     for layer in sorted(n for n, times in counts.items() if 2 * times >= seeds):
         if spans and spans[-1][1] == layer - 1:

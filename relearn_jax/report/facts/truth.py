@@ -18,7 +18,7 @@ METHOD = Column("method", "method", "text")
 CHANCE = "random_mlps"
 
 
-def found(run: Localized) -> Table:
+def finding(run: Localized) -> Table:
     """Precision, recall and area under the ROC of finding the planted layers."""
     frame = run.tables["truth"].rename(columns={"roc_area": "area"})
     frame = in_order(frame, method=ordered(frame["method"]))
@@ -46,8 +46,8 @@ def found(run: Localized) -> Table:
         for _, rows in frame.groupby("method", sort=False)
     ]
     names = ["low", "high", "exact", "of", "planted", "chosen"]
-    every = pd.concat([table.frame, pd.DataFrame(extra, columns=names)], axis=1)
-    return table._replace(frame=every, columns=columns)
+    full = pd.concat([table.frame, pd.DataFrame(extra, columns=names)], axis=1)
+    return table._replace(frame=full, columns=columns)
 
 
 def _same(planted: Iterable[int], chosen: Iterable[int]) -> bool:
@@ -67,19 +67,18 @@ def reference(run: Localized) -> tuple[bool, dict[int, tuple[int, ...]]]:
     """
     planted = run.tables["truth"]
     if len(planted):
-        rows = planted.drop_duplicates("seed")
-        return True, {int(s): tuple(map(int, p)) for s, p in zip(rows["seed"], rows["planted"],
-                                                                 strict=True)}  # fmt: skip
+        layers = planted.drop_duplicates("seed").set_index("seed")["planted"]
+        return True, {int(seed): tuple(map(int, places)) for seed, places in layers.items()}
     frame = run.tables["selections"]
     use = (frame["method"] == "probes") & (frame["part"] == "mlp") & frame["chosen"].astype(bool)
-    rows = frame[use]
-    return False, {int(s): tuple(map(int, some)) for s, some in rows.groupby("seed")["layer"]}
+    layers = frame[use].groupby("seed")["layer"]
+    return False, {int(seed): tuple(map(int, places)) for seed, places in layers}
 
 
 def layers(run: Localized) -> tuple[int, ...]:
     """Layers that were planted in any seed, for figures."""
-    planted, wanted = reference(run)
-    return tuple(sorted({n for some in wanted.values() for n in some})) if planted else ()
+    planted, targets = reference(run)
+    return tuple(sorted(set().union(*targets.values()))) if planted else ()
 
 
 def lookup(run: Localized) -> Table:
@@ -87,13 +86,13 @@ def lookup(run: Localized) -> Table:
 
     Place 1 is the largest absolute score; ties share the mean of their places.
     """
-    planted, wanted = reference(run)
+    planted, targets = reference(run)
     frame = run.tables["scores"]
     methods = [name for name in ordered(frame["method"]) if planted or name != "probes"]
     records = [
         {"seed": seed, "method": label(name)} | places
         for name in methods
-        for seed, layers in wanted.items()
+        for seed, layers in targets.items()
         if (places := _places(frame[(frame["method"] == name) & (frame["seed"] == seed)], layers))
     ]
     values = pd.DataFrame(records, columns=["seed", "method", *PLACES, *COUNTED])
@@ -153,9 +152,9 @@ def _places(scores: pd.DataFrame, layers: tuple[int, ...]) -> dict[str, float | 
     }
     if scores["part"].nunique() > 1:
         sites = scores.set_index(["part", "layer"])["score"].abs()
-        wanted = [("mlp", layer) for layer in layers]
-        places = sites.rank(ascending=False)[wanted]
+        targets = [("mlp", layer) for layer in layers]
+        places = sites.rank(ascending=False)[targets]
         cell |= {"sites": len(sites), "sites_place": places.mean()}
-        cell["low"] = bool((sites[wanted] <= sites.median()).all())
+        cell["low"] = bool((sites[targets] <= sites.median()).all())
         cell["top"] = bool(places.min() == 1 and places.max() <= max(4, len(layers)))
     return cell

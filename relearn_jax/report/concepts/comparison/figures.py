@@ -46,7 +46,7 @@ def recovery(sets: Sets) -> Plot:
         draw = partial(curves, run=sets.runs[name], kind=kinds[name], top=top, title=title)
         about = f"{title}: F1 on {kinds[name]} against retraining epochs, by arm"
         panels.append(Panel(draw, about, _size(sets)))
-    legend = (*arm_keys(sets.whole), BASE)
+    legend = (*arm_keys(sets.run), BASE)
     return Plot("sets_recovery", tuple(panels), legend, _columns(sets))
 
 
@@ -66,8 +66,8 @@ def by_layer(sets: Sets, table: Table) -> Plot:
         ]
     limits = limits_of([c for curves in parts.values() for c in curves])
     panels = tuple(
-        layer_panel(sets.whole, some, limits, "scale-free saliency", sets.labels[name])
-        for name, some in parts.items()
+        layer_panel(sets.run, lines, limits, "scale-free saliency", sets.labels[name])
+        for name, lines in parts.items()
     )
     panels = tuple(panel._replace(size=_size(sets)) for panel in panels)
     return Plot("sets_layers", panels, tuple(keys.values()), _columns(sets))
@@ -75,10 +75,10 @@ def by_layer(sets: Sets, table: Table) -> Plot:
 
 def takeover(sets: Sets, table: Table) -> Plot:
     """Removed concept by concept stood for, minus chance, before pruning and at the end."""
-    arm = main_arm(sets.whole)
-    wanted = [(arm, "was_beyond", "base"), (arm, "beyond", stage_name(sets.last))]
-    if "random" in sets.whole.arms and arm != "random":
-        wanted.append(("random", "beyond", stage_name(sets.last)))
+    arm = main_arm(sets.run)
+    shown = [(arm, "was_beyond", "base"), (arm, "beyond", stage_name(sets.last))]
+    if "random" in sets.run.arms and arm != "random":
+        shown.append(("random", "beyond", stage_name(sets.last)))
     frame = table.frame
     concepts, rows = (list(dict.fromkeys(frame[key])) for key in ("concept", "group"))
     grids = [
@@ -86,13 +86,13 @@ def takeover(sets: Sets, table: Table) -> Plot:
         .pivot(index="group", columns="concept", values=column)
         .reindex(index=rows, columns=concepts)
         .to_numpy(float)
-        for name, column, _ in wanted
+        for name, column, _ in shown
     ]
     most = max((np.nanmax(np.abs(g)) for g in grids if np.isfinite(g).any()), default=1.0) or 1.0
     room = Margins(left=14 + 7 * max(map(len, rows)), right=4, bottom=26, top=27)
     area = (room.left + max(58 * len(concepts), 200), 53 + 30 * len(rows))
     panels = []
-    for (name, _, when), grid in zip(wanted, grids, strict=True):
+    for (name, _, when), grid in zip(shown, grids, strict=True):
         title = f"{ARM_NAMES[name].capitalize()} arm, {when}"
         draw = partial(_squares, grid=grid, most=most, rows=rows, columns=concepts, title=title)
         about = f"{title}: pruned neurons among the first of each concept, minus chance"

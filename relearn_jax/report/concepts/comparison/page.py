@@ -9,7 +9,7 @@ from relearn_jax.report.concepts.comparison import figures, sentences
 from relearn_jax.report.concepts.comparison.reading import Sets, size
 from relearn_jax.report.concepts.comparison.sentences import Tables
 from relearn_jax.report.concepts.reading import main_arm, stage_name
-from relearn_jax.report.html import Drawn, details, figure, files, prose, table
+from relearn_jax.report.html import Drawn, details, figure, prose, table
 from relearn_jax.report.sentences import fact, listed, over_seeds, plural
 from relearn_jax.report.tables import Sentence
 
@@ -22,17 +22,13 @@ def page(sets: Sets, tables: Tables) -> Drawn:
     else:
         title = f"The concept {targets[0]} was pruned in several ways. Does it come back?"
     removed = (("Concepts removed", ", ".join(targets)), ("Pruned", ", ".join(_sizes(sets))))
-    whole = sets.whole
-    facts = protocol.glance(whole, removed)
-    unfinished = bool(sets.gaps) or not whole.manifest.get("finished")
+    run = sets.run
+    facts = protocol.glance(run, removed)
+    unfinished = bool(sets.gaps) or not run.manifest.get("finished")
     notice = provenance.unfinished(sets.gaps) if unfinished else ""
-    lede = prose(sentences.headline(sets, tables))
-    return html.document(
-        title=f"{whole.manifest.get('name', whole.folder.name)}: {title}",
-        header=provenance.head(whole, title, lede, facts, notice),
-        sections=[(name, head, make(sets, tables)) for name, head, make in SECTIONS],
-        footer=provenance.footer(whole.manifest, protocol.PAPER),
-    )
+    sections = [(name, head, make(sets, tables)) for name, head, make in SECTIONS]
+    said = sentences.headline(sets, tables)
+    return provenance.document(run, title, said, facts, sections, protocol.PAPER, notice)
 
 
 def _said(*paragraphs: Sentence) -> str:
@@ -45,7 +41,7 @@ def _sizes(sets: Sets) -> tuple[str, ...]:
 
 def done(sets: Sets, tables: Tables) -> Drawn:
     """What was run: the sets, the model, the texts."""
-    run = sets.whole
+    run = sets.run
     regrowths = tuple(dict.fromkeys(g.regrowth for g in sets.groups))
     kinds = {
         "seed": map(str, run.seeds),
@@ -55,7 +51,8 @@ def done(sets: Sets, tables: Tables) -> Drawn:
         "arm": (ARM_NAMES[a] for a in run.arms),
     }
     product = " × ".join(f"<b>{k}</b> ({html.text(', '.join(v))})" for k, v in kinds.items())
-    count, chunk, devices = (fact(run, f"sets.{k}", "manifest") for k in _SETS)
+    names = ("count", "chunk", "devices")
+    count, chunk, devices = (fact(run, f"sets.{name}", "manifest") for name in names)
     steps = (
         protocol.based(run),
         f"{prose((count,))} concept sets were pruned, each in a copy of the base model of its "
@@ -65,14 +62,8 @@ def done(sets: Sets, tables: Tables) -> Drawn:
         f"{protocol.arms(run, 'the concept')}.",
         protocol.retrained(run, regrowths),
     )
-    described = run.manifest.get("description")
-    about = f"<p>{html.text(described)}</p>" if described else ""
-    items = "".join(f"<li>{step}</li>" for step in steps)
-    body = f'{about}<ol class="prose">{items}</ol>{links(sets)}{table(tables["groups"])}'
+    body = provenance.steps(run, steps) + links(sets) + table(tables["groups"])
     return body + protocol.texts(run), ()
-
-
-_SETS = ("count", "chunk", "devices")
 
 
 def links(sets: Sets) -> str:
@@ -86,10 +77,10 @@ def links(sets: Sets) -> str:
 
 def recovery(sets: Sets, tables: Tables) -> Drawn:
     """F1 on the removed concept, by group and arm."""
-    item, arm = tables["sets"], main_arm(sets.whole)
+    item, arm = tables["sets"], main_arm(sets.run)
     plot = figures.recovery(sets)
-    data = f'{files(item.sources[:1])}, <a href="#t-{item.name}">table</a>'
-    controls = [a for a in sets.whole.arms if a != arm]
+    data = html.data(item.sources[:1], item.name)
+    controls = [a for a in sets.run.arms if a != arm]
     body = _said(*(sentences.beside(sets, item, a) for a in controls))
     body += figure(
         plot,
@@ -101,12 +92,12 @@ def recovery(sets: Sets, tables: Tables) -> Drawn:
     note = (
         "The share regained is (F1 now − F1 when pruned) / (F1 of the base model − F1 when pruned)."
     )
-    return body + table(item, note=over_seeds(sets.whole.seeds) + note), (plot,)
+    return body + table(item, note=over_seeds(sets.run.seeds) + note), (plot,)
 
 
 def layers(sets: Sets, tables: Tables) -> Drawn:
     """Where the concept sits, by layer."""
-    item, arm = tables["by_layer"], main_arm(sets.whole)
+    item, arm = tables["by_layer"], main_arm(sets.run)
     if item.frame.empty:
         return html.absent("saliency by layer (tables/layers.parquet)"), ()
     plot = figures.by_layer(sets, item)
@@ -120,15 +111,15 @@ def layers(sets: Sets, tables: Tables) -> Drawn:
         f"Mean scale-free saliency of the removed concept over all neurons of a layer, "
         f"{ARM_NAMES[arm]} arm; "
         "bars are the standard deviation over seeds.",
-        f'{files(item.sources)}, <a href="#t-{item.name}">table</a>',
+        html.data(item.sources, item.name),
     )
-    body += table(tables["centre"], arm, over_seeds(sets.whole.seeds))
-    return body + details(item.caption, table(item, note=over_seeds(sets.whole.seeds))), (plot,)
+    body += table(tables["centre"], arm, over_seeds(sets.run.seeds))
+    return body + details(item.caption, table(item, note=over_seeds(sets.run.seeds))), (plot,)
 
 
 def takeover(sets: Sets, tables: Tables) -> Drawn:
     """Which concepts the pruned neurons stand for."""
-    item, arm = tables["takeover"], main_arm(sets.whole)
+    item, arm = tables["takeover"], main_arm(sets.run)
     if item.frame.empty:
         return html.absent("concepts of the pruned neurons (tables/takeover.parquet)"), ()
     plot = figures.takeover(sets, item)
@@ -143,10 +134,10 @@ def takeover(sets: Sets, tables: Tables) -> Drawn:
         "Pruned neurons (rows: the concept they were pruned for) among the first neurons of each "
         "concept (columns), minus chance, in percent of the first neurons; blue is more than "
         f"chance, orange less. Before pruning and after {stage_name(sets.last)}.",
-        f'{files(item.sources)}, <a href="#t-{item.name}">table</a>',
+        html.data(item.sources, item.name),
     )
     note = "At the end: above or below chance if every seed lies outside its 95 % range. "
-    return body + table(item, arm, over_seeds(sets.whole.seeds) + note), (plot,)
+    return body + table(item, arm, over_seeds(sets.run.seeds) + note), (plot,)
 
 
 def overlap(sets: Sets, tables: Tables) -> Drawn:
@@ -163,12 +154,12 @@ def overlap(sets: Sets, tables: Tables) -> Drawn:
     )
     for verdict, text in sentences.overlaps(item):
         body += f"<p><b>{verdict.capitalize()}.</b> {prose(text)}</p>"
-    return body + table(item, note=over_seeds(sets.whole.seeds)), ()
+    return body + table(item, note=over_seeds(sets.run.seeds)), ()
 
 
 def repeated(sets: Sets, tables: Tables) -> Drawn:
     """Everything needed to repeat the run."""
-    body, plots = provenance.settings(sets.whole)
+    body, plots = provenance.settings(sets.run)
     return links(sets) + body, plots
 
 

@@ -39,13 +39,13 @@ SET_COLUMNS: dict[str, tuple[str, ...]] = {
 class Sets:
     """The groups of a run.
 
-    `whole` stands for the run as such: its config, its manifest without what concerns one group,
+    `run` stands for the run as such: its config, its manifest without what concerns one group,
     and no table. `runs` are the groups that have been evaluated, by name, without the tables of
     single neurons. `labels` are the names of the groups in words, as short as tells them apart, and
     the keys of their rows in page tables. `last` is the latest stage of the main arm in any group.
     """
 
-    whole: Run
+    run: Run
     groups: tuple[Group, ...]
     runs: Mapping[str, Run]
     overlap: pd.DataFrame
@@ -67,7 +67,7 @@ def read_sets(folder: Path) -> Sets:
     names = [g.name for g in groups if g.name in evaluated] or [groups[0].name]
     runs = {name: read_run(folder, name, leave=NEURON_TABLES) for name in names}
     first = runs[names[0]]
-    whole = replace(
+    run = replace(
         first,
         home=folder,
         manifest={k: v for k, v in manifest.items() if k not in ("target", "prune", "groups")},
@@ -76,10 +76,10 @@ def read_sets(folder: Path) -> Sets:
     last = max((last_stage(r, main_arm(r)) for r in runs.values()), key=first.stages.index)
     labels = _labels(groups)
     return Sets(
-        *(whole, groups, runs),
+        *(run, groups, runs),
         **{name: read_table(folder, name, columns) for name, columns in SET_COLUMNS.items()},
         **{"labels": labels, "last": last},
-        gaps=tuple(_gaps(whole, groups, runs, labels)),
+        gaps=tuple(_gaps(run, groups, runs, labels)),
     )
 
 
@@ -97,7 +97,7 @@ def size(group: Group) -> str:
 
 
 def _gaps(
-    whole: Run, groups: tuple[Group, ...], runs: Mapping[str, Run], labels: Mapping[str, str]
+    run: Run, groups: tuple[Group, ...], runs: Mapping[str, Run], labels: Mapping[str, str]
 ) -> Iterator[str]:
     """What is missing, one line for each group and kind."""
     for group in groups:
@@ -106,8 +106,8 @@ def _gaps(
             yield f"{name}: all sets"
         else:
             yield from (f"{name}: {gap}" for gap in gaps(runs[group.name]))
-    alone = len(whole.manifest.get("concepts") or ()) < 2
-    needed = whole.absent + tuple(n for n in SET_COLUMNS if n != "overlap" or not alone)
+    alone = len(run.manifest.get("concepts") or ()) < 2
+    needed = run.absent + tuple(n for n in SET_COLUMNS if n != "overlap" or not alone)
     for name in needed:
-        if not table_path(whole.folder, name).exists():
+        if not table_path(run.folder, name).exists():
             yield f"tables/{name}.parquet"

@@ -23,7 +23,7 @@ PAIRS = 6
 
 def headline(sets: Sets, tables: Tables) -> Sentence:
     """What became of the concepts, beside random neurons, and where the pruned neurons went."""
-    table, arm = tables["sets"], main_arm(sets.whole)
+    table, arm = tables["sets"], main_arm(sets.run)
     if sets.last in ("base", "pruned"):
         return ("No retraining round has finished, so nothing can have come back yet.",)
     rows = _judged(sets, table, arm)
@@ -36,7 +36,7 @@ def headline(sets: Sets, tables: Tables) -> Sentence:
     end = f"in every group {low}" if low == high else f"in some groups {low}, in others {high}"
     if len(shares) < len(sets.groups):
         end = f"of the groups that can be judged, {end}"
-    others = [a for a in ("random", *sets.whole.arms) if a in sets.whole.arms and a != arm]
+    others = [a for a in ("random", *sets.run.arms) if a in sets.run.arms and a != arm]
     return say(
         "After {stage}, {shares} of the F1 lost on the removed concept had been regained: {end}. "
         "{beside} {own}",
@@ -67,7 +67,7 @@ def by_kind(sets: Sets, kinds: Mapping[str, object], words: Mapping[object, str]
 
 def beside(sets: Sets, table: Table, control: str) -> Sentence:
     """How far the main arm's models come back beside those of a control, seed by seed."""
-    rows, others = (_judged(sets, table, a) for a in (main_arm(sets.whole), control))
+    rows, others = (_judged(sets, table, a) for a in (main_arm(sets.run), control))
     pairs = {label: (rows[label], others[label]) for label in rows if label in others}
     judged = {label: pair for label, pair in pairs.items() if len(paired(*pair, "regained")) > 1}
     name = ARM_NAMES[control]
@@ -81,7 +81,7 @@ def beside(sets: Sets, table: Table, control: str) -> Sentence:
 
 def own(sets: Sets, table: Table) -> Sentence:
     """Whether the pruned neurons still stand for what they were pruned for."""
-    arm = main_arm(sets.whole)
+    arm = main_arm(sets.run)
     labels = {sets.labels[name]: run.target for name, run in sets.runs.items()}
     verdicts = {label: table.row(label, arm, to).raw("verdict") for label, to in labels.items()}
     words = {
@@ -97,7 +97,7 @@ def own(sets: Sets, table: Table) -> Sentence:
 
 def moved(sets: Sets, table: Table) -> Sentence:
     """Groups whose mean layer shifts, beside the shift in the random arm."""
-    arm = main_arm(sets.whole)
+    arm = main_arm(sets.run)
     rows = {sets.labels[name]: table.row(sets.labels[name], arm) for name in sets.runs}
     rows = {label: row for label, row in rows.items() if len(row.by_seed("shift")) > 1}
     if not rows:
@@ -121,7 +121,7 @@ def moved(sets: Sets, table: Table) -> Sentence:
 
 def taken(sets: Sets, table: Table) -> Sentence:
     """Concepts that the pruned neurons stand for more than chance, the strongest first."""
-    frame = table.frame[table.frame["arm"] == main_arm(sets.whole)]
+    frame = table.frame[table.frame["arm"] == main_arm(sets.run)]
     frame = frame[frame["verdict"] == ABOVE].sort_values("beyond", ascending=False, kind="stable")
     if frame.empty:
         return ("In the end, they stand for no concept more than chance in every seed.",)

@@ -24,13 +24,13 @@ PAIR = (Column("concept_a", "concept", "text"), Column("concept_b", "and", "text
 
 def tables(sets: Sets) -> dict[str, Table]:
     """Every table of the comparison, by name; without their files they are empty."""
-    made = (groups(sets), recovery(sets), *layers(sets), takeover(sets), overlap(sets))
-    return {table.name: table for table in made}
+    built = (groups(sets), recovery(sets), *layers(sets), takeover(sets), overlap(sets))
+    return {table.name: table for table in built}
 
 
 def groups(sets: Sets) -> Table:
     """What each group pruned, and how many of its sets are finished."""
-    wanted, records = len(sets.whole.seeds) * len(sets.whole.arms), []
+    planned, records = len(sets.run.seeds) * len(sets.run.arms), []
     for group in sets.groups:
         run = sets.runs.get(group.name)
         lacking = {(gap.seed, gap.arm) for gap in run.missing if gap.arm != "base"} if run else ()
@@ -38,7 +38,7 @@ def groups(sets: Sets) -> Table:
             {"group": sets.labels[group.name], "target": group.target, "size": size(group)}
             | {"regrowth": group.regrowth}
             | {name: group.prune.get(name) for name in ("pruned", "of", "parameters")}
-            | {"done": f"{wanted - len(lacking) if run else 0} of {wanted}", "name": group.name}
+            | {"done": f"{planned - len(lacking) if run else 0} of {planned}", "name": group.name}
         )
     columns = (
         Column("target", "concept", "text"),
@@ -68,7 +68,7 @@ def recovery(sets: Sets) -> Table:
         parts.append(in_order(both, arm=run.arms))
     values = pd.concat(parts)
     columns = (
-        *(Column(s, stage_name(s), "f3", "F1 on the removed concept") for s in sets.whole.stages),
+        *(Column(s, stage_name(s), "f3", "F1 on the removed concept") for s in sets.run.stages),
         Column("regained", "share regained", "percent"),
         Column("epochs_to_90", "epochs to 90 %", "f1"),
         Column("reached", "seeds at 90 %", "text"),
@@ -108,7 +108,7 @@ def layers(sets: Sets) -> tuple[Table, Table]:
     )
     where = (*(Column(s, stage_name(s), "f2") for s in stages), Column("shift", "shift", "signed"))
     files = ("tables/layers.csv",)
-    shown = ARM_NAMES[main_arm(sets.whole)]
+    shown = ARM_NAMES[main_arm(sets.run)]
     first = f"Scale-free saliency of the removed concept by layer, {shown} arm"
     second = "Mean layer of the removed concept's scale-free saliency (0 is the first row)"
     return (
@@ -120,8 +120,8 @@ def layers(sets: Sets) -> tuple[Table, Table]:
 def _layer(cells: pd.Series, stages: Sequence[str]) -> dict[str, float]:
     """Means, and the share of the pruned, from (`total` or `neurons`, stage, `all` or `pruned`)."""
 
-    def ratio(part: tuple[str, str, str], whole: tuple[str, str, str]) -> float:
-        size = cells.get(whole, 0.0)
+    def ratio(part: tuple[str, str, str], total: tuple[str, str, str]) -> float:
+        size = cells.get(total, 0.0)
         return float(cells.get(part, 0.0) / size) if size > 0 else np.nan
 
     def share(of: str, stage: str) -> float:
