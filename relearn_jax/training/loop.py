@@ -134,5 +134,5 @@ def check_finite(bad_step: Int[Array, " C"], places: Sequence[str]) -> None:
         if step >= 0:
             raise UserError(
                 f"the loss is not finite at step {step} of {place}. Finished stages are kept. "
-                " Lower training.learning_rate, or compute in float32."
+                "Lower training.learning_rate, or compute in float32."
             )
