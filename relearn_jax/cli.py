@@ -1,4 +1,4 @@
-"""The command line: parsing and calling, nothing else."""
+"""The command line: it parses options and calls the commands."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 if all went well, 2 for an error that the user can mend."""
+    """Run a command. Returns 0 on success, 2 for a UserError, 143 or 130 for a stopped run."""
     options, rest = parser().parse_known_args(arguments)
     try:
         if rest and (options.command != "run" or not all(r.startswith("--") for r in rest)):
@@ -112,10 +112,10 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _environment() -> None:
-    """Keep compiled programs between runs, in the user's cache folder, unless told otherwise."""
+    """Keep compiled programs in the user's cache folder, unless the environment names another."""
     import jax
 
-    # transformers is used for tokenizers alone and would advise to install torch.
+    # transformers is used for tokenizers only, and would advise to install torch.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
