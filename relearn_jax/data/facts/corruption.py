@@ -42,7 +42,8 @@ def swapped(
         raise UserError(
             f"{(~has_partner).sum()} of {len(has_partner)} prompts (rows "
             f"{_listed(~has_partner)}) have no partner with {answer} answer, the same "
-            "words and as many tokens in its subject. Draw from more facts (`pool`), leave these out (`partnered`), or use random subjects."
+            "words and as many tokens in its subject. Draw from more facts "
+            "(`pool`), leave these out (`partnered`), or use random subjects."
         )
     width = prompts.ids.shape[1]
     return Prompts(
