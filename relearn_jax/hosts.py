@@ -43,9 +43,9 @@ def initialize() -> None:
         jax.distributed.initialize(**settings, **detection)
     except ValueError as error:
         raise UserError(
-            f"--distributed: JAX knows of no cluster here ({error}) On a Cloud TPU slice, under "
-            f"Slurm and under Open MPI it finds it by itself; elsewhere set {ADDRESS} (host:port "
-            f"of process 0), {' and '.join(NUMBERS.values())} for every process, or leave "
+            f"--distributed: JAX finds no cluster here ({error}) On a Cloud TPU slice, under "
+            f"Slurm and under Open MPI it is found automatically; elsewhere set {ADDRESS} "
+            f"(host:port of process 0), {' and '.join(NUMBERS.values())} for every process, or leave "
             "--distributed out."
         ) from error
     except jax.errors.JaxRuntimeError as error:
@@ -99,9 +99,9 @@ def first(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int64(value)))
 
 
-def all_of(here: bool) -> bool:
+def all_of(condition: bool) -> bool:
     """Whether a condition is true in all processes."""
-    return bool(np.all(multihost_utils.process_allgather(np.bool_(here))))
+    return bool(np.all(multihost_utils.process_allgather(np.bool_(condition))))
 
 
 def fetch(leaf: jax.Array) -> np.ndarray:

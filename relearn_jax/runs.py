@@ -57,8 +57,8 @@ def check_run(out: Path, config: Config, reuse: bool) -> None:
         if changed and not reuse:
             raise UserError(
                 f"{out} belongs to a run with another config (differs in: {', '.join(changed)}). "
-                "Give another --out, or --reuse to continue here with the stages that the change "
-                "leaves as they were."
+                "Give another --out, or --reuse to continue here and keep the stages that "
+                "do not depend on the change."
             )
     elif out.is_dir() and any(path.name != begun for path in out.iterdir()):
         raise UserError(f"{out} is not empty and is no run directory; give another --out")
@@ -95,7 +95,7 @@ def open_run(out: Path, config: Config) -> None:
     """
     with disk(out):
         if (out / "config.yaml").is_file() and _changed(out, config):
-            # These belong to the earlier config; stages are identified by their keys.
+            # These belong to the earlier config. Stages are checked by their keys instead.
             for stale in ("tables", "figures"):
                 shutil.rmtree(out / stale, ignore_errors=True)
             for stale in ("manifest.json", "report.html"):
@@ -116,7 +116,7 @@ def disk(place: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
             raise UserError(
-                f"cannot write to {place}: {os.strerror(error.errno)}. The stages finished before "
+                f"cannot write to {place}: {os.strerror(error.errno)}. Finished stages "
                 "are kept; make room and give the same command again."
             ) from error
         raise

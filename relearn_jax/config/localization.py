@@ -113,7 +113,7 @@ class Localization:
         return self.facts.kind == "world"
 
     def problems(self) -> list[str]:
-        """Values and combinations that cannot work, one sentence each."""
+        """Invalid values and combinations, as one sentence each."""
         return [
             *seed_problems(self.seeds),
             *_model_problems(self),
@@ -128,13 +128,13 @@ def _model_problems(config: Localization) -> list[str]:
     drawn = source == "random"
     if config.taught and not drawn:
         problems.append(
-            "facts.kind world is taught to random weights (model.source: random), and here is "
-            f"model.source {source!r}"
+            "facts.kind world is taught to random weights: set model.source: random, not "
+            f"{source!r}"
         )
     if drawn and not config.taught and config.teaching.steps:
         problems.append(
             f"model.source random does not know facts.kind {kind!r}; name weights "
-            "that do, or set teaching.steps: 0 to measure time and memory on weights as drawn"
+            "that do, or set teaching.steps: 0 to measure time and memory on random weights"
         )
     if drawn and not config.taught and not config.model.tokenizer:
         problems.append("model.source random has no tokenizer: name one in model.tokenizer")

@@ -99,8 +99,8 @@ def _type_of(tag: str, settings: config.Concepts) -> frozenset[str]:
         kind = entity_type(tag)
     except ValueError:
         raise UserError(
-            f"concepts.data: tag {tag!r} is not an entity tag (O, B-TYPE, I-TYPE). For labels that "
-            "are to be taken as they stand, set `concepts.labels: words`."
+            f"concepts.data: tag {tag!r} is not an entity tag (O, B-TYPE, I-TYPE). To use labels "
+            "unchanged, set `concepts.labels: words`."
         ) from None
     return frozenset((kind,)) - {None, settings.other}
 

@@ -47,10 +47,10 @@ def reported() -> Iterator[None]:
             raise
         line, *_ = str(error).splitlines()
         raise UserError(
-            f"a device has not enough memory: {line[:200].rstrip('.')}. The stages finished "
-            "before are kept. Lower sets.chunk (the run has said what it is), set model.remat: "
-            "true or, on several devices, raise parallel.fsdp, and go on with --reuse. What else "
-            "helps, but starts again from the base models: a higher training.accumulate, a lower "
+            f"a device has not enough memory: {line[:200].rstrip('.')}. Finished stages are kept. "
+            "Lower sets.chunk (shown at the start of the run), set model.remat: true or, on "
+            "several devices, raise parallel.fsdp, and continue with --reuse. These also help, but "
+            "start again from the base models: a higher training.accumulate, a lower "
             "training.batch_size, model.dtype: bfloat16."
         ) from error
 

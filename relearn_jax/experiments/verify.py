@@ -90,13 +90,13 @@ def _damaged(run: Path, name: str) -> list[str]:
     ]
 
 
-def _sources(here: Mapping[str, str], recorded: Mapping[str, Any]) -> list[str]:
+def _sources(current: Mapping[str, str], recorded: Mapping[str, Any]) -> list[str]:
     """Problems: sources that differ from those of the run."""
-    there = recorded.get("sources", {})
+    expected = recorded.get("sources", {})
     return [
         f"{name} is not that of the run"
-        for name, digest in here.items()
-        if there.get(name, digest) != digest
+        for name, digest in current.items()
+        if expected.get(name, digest) != digest
     ]
 
 
@@ -104,16 +104,16 @@ def _placed(
     experiment: Experiment, config: Config, setup: Setup, out: Path, recorded: Mapping[str, Any]
 ) -> tuple[Setup, bool]:
     """The setup for the devices of this machine, and whether they are the same as the run's."""
-    here, there = environment.devices(), recorded["devices"]
+    current, expected = environment.devices(), recorded["devices"]
     try:
         meshes = experiment.meshes(setup, out)
     except UserError:  # a mesh of more devices
         setup = dataclasses.replace(setup, config=dataclasses.replace(config, parallel=Parallel()))
         meshes = experiment.meshes(setup, out)
-    alike = here == there and meshes == recorded.get("mesh", meshes)
+    alike = current == expected and meshes == recorded.get("mesh", meshes)
     if not alike:
         print(
-            f"note: the run had {_device_counts(there)} and here are {_device_counts(here)}, or "
+            f"note: the run had {_device_counts(expected)} and here are {_device_counts(current)}, or "
             "the mesh is another: scores must be equal, arrays the same within rounding"
         )
     return setup, alike
@@ -124,7 +124,7 @@ def _device_counts(devices: Sequence[str]) -> str:
 
 
 def _mirror(run: Path, again: Path, stage: str) -> None:
-    """Link all stages of the run except one into the folder `again`, to leave the run unchanged."""
+    """Link all stages of the run except one into `again`, so that the run itself is not changed."""
     (again / "stages").mkdir(parents=True)
     for settings in run.glob("*.json"):
         if settings.name != "manifest.json":

@@ -17,7 +17,7 @@ from relearn_jax.localize.selection import Space, Units
 
 PARTS = tuple(selection.PARTS)
 MLPS = "{}_mlps"
-"""The arm of a method that chooses among feed-forward layers alone."""
+"""The arm of a method that chooses among feed-forward layers only."""
 RULES = {
     method: localizer.rule
     for localizer in LOCALIZERS.values()

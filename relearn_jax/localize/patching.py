@@ -53,15 +53,15 @@ def patched(
       probabilities: return log-probabilities instead of logits.
     """
     past = Past(base.keys[:, :, :start], base.values[:, :, :start]) if start else None
-    ours, theirs = (getattr(run, place)[:, :, start:] for run in (base, source))
+    base_values, source_values = (getattr(run, place)[:, :, start:] for run in (base, source))
     last = question.last - start
 
     def intervention(layer: Int[Array, ""], where: Bool[Array, ...]) -> Float[Array, "B W"]:
         h, row = base.states[layer][:, start:], Sites()
         if place == "states":
-            h = jnp.where(where, theirs[layer], ours[layer])
+            h = jnp.where(where, source_values[layer], base_values[layer])
         else:
-            row = Sites(**{place: Site(patch=theirs[layer], where=where)})
+            row = Sites(**{place: Site(patch=source_values[layer], where=where)})
         h = transformer.suffix(model, params, inputs, h, layer, row, past=past)
         h = questions.at_last(h, jnp.maximum(last, 0))
         answers = questions.answers(model, params, h, question.words, probabilities)
@@ -203,8 +203,8 @@ def _turned(
     and changes nothing elsewhere.
     """
     base, source = patching.base, patching.source
-    here = jnp.arange(by_position.shape[1])[:, None] == question.last
-    final = jnp.where(here[..., None], source.answers, base.answers)
+    at_last = jnp.arange(by_position.shape[1])[:, None] == question.last
+    final = jnp.where(at_last[..., None], source.answers, base.answers)
     words = jnp.argmax(jnp.concatenate([by_position, final[None]]), -1)
     return (words == answer) & (jnp.argmax(base.answers, -1) != answer)
 

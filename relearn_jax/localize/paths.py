@@ -40,14 +40,16 @@ def heads_to_output(
     """
     at = question.last[None, :, None, None]
     states, attention = (jnp.take_along_axis(x, at, axis=2) for x in (base.states, base.attention))
-    ours, theirs = (jnp.take_along_axis(run.heads, at[..., None], axis=2) for run in (base, source))
-    alone = Inputs(inputs.ids[:, :1], jnp.ones_like(inputs.mask[:, :1]))
+    base_heads, source_heads = (
+        jnp.take_along_axis(run.heads, at[..., None], axis=2) for run in (base, source)
+    )
+    last_inputs = Inputs(inputs.ids[:, :1], jnp.ones_like(inputs.mask[:, :1]))
     frozen = Sites(attention=Site(patch=attention))
-    single = jnp.eye(ours.shape[3], dtype=bool)[:, None, None, :, None]
+    single = jnp.eye(base_heads.shape[3], dtype=bool)[:, None, None, :, None]
 
     def of_head(layer: Int[Array, ""], where: Bool[Array, "1 1 H 1"]) -> Float[Array, "B W"]:
-        row = Sites(heads=Site(patch=jnp.where(where, theirs[layer], ours[layer])))
-        h = transformer.suffix(model, params, alone, states[layer], layer, row, frozen)
+        row = Sites(heads=Site(patch=jnp.where(where, source_heads[layer], base_heads[layer])))
+        h = transformer.suffix(model, params, last_inputs, states[layer], layer, row, frozen)
         return questions.answers(model, params, h[:, 0], question.words)
 
     def layer(number: Int[Array, ""]) -> Float[Array, "H B W"]:

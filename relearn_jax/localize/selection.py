@@ -58,7 +58,7 @@ class Space(NamedTuple):
 
 
 def space(model: Model) -> Space:
-    """What can be chosen in a model."""
+    """The matrices of a model that can be chosen."""
     shapes = weights.shapes(model)
     matrices = {
         part: {path: shape[1:] for path, shape in shapes.items() if re.fullmatch(rule, path)}
@@ -191,9 +191,9 @@ def everything(space: Space, parts: tuple[str, ...]) -> Units:
 
 def overlap(a: Units, b: Units, space: Space) -> float:
     """Jaccard index of two choices in parameters, shared over union; NaN where both are empty."""
-    ours, theirs = mask(a, space), mask(b, space)
-    both = masks.count(masks.intersection(ours, theirs), space.shapes)
-    either = masks.count(masks.union(ours, theirs), space.shapes)
+    mask_a, mask_b = mask(a, space), mask(b, space)
+    both = masks.count(masks.intersection(mask_a, mask_b), space.shapes)
+    either = masks.count(masks.union(mask_a, mask_b), space.shapes)
     return both / either if either else math.nan
 
 

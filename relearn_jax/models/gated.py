@@ -109,13 +109,13 @@ def parse(
 
 def of_heads(config: Decoder) -> dict[str, tuple[int, np.ndarray]]:
     """The columns and rows that each head owns; heads of a group share keys and values."""
-    own = owned(config.heads, config.head_width)
+    entries = owned(config.heads, config.head_width)
     shared = owned(config.heads, config.head_width, config.kv_heads)
     return {
-        "blocks/query/kernel": (2, own),
+        "blocks/query/kernel": (2, entries),
         "blocks/key/kernel": (2, shared),
         "blocks/value/kernel": (2, shared),
-        "blocks/attention_out/kernel": (1, own),
+        "blocks/attention_out/kernel": (1, entries),
     }
 
 

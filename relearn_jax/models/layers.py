@@ -92,8 +92,8 @@ def attend(
 ) -> Float[Array, "B T H K"]:
     """Dot-product attention with softmax in float32 and dropout on its weights.
 
-    Each head of keys and values serves the H/G query heads that stand together. Scores are
-    multiplied by `scale` (None: 1/sqrt(K)), then softly capped.
+    Each head of keys and values serves H/G adjacent query heads. Scores are multiplied by `scale`
+    (None: 1/sqrt(K)), then softly capped.
     """
     k, v = (jnp.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
     scores = jnp.einsum("BTHK,BSHK->BHTS", q, k, preferred_element_type=jnp.float32)

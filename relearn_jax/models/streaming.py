@@ -36,6 +36,6 @@ def _copies(block: np.ndarray, devices: list[jax.Device]) -> list[jax.Array]:
     return jax.block_until_ready([jax.device_put(block, device) for device in devices])
 
 
-def whole(shape: tuple[int, ...]) -> Index:
+def full_index(shape: tuple[int, ...]) -> Index:
     """The index of the full array."""
     return tuple(slice(0, side) for side in shape)

@@ -121,7 +121,7 @@ def load(
             leaves[path] = (
                 streaming.put(part, shape, place(path, shape))
                 if place
-                else part(streaming.whole(shape))
+                else part(streaming.full_index(shape))
             )
     return paths.unflatten(leaves)
 

@@ -28,7 +28,7 @@ class Selection(NamedTuple):
 
 
 def prunable(shape: tuple[int, int], site: config.Site) -> Bool[np.ndarray, "S D"]:
-    """Neurons that may be pruned: all but state 0, which no block computes."""
+    """Prunable neurons: all except state 0, which no block computes."""
     allowed = np.ones(shape, bool)
     if site == "states":
         allowed[0] = False

@@ -56,9 +56,9 @@ def scores_all(
     ranking: Literal["probeless", "mean_difference"],
     contrast: Contrast = "rest",
 ) -> Float[np.ndarray, "Y S D"]:
-    """Scores of every neuron for every label; `contrast` is read by `probeless` alone.
+    """Scores of every neuron for every label; `contrast` is used by `probeless` only.
 
-    A label that cannot be contrasted (no words, or nothing but its words) has NaN throughout.
+    A label that cannot be contrasted (without words, or with all words) has only NaN.
     """
     labels = np.arange(len(moments.count) - 1)
     if ranking == "probeless":

@@ -100,7 +100,7 @@ def pairs(mesh: Mesh, count: int) -> NamedSharding:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
+    """Sharding of an array that is complete on every device."""
     return NamedSharding(mesh, P())
 
 
@@ -119,11 +119,11 @@ def put_rows(mesh: Mesh, tree: PyTree, sets_axis: bool) -> PyTree:
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
     shares = math.prod(mesh.shape[name] for name in ROWS)
-    own = own_rows(mesh, shares)
+    own_share = own_rows(mesh, shares)
 
     def put(leaf: np.ndarray) -> jax.Array:
-        # Every process makes all sets, and puts those on its devices that belong there.
-        total = leaf.shape[axis] * shares // (own.stop - own.start)
+        # Every process makes all sets; JAX asks only for the parts of this process's devices.
+        total = leaf.shape[axis] * shares // (own_share.stop - own_share.start)
         start = own_rows(mesh, total).start
         shape = (*leaf.shape[:axis], total, *leaf.shape[axis + 1 :])
 

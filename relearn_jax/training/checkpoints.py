@@ -90,8 +90,8 @@ def save(
     _finish(checkpointer)
     record = {"step": step, "progress": progress, "fingerprint": fingerprint(state)}
     record = json.loads(json.dumps(record))
-    # Orbax reads the arrays before it returns. On CPU it keeps views of them; JAX does not give
-    # the memory of an array away while there is a view of it.
+    # Orbax reads the arrays before it returns. On CPU it keeps views of them; JAX does not reuse
+    # the memory of an array while a view of it exists.
     with _reported(checkpointer.folder), ORBAX:
         response = ocp.save_checkpointables_async(
             checkpointer.folder / str(step),

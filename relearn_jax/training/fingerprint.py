@@ -30,7 +30,7 @@ def fingerprint(state: PyTree) -> dict[str, int]:
 
 @jax.jit
 def _sums(leaves: list[Array]) -> list[UInt32[Array, ""]]:
-    # Integers that wrap add up to the same in any order, so the sharding does not matter.
+    # A sum of wrapping integers does not depend on their order, so sharding does not matter.
     return [jnp.sum(_mix(_placed(_words(leaf))), dtype=jnp.uint32) for leaf in leaves]
 
 

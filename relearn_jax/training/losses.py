@@ -35,7 +35,7 @@ class Term(NamedTuple):
 
     sum: Float[Array, ""]
     count: Float[Array, ""]
-    """Number of tokens or sentences in the sum. It depends on the batch alone."""
+    """Number of tokens or sentences in the sum. It depends on the batch only."""
 
     @property
     def mean(self) -> Float[Array, ""]:

@@ -27,7 +27,7 @@ TEXT_ROWS = 2**24
 
 
 class State(NamedTuple):
-    """What a step changes."""
+    """The values that a step changes."""
 
     params: PyTree
     """The trainable leaves only."""
@@ -38,7 +38,7 @@ class State(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What a step reports. These are copies, as the state is donated to the next step."""
+    """The report of a step. Its arrays are copies, as the state is donated to the next step."""
 
     loss: Float[Array, ""]
     """The weighted sum of the mean terms."""
@@ -48,7 +48,7 @@ class Sums(NamedTuple):
 
 
 class Round(NamedTuple):
-    """What a step reads and never changes, for one training round."""
+    """The values that a step only reads, which are constant in a training round."""
 
     schedule: Schedule
     key: Array
@@ -87,7 +87,7 @@ def train_step(
     Gradients, moments and updates exist for the trainable leaves only.
 
     Returns:
-      (the new state, what the step reports)
+      (the new state, the report)
     """
     texts = _texts(batches, round_, state.step, axis_name)
 

@@ -108,8 +108,8 @@ def render(
     if "{shots}" in stem:
         if not examples:
             raise UserError(
-                f"format `{name}`: {{shots}} needs examples: set `facts.split.examples` to as many "
-                "facts as may be spared, and `facts.shots` to at least 1."
+                f"format `{name}`: {{shots}} needs examples: set `facts.split.examples` to a "
+                "number of facts to use as examples, and `facts.shots` to at least 1."
             )
         solved = render(examples, template.replace("{shots}", ""), options, (), seed + 1, name)
         first_rows = np.unique(solved.fact, return_index=True)[1]
@@ -132,7 +132,7 @@ def render(
         spelled = _spelled_answers(fact, answer, choices, blank)
         rows += [(stem.format_map(values | {source: t}), *spelled, index) for t in texts]
     if not rows:
-        raise UserError(f"format `{name}`: there is no fact to ask for.")
+        raise UserError(f"format `{name}`: no fact has a text for it.")
     prompt, answer_texts, others, index = zip(*rows, strict=True)
     return Texts(prompt, answer_texts, others, np.array(index, np.int32))
 
@@ -175,7 +175,7 @@ def _parsed(template: str, facts: Sequence[Fact], name: str) -> tuple[str, str, 
         places = [field for _, field, _, _ in string.Formatter().parse(stem) if field is not None]
     except ValueError as error:
         raise UserError(
-            f"format `{name}`: {error}. Braces that are meant as such are written {{{{ and }}}}."
+            f"format `{name}`: {error}. Write literal braces as {{{{ and }}}}."
         ) from None
     for place in places:
         if place in ("target", "Target", "letter"):
@@ -185,7 +185,7 @@ def _parsed(template: str, facts: Sequence[Fact], name: str) -> tuple[str, str, 
             hint = f"did you mean {{{near[0]}}}?" if near else ""
             listed = ", ".join(sorted(known - set(LETTERS)))
             raise UserError(
-                f"format `{name}`: no place or text is called {{{place}}}; {hint or listed}"
+                f"format `{name}`: there is no placeholder or text {{{place}}}; {hint or listed}"
             )
     if len({place for place in places if _is_text(place, facts)}) > 1:
         raise UserError(f"format `{name}`: a template can hold one text of the data, not several.")

@@ -160,14 +160,16 @@ def _usable(
         np.logical_and.at(usable_facts, texts.fact, usable_prompts)
     if not usable_facts.any():
         raise UserError(
-            f"`facts.unusable: drop` leaves none of {len(facts)} facts; `refuse` says why."
+            f"`facts.unusable: drop` leaves none of {len(facts)} facts; set `refuse` to see why."
         )
     return tuple(fact for fact, keep in zip(facts, usable_facts, strict=True) if keep)
 
 
 def _world(settings: config.Facts) -> FactData:
     if settings.path:
-        raise UserError("`facts.path` goes with another `kind` than world, which has no file.")
+        raise UserError(
+            "`facts.path`: kind world has no file; choose another `facts.kind`, or leave it out."
+        )
     world = make(settings.world, settings.seed, settings.formats)
     facts_of = {name: world.facts_of(name) for name in world.templates}
     return FactData(

@@ -233,15 +233,15 @@ def _slot(name: str) -> Choice | Entity | Pool:
 def _templates(split: str, plain: bool) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
     """Templates that all splits use, and templates of this split only (none for train)."""
     themes = {"plain": words.PLAIN} if plain else templates.THEMES
-    shared, own = [], []
+    shared, exclusive = [], []
     for theme, text in themes.items():
         for place, line in enumerate(re.sub(r"\n\s+", " ", text.strip()).split("\n")):
             owner = OWNERS.get(place % 10, "")
             if owner in ("", split):
                 statement = line.endswith(" .") and not re.search(r'^[\d"]| : ', line)
                 template = Template(_compile(line), theme, statement)
-                (own if owner else shared).append(template)
-    return tuple(shared), tuple(own)
+                (exclusive if owner else shared).append(template)
+    return tuple(shared), tuple(exclusive)
 
 
 @cache

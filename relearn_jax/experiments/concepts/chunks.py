@@ -89,11 +89,11 @@ def idle(grids: dict[int, Mesh]) -> str:
     """A line on devices that are unused or only repeat sets; empty if there are none."""
     devices, notes = jax.device_count(), []
     for number, grid in grids.items():
-        trained, sets_of = meshes.padded(number, grid), f"for {number} set{'s' * (number > 1)}"
+        trained, label = meshes.padded(number, grid), f"for {number} set{'s' * (number > 1)}"
         if grid.size < devices:
-            notes.append(f"{sets_of} side by side {grid.size} of {devices} in use")
+            notes.append(f"{label} side by side {grid.size} of {devices} in use")
         if trained > number:
-            notes.append(f"{sets_of} side by side the work of {trained}")
+            notes.append(f"{label} side by side the work of {trained}")
     why = "parallel.sets, parallel.data and sets.chunk decide"
     return f"  devices      {'; '.join(notes)} ({why})" if notes else ""
 

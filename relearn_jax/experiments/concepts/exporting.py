@@ -48,8 +48,8 @@ def exported(config: Relearning, run: Path, name: StageName) -> Exported:
     pruned_record = {} if stage == "base" else runs.read_json(runs.record_file(run, pruned))
     if pruned_record.get("target") == "state_mask":
         raise UserError(
-            "prune.target state_mask acts on the forward pass and cannot be said in weights; "
-            "ln_gain_bias gives the same hidden states in BERT and DistilBERT and can"
+            "prune.target state_mask acts on the forward pass, so weights cannot describe it; "
+            "ln_gain_bias gives the same hidden states in BERT and DistilBERT and can be exported"
         )
     params = paths.unflatten(runs.arrays_of(run, source, "params"))
     if stage == "pruned":

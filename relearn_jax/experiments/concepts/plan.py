@@ -17,11 +17,11 @@ from relearn_jax.parallel import mesh as meshes
 def steps(setup: Setup) -> int:
     """Number of steps of a run, counted for each set."""
     config, buckets = setup.config, setup.config.data.buckets
-    training, again = config.training, config.retraining
+    training, retraining = config.training, config.retraining
     base = training.epochs * steps_per_epoch(setup.texts.train, training.batch_size, buckets)
-    rounds = config.retrain.rounds * again.epochs
+    rounds = config.retrain.rounds * retraining.epochs
     retrain = {
-        target: rounds * steps_per_epoch(text, again.batch_size, buckets)
+        target: rounds * steps_per_epoch(text, retraining.batch_size, buckets)
         for target, text in setup.texts.retrain.items()
     }
     return len(config.seeds) * base + sum(
@@ -63,16 +63,16 @@ def summary(setup: Setup, out: Path | None = None) -> list[str]:
 
 
 def _training_line(setup: Setup) -> str:
-    config, again = setup.config, setup.config.retraining
+    config, retraining = setup.config, setup.config.retraining
     buckets, train = config.data.buckets, setup.texts.train
     base = config.training.epochs * steps_per_epoch(train, config.training.batch_size, buckets)
     first = setup.texts.retrain[sets.groups(config)[0].target]
-    rounds = config.retrain.rounds * again.epochs
-    retrained = rounds * steps_per_epoch(first, again.batch_size, buckets)
+    rounds = config.retrain.rounds * retraining.epochs
+    retrained = rounds * steps_per_epoch(first, retraining.batch_size, buckets)
     share = len(first.corpus.words) / len(train.corpus.words)
     return (
         f"  training     {config.training.epochs} epochs, {base} steps; then for a set "
-        f"{config.retrain.rounds} rounds x {again.epochs} epochs, {retrained} steps; "
+        f"{config.retrain.rounds} rounds x {retraining.epochs} epochs, {retrained} steps; "
         f"{config.training.epochs + rounds * share:g} effective epochs of the training text"
     )
 

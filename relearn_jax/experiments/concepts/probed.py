@@ -89,8 +89,7 @@ def _check_target(data: ConceptData, encoded: Encoded, target: str, max_length: 
     words = zip(data.member, encoded.covered, strict=True)
     if not any(member[:covered, index].any() for member, covered in words):
         raise UserError(
-            f"every word of {target} lies behind the cut at model.max_length = {max_length}; "
-            "raise it"
+            f"every word of {target} is truncated at model.max_length = {max_length}; raise it"
         )
 
 

@@ -81,7 +81,7 @@ def _score_rows(config: Relearning, out: Path) -> Iterator[dict[str, Any]]:
     for concept_set in sets.product(config):
         for number, stage in enumerate(names):
             path = runs.record_file(out, sets.stage_name(concept_set, stage))
-            # The base model has one row in every group, from the first arm.
+            # The base model appears once in every group, with the first arm.
             if not path.is_file() or (stage == "base" and concept_set.arm != arms[0]):
                 continue
             arm, number = ("base", 0) if stage == "base" else (concept_set.arm, number - 1)

@@ -114,5 +114,5 @@ def enforce(gates: list[Gate], where: str) -> None:
         )
         raise UserError(
             f"{where}: the model does not pass the gates, so no result on it would mean anything: "
-            f"{failures}. Raise teaching.steps, or set gates: report to go on all the same."
+            f"{failures}. Raise teaching.steps, or set gates: report to continue anyway."
         )

@@ -77,7 +77,7 @@ def _stopping_tick(watch: Watcher) -> Tick:
     def tick(done: int, text: str) -> None:
         watch.tick(done, text)
         if watch.stop():
-            raise Stopped(f"stopped while {text}; the stages before are kept")
+            raise Stopped(f"stopped while {text}; finished stages are kept")
 
     return tick
 

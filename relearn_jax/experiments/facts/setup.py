@@ -98,7 +98,7 @@ def _check_prompts(all_prompts: Iterable[Prompts], model: Model, name: str) -> N
             )
         if max(part.max() for part in (prompts.ids, prompts.others, prompts.target)) >= vocabulary:
             raise UserError(
-                f"the tokenizer has words that the model ({vocabulary:,} words) has not: "
+                f"the tokenizer has words that the model ({vocabulary:,} words) lacks: "
                 "model.tokenizer, or model.settings.vocab_size, belongs to another model"
             )
 

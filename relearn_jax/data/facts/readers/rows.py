@@ -81,7 +81,8 @@ def _parsed(value: str, place: str, column: str) -> Sequence[str]:
         return inner.split("|")
     if rest := _STRING.sub("", inner[1:-1]).replace(",", "").strip():
         raise UserError(
-            f"{place}: `{column}` should be quoted strings in brackets; this is none: {rest[:60]!r}"
+            f"{place}: `{column}` should be quoted strings in brackets; outside of "
+            f"strings is: {rest[:60]!r}"
         )
     return [ast.literal_eval(quoted) for quoted in _STRING.findall(inner)]
 
