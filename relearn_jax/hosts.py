@@ -45,8 +45,8 @@ def initialize() -> None:
         raise UserError(
             f"--distributed: JAX finds no cluster here ({error}) On a Cloud TPU slice, under "
             f"Slurm and under Open MPI it is found automatically; elsewhere set {ADDRESS} "
-            f"(host:port of process 0), {' and '.join(NUMBERS.values())} for every process, or leave "
-            "--distributed out."
+            f"(host:port of process 0), {' and '.join(NUMBERS.values())} for every process, "
+            "or leave --distributed out."
         ) from error
     except jax.errors.JaxRuntimeError as error:
         raise UserError(

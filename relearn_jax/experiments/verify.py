@@ -113,8 +113,8 @@ def _placed(
     alike = current == expected and meshes == recorded.get("mesh", meshes)
     if not alike:
         print(
-            f"note: the run had {_device_counts(expected)} and here are {_device_counts(current)}, or "
-            "the mesh is another: scores must be equal, arrays the same within rounding"
+            f"note: the run had {_device_counts(expected)} and here are {_device_counts(current)}, "
+            "or the mesh is another: scores must be equal, arrays the same within rounding"
         )
     return setup, alike
 
