@@ -22,7 +22,7 @@ class World:
     symbols: int = 64
     """Symbols of the random text, which represents all other knowledge of a model."""
     length: int = 16
-    """Number of tokens of a line; shorter lines are padded, and lines of random text have all."""
+    """Number of tokens of a line; shorter lines are padded, lines of random text are full."""
     variant: Literal["natural", "planted"] = "natural"
     """natural: all athletes are taught together; planted: a third of them is taught afterwards, in
     two formats only, by training of chosen parameters."""
@@ -77,8 +77,7 @@ class Facts:
     """Answers from which a wrong answer is drawn for each fact without alternatives. Empty: the
     right answers of the other facts with the same relation."""
     answers: Literal["one_token", "first_token"] = "one_token"
-    """one_token: an answer of several tokens is unusable; first_token: only its first token is
-    used."""
+    """one_token: an answer of several tokens is unusable; first_token: its first token is used."""
     unusable: Literal["refuse", "drop"] = "refuse"
     """A fact without a usable prompt in any of the formats (an answer of several tokens, a subject
     without positions) is an error (refuse), or left out before the split (drop)."""

@@ -32,8 +32,7 @@ class Teaching:
     warmup: float = 0.1
     """Share of the steps with a rising learning rate; then linear decay to 0."""
     plant_layers: tuple[int, ...] = ()
-    """Layers that the planted facts are taught to, by training of their feed-forward matrices
-    only."""
+    """Layers that hold the planted facts: only their feed-forward matrices are trained on them."""
     plant_steps: int = 300
     plant_learning_rate: float = 3e-3
 
@@ -55,8 +54,7 @@ class Localize:
     batch: int = 16
     """Number of pairs computed at a time."""
     groups: int = 4
-    """Number of programs for the positions of a prompt; more programs compile longer and compute
-    less."""
+    """Number of programs for the positions of a prompt: more compile longer and compute less."""
     draws: int = 10
     """Causal tracing: number of draws of the noise."""
     noise: float = 3.0

@@ -77,8 +77,7 @@ class Concepts:
     other: str = "O"
     """The label of words without a concept (`N/A` in the paper's files)."""
     separator: str = ""
-    """Separator in composite labels such as `origin,origin:america`; empty: words have one
-    label."""
+    """Separator in composite labels such as `origin,origin:america`; empty: one label a word."""
     target: str = "LOC"
     """The concept to remove."""
     track: tuple[str, ...] = ()

@@ -59,8 +59,7 @@ class _Flat(NamedTuple):
 
 
 def batches_per_epoch(encoded: Encoded, batch_size: int, buckets: Sequence[int]) -> int:
-    """Number of batches of a shuffled `epoch`; the last batch of each bucket may have padding
-    rows."""
+    """Number of batches of a shuffled `epoch`; each bucket's last batch may have padding rows."""
     sizes = np.array(sorted(buckets))
     counts = np.bincount(np.searchsorted(sizes, _lengths(encoded.ids)))
     return int((-(-counts // batch_size)).sum())

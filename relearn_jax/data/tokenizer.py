@@ -63,8 +63,7 @@ def _load(source: str, revision: str) -> PreTrainedTokenizerFast:
 
 
 def _is_bare_bpe(folder: Path) -> bool:
-    """Whether a folder has GPT-2's two vocabulary files only, and no file with a tokenizer
-    class."""
+    """Whether a folder has GPT-2's two vocabulary files, but no file that names a class."""
     present = [
         (folder / name).is_file()
         for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "config.json")

@@ -1,5 +1,4 @@
-"""Memory of a run, planned before it starts from shapes and XLA's analysis; out-of-memory
-errors."""
+"""Planned memory of a run, from shapes and XLA's analysis; and out-of-memory errors."""
 
 from __future__ import annotations
 

@@ -64,8 +64,7 @@ class Plan(NamedTuple):
     steps: int
     """Steps of one epoch."""
     batches: Callable[[int, int], Iterator[Batches]]
-    """Takes an epoch, counted from 0, and the number of its first batches to skip; gives the
-    others."""
+    """Takes an epoch, counted from 0, and how many batches to skip; gives the others."""
     seeds: Sequence[int]
     streams: Sequence[int]
     """Numbers that make dropout differ between models with the same seed."""

@@ -145,8 +145,7 @@ def _at(model: Model, params: PyTree, inputs: Inputs, at: Int[np.ndarray, " B"])
 
 
 def scores(readings: Readings) -> dict[str, LayerScores]:
-    """What each part of a layer adds to the accuracy at the subject's last token, beside the
-    noise."""
+    """Gain in accuracy by each part of a layer at the subject's last token, beside the noise."""
     subject = readings["subject"]
     gained, noise = gains(subject), noise_of(subject)
     missing = np.full(len(subject.middle), np.nan)
@@ -157,7 +156,7 @@ def scores(readings: Readings) -> dict[str, LayerScores]:
 
 
 def gains(readable: Readable) -> dict[str, Float[np.ndarray, " L"]]:
-    """What each attention block and each feed-forward layer adds to the accuracy above chance.
+    """Gain in accuracy above chance by each attention block and each feed-forward layer.
 
     Accuracies below chance, that of the most common answer, count as chance: a design in which
     every name has every answer equally often drives them there (specs: mechanistic unlearning 9.1).
@@ -167,7 +166,7 @@ def gains(readable: Readable) -> dict[str, Float[np.ndarray, " L"]]:
 
 
 def noise_of(readable: Readable) -> dict[str, Float[np.ndarray, " L"]]:
-    """What each seems to add to the accuracy of probes of shuffled answers."""
+    """The same gains for probes of shuffled answers, which are noise."""
     return _added(readable.shuffled, readable.middle_shuffled)
 
 
@@ -206,8 +205,7 @@ def window(
 
 
 def rule(scores: Mapping[str, LayerScores], settings: config.Localize) -> Units:
-    """The shortest run of feed-forward layers that holds the share `settings.window` of the
-    gain."""
+    """The shortest run of feed-forward layers with the share `settings.window` of the gain."""
     mlp = scores["mlp"]
     first, last = window(mlp.score, settings.window, mlp.null.max())
     layers = np.arange(len(mlp.score))
@@ -215,8 +213,7 @@ def rule(scores: Mapping[str, LayerScores], settings: config.Localize) -> Units:
 
 
 def program(model: Model, facts: int) -> jax.stages.Lowered:
-    """One fit of all probes to four fifths of the facts, with three answers, lowered from
-    shapes."""
+    """A fit of all probes to four fifths of the facts, with three answers, from shapes."""
     rows, width = 2 * model.config.layers + 1, model.config.width
     x = jax.ShapeDtypeStruct((rows, facts - facts // FOLDS, width), jnp.float32)
     y = jax.ShapeDtypeStruct(x.shape[1:2], jnp.int32)

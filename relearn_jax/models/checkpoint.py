@@ -61,8 +61,7 @@ class Checkpoint:
 
 
 def locate(source: str, revision: str = "main") -> Path:
-    """The local folder of `DIR`, `package:MODULE/FOLDER` or a name on the hub (fetched if
-    missing)."""
+    """The local folder of `DIR`, `package:MODULE/FOLDER` or a hub name (fetched if missing)."""
     if source.startswith("package:"):
         module, _, folder = source.removeprefix("package:").partition("/")
         spec = importlib.util.find_spec(module)

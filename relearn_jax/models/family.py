@@ -92,8 +92,7 @@ def owned(heads: int, width: int, kv_heads: int | None = None, copies: int = 1) 
     """Which entries of an axis belong to each head: bool [heads, copies * kv_heads * width].
 
     Heads stand side by side, `width` entries each, repeated `copies` times: 3 for a matrix of
-    queries, keys and values. With fewer `kv_heads` than heads, neighbouring heads own the same
-    entries.
+    queries, keys and values. With fewer `kv_heads` than heads, neighbours own the same entries.
     """
     kv_heads = kv_heads or heads
     entries = np.kron(np.eye(kv_heads, dtype=bool), np.ones((heads // kv_heads, width), bool))

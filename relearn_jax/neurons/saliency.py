@@ -63,8 +63,7 @@ def paper(ranks: Int[np.ndarray, ...], ranked: int) -> Float[np.ndarray, ...]:
     """Saliency in [0, 1] in buckets of 100 ranks, as published (protocol 6.2).
 
     The saliency is |(b - N/100) / (1 - N/100)| with the zero-based rank i, b = floor(i / 100) + 1
-    and N = `ranked`, the number of ranked neurons. Up to 100 neurons are one bucket with saliency
-    1.
+    and N = `ranked`, the number of ranked neurons. Up to 100 neurons have saliency 1.
     """
     if ranked <= BUCKET:
         return np.ones(np.shape(ranks))

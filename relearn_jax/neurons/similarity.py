@@ -33,8 +33,7 @@ def vectors_from_embeddings(
 ) -> Float[np.ndarray, "V E"]:
     """A vector for every word type: the mean of the embedding rows of its sub-words.
 
-    `pieces` holds the sub-word ids of each type, without special tokens; a type without any has
-    NaN.
+    `pieces` holds the sub-word ids of each type, without special tokens; no ids give NaN.
     """
     embeddings = np.asarray(embeddings, np.float32)
     counts = np.fromiter((len(ids) for ids in pieces), np.int64, len(pieces))

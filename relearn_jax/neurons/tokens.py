@@ -85,8 +85,7 @@ def same_tokens(
 def jaccard(
     first: Int[np.ndarray, "N k"], second: Int[np.ndarray, "N k"]
 ) -> Float[np.ndarray, " N"]:
-    """Jaccard index of each neuron's two token sets, shared over all tokens; NaN if both are
-    empty."""
+    """Jaccard index of each neuron's two token sets (shared over all); NaN if both are empty."""
     shared, union = _overlap(first, second)
     return shared / np.where(union > 0, union, np.nan)
 

@@ -72,8 +72,7 @@ def axis_sizes(settings: config.Parallel, sets: int, devices: int) -> tuple[int,
 
 
 def padded(sets: int, mesh: Mesh) -> int:
-    """The number of sets, raised to a multiple of the axis `sets`; sets are repeated to reach
-    it."""
+    """The number of sets, filled up by repeated sets to a multiple of the axis `sets`."""
     devices = mesh.shape[SETS]
     return -(-sets // devices) * devices
 

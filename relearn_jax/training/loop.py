@@ -64,8 +64,7 @@ def fit(
       state: where to start; it is donated.
       round_: schedule, dropout keys, sites and frozen entries.
       epochs: number of epochs of the round.
-      batches: takes an epoch, counted from 0, and a number of its first batches to skip; gives the
-        others.
+      batches: takes an epoch, counted from 0, and how many batches to skip; gives the others.
       hooks: callbacks.
       places: names of the sets in errors ("seed 0, concept, round 2").
       begin: epochs and batches that `state` has behind it.

@@ -220,8 +220,7 @@ def _following(
     rows: Sequence[Sequence[int]],
     tokenizer: PreTrainedTokenizerFast,
 ) -> list[list[int]]:
-    """The tokens of each answer after its prompt; empty if the answer changes the prompt's
-    tokens."""
+    """The tokens of each answer after its prompt; empty if it changes the prompt's tokens."""
     if not prompts:
         return []
     both = tokenizer([p + a for p, a in zip(prompts, answers, strict=True)])["input_ids"]

@@ -111,8 +111,7 @@ def read(
 def ask(
     data: FactData, rows: Int[np.ndarray, " n"], name: str, length: int | None = None
 ) -> tuple[Prompts, Int[np.ndarray, " B"]]:
-    """Prompts of the facts `rows` in one format, and the fact of each prompt (index into all
-    facts).
+    """Prompts of the facts `rows` in one format, and the fact of each (index into all facts).
 
     Raises UserError for an unknown format, and as `formats.render` and `prompts.encode` do.
     """

@@ -186,8 +186,7 @@ def _takes_an(word: str) -> bool:
 
 
 def _parse(tokens: Iterator[str]) -> Choice:
-    """Parse options up to the closing bracket (or the end); `3:` before an option repeats it 3
-    times."""
+    """Parse options up to the closing bracket (or the end); `3:` repeats an option three times."""
     options: list[list] = [[]]
     weights = [1]
     for token in tokens:

@@ -180,8 +180,7 @@ def _neuron_arrays(
 
 
 def word_vectors(mesh: Mesh, params: PyTree, index: int, probed: ProbedText) -> np.ndarray:
-    """Vectors of the word types, [V, E]: from a file, or the input embeddings of one of C
-    models."""
+    """Vectors of the word types, [V, E]: from a file, or the embeddings of model `index` of C."""
     if probed.vectors is not None:
         return probed.vectors
     # Only the rows in use are gathered: a large table may not fit on one device.

@@ -1,7 +1,6 @@
 """Concept sets: the product of a config's lists, of concepts and base models among others.
 
-A *group* says what is removed (concept, share, regrowth); a *set* is a group with a seed and an
-arm.
+A *group* is what a run removes (concept, share, regrowth); a *set* is a group with seed and arm.
 """
 
 from __future__ import annotations

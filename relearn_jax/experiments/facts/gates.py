@@ -1,5 +1,4 @@
-"""Gates: conditions that a taught model must meet before results on it mean anything (specs:
-9.4)."""
+"""Gates: conditions that a taught model must meet for results to mean anything (specs: 9.4)."""
 
 from __future__ import annotations
 

@@ -108,8 +108,7 @@ def _taught(setup: Setup, out: Path, watch: Watcher) -> dict[int, Decoder]:
     ]  # fmt: skip
 
     def teach(kind: str, phase: teaching.Phase, start: Params) -> Params:
-        """Teach for one phase, unless its stages are finished; returns what gives its
-        parameters."""
+        """Teach for one phase, unless its stages are finished; returns its parameters."""
         stage_keys = [runs.key_of(kind, key) for key in keys]
         names = [stage(seed, kind) for seed in seeds]
         plan = teaching.plan(model, mesh, worlds, seeds, config.teaching, phase, names, stage_keys)

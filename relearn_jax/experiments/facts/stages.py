@@ -5,8 +5,7 @@ from __future__ import annotations
 from relearn_jax.config import Localization
 
 PRETRAINED, MODEL, EFFECTS, CHOICE = "pretrained", "model", "effects", "choice"
-"""A decoder before facts are planted; a taught decoder; measurements of all localizers; choices of
-all localizers."""
+"""A decoder before planting; a taught decoder; measurements and choices of all localizers."""
 
 
 def stage(seed: int, kind: str) -> str:

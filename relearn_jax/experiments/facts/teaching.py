@@ -35,8 +35,7 @@ Phase = Literal["pretrain", "plant"]
 
 
 def drawn(model: Model, mesh: Mesh, seeds: Sequence[int], scale: float) -> PyTree:
-    """Random parameters [C, ...], drawn by the seed of each model; matrices are scaled by
-    `scale`."""
+    """Random parameters [C, ...], by the seed of each model; matrices are multiplied by `scale`."""
     keys = jax.vmap(jax.random.key)(np.uint32(stacking.filled(mesh, list(seeds))))
     shapes = weights.shapes(model)
     leaves = weights.draw(model, keys, shapes, sharding.placer(mesh, sets_axis=True))
@@ -122,8 +121,8 @@ def _batches(
 
 
 def _lines(world: World, rng: np.random.Generator, size: int, phase: Phase) -> worlds.Batch:
-    """A batch of lines. While facts are planted, half repeats earlier ones, lest they be
-    forgotten."""
+    """A batch of lines. Half of a planting batch repeats earlier facts, to keep the model from
+    forgetting them."""
     if phase == "pretrain":
         return worlds.training_batch(world, rng, size)
     parts = [
