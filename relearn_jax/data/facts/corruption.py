@@ -30,7 +30,7 @@ def swapped(
 
     The partner's subject has as many tokens, at the same positions, and all other words are equal;
     `target` and `others` are the partner's. Partners are drawn uniformly by `seed` from `pool`
-    (None: from the prompts). With `same_answer` only the subject is another.
+    (None: from the prompts). With `same_answer` the answer is the same.
 
     Raises UserError if a prompt has no partner; see `partnered`.
     """
