@@ -113,7 +113,7 @@ def test_choices_and_literal_braces():
         ("{subject} plays", "ends with its answer"),
         ("{target} of {subject} is {target}", r"\{target\} may stand at the end only"),
         ("{subjct} plays {target}", r"did you mean \{subject\}"),
-        ("{subject plays {target}", "Braces"),
+        ("{subject plays {target}", "literal braces"),
         ("{standard} {paraphrase} {target}", "one text"),
         ("{shots}{subject} {target}", r"facts\.split\.examples"),
         ("{A} {B} {C} {D} {E} {subject} {letter}", "one answer for each letter"),
