@@ -127,7 +127,7 @@ def test_bad_templates_say_what_is_wrong(template, match):
 def test_options_that_lack_the_answer_and_texts_that_no_fact_has_are_refused():
     with pytest.raises(UserError, match="must hold its answer 'football'"):
         formats.render([BUCKNER], "{subject} {letter}", ("golf", "tennis"))
-    with pytest.raises(UserError, match="there is no fact"):
+    with pytest.raises(UserError, match="no fact has a text"):
         formats.render([], "{subject} {target}")
 
 
