@@ -1,4 +1,4 @@
-"""The command line: parsing and calling, nothing else."""
+"""The command line: it parses options and calls the commands."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 if all went well, 2 for an error that the user can mend."""
+    """Run a command. Returns 0 on success, 2 for a UserError, 143 or 130 for a stopped run."""
     options, rest = parser().parse_known_args(arguments)
     try:
         if rest and (options.command != "run" or not all(r.startswith("--") for r in rest)):
@@ -115,9 +115,9 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _keep_programs() -> None:
-    """Keep compiled programs between runs, in the user's cache folder, unless told otherwise.
+    """Keep compiled programs in the user's cache folder, unless the environment names another.
 
-    Programs of several CPU devices are not kept. XLA's CPU loader loses the order of their
+    Programs of several CPU devices are not kept: XLA's CPU loader loses the order of their
     collectives, so that the devices may wait for each other forever.
     """
     import jax

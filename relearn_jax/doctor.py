@@ -1,4 +1,4 @@
-"""What this machine has: devices, versions, weights at hand, and what is missing."""
+"""Findings on this machine: devices, versions, available weights, and what is missing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def devices() -> tuple[str, list[str]]:
     try:
         local = jax.local_devices()
     except (RuntimeError, AssertionError) as error:
-        # JAX_PLATFORMS names a backend that does not start; JAX 0.10 only asserts for some.
+        # JAX_PLATFORMS names a backend that does not start; JAX 0.10 may raise an AssertionError.
         return "", [f"JAX starts no backend {error}".strip()]
     backend = jax.default_backend()
     lines = [f"backend {backend}; devices: {jax.device_count()}, processes: {jax.process_count()}"]
@@ -65,7 +65,7 @@ def _kind(device: jax.Device) -> str:
 
 
 def plugins() -> dict[str, str]:
-    """Installed packages that bring an accelerator to JAX, with their versions."""
+    """Installed accelerator plugins of JAX, with their versions."""
     versions = {}
     for name in PLUGINS:
         try:
@@ -76,7 +76,7 @@ def plugins() -> dict[str, str]:
 
 
 def hints(backend: str, plugins: dict[str, str], platforms: str) -> list[str]:
-    """What to do where no accelerator is used.
+    """Advice if no accelerator is used.
 
     Args:
       backend: JAX's default backend.

@@ -1,9 +1,9 @@
-"""The exceptions that a user is meant to read."""
+"""The exceptions whose messages are for users."""
 
 
 class UserError(Exception):
-    """Something in the input is wrong; the message says what, where, and how to mend it."""
+    """An error in the input; the message says what is wrong, where, and how to correct it."""
 
 
 class Stopped(Exception):
-    """The process was asked to end, and has saved what it had."""
+    """The process was asked to stop, and has saved its work."""

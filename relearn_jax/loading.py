@@ -1,4 +1,4 @@
-"""YAML and the command line to a config, strictly: unknown keys and wrong types are refused."""
+"""Strict loading of a config from YAML and the command line: unknown keys and types are errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATHS = (
 )  # fmt: skip
 """Keys that may hold a path."""
 KEYWORDS = {"vectors": "model", "source": "random"}
-"""What they may say instead of a path, whatever lies beside the config."""
+"""Values of these keys that are never paths, even if a file of that name exists."""
 KIND_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -32,7 +32,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
       overrides: `a.b=c` strings, `c` in YAML.
 
     Raises:
-      UserError: file missing, not YAML, unknown key, wrong type; names the key and a remedy.
+      UserError: missing file, invalid YAML, unknown key, wrong type; names the key and a remedy.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such config file")
@@ -52,7 +52,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def schema_of(values: dict, origin: str) -> type[Config]:
-    """The schema that a config follows, by its key `experiment` (without one: relearning)."""
+    """The schema of a config by its key `experiment` (default: relearning)."""
     name = values.get("experiment", "relearning")
     if name not in SCHEMAS:
         raise UserError(f"{origin}: experiment = {name!r}; allowed: {', '.join(SCHEMAS)}")
@@ -60,7 +60,7 @@ def schema_of(values: dict, origin: str) -> type[Config]:
 
 
 def _located(value: Any, base: Path, key: str = "") -> Any:
-    """Paths made absolute where they lead somewhere: from the config's folder, else from here."""
+    """Make existing paths absolute: from the config's folder, else from the current folder."""
     if dataclasses.is_dataclass(value):
         parts = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         kind = parts.get("kind", "")
@@ -96,9 +96,9 @@ def _override(values: dict, text: str) -> None:
 
 
 def build(kind: Any, value: Any, origin: str, key: str, default: Any = None) -> Any:
-    """Convert plain YAML data to the annotated type `kind`; `key` is where we are.
+    """Convert plain YAML data to the annotated type `kind`; `key` is its dotted key.
 
-    What a nested mapping leaves out keeps its value in `default`.
+    Fields missing from a nested mapping keep their values in `default`.
     """
     where = f"{origin}: {key or 'the config'}"
     if dataclasses.is_dataclass(kind):
@@ -109,8 +109,8 @@ def build(kind: Any, value: Any, origin: str, key: str, default: Any = None) -> 
             return value
         if value is None and type(None) in args:
             return None
-        listed = isinstance(value, list)
-        kinds = [a for a in args if (typing.get_origin(a) is tuple) == listed]
+        is_list = isinstance(value, list)
+        kinds = [a for a in args if (typing.get_origin(a) is tuple) == is_list]
         return build(next(a for a in kinds or args if a is not type(None)), value, origin, key)
     if outer is Literal:
         if value not in args:
@@ -146,23 +146,24 @@ def _dataclass(kind: type, value: Any, origin: str, key: str, default: Any) -> A
     hints = typing.get_type_hints(kind)
     for name in value:
         if name not in hints:
-            near = difflib.get_close_matches(str(name), hints, 1)
-            hint = f"did you mean {near[0]}?" if near else f"valid: {', '.join(hints)}"
+            similar = difflib.get_close_matches(str(name), hints, 1)
+            hint = f"did you mean {similar[0]}?" if similar else f"valid: {', '.join(hints)}"
             raise UserError(f"{origin}: unknown key {key + '.' if key else ''}{name}; {hint}")
-    at = f"{key}." if key else ""
-    given = {
-        n: build(hints[n], v, origin, at + str(n), getattr(default, n)) for n, v in value.items()
+    prefix = f"{key}." if key else ""
+    changes = {
+        n: build(hints[n], v, origin, prefix + str(n), getattr(default, n))
+        for n, v in value.items()
     }
-    return dataclasses.replace(default, **given)
+    return dataclasses.replace(default, **changes)
 
 
 def dump(config: Config) -> str:
-    """YAML that `load` reads back to the same config."""
+    """A config as YAML that `load` reads as the same config."""
     return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses and tuples to dicts and lists."""
+    """Convert dataclasses and tuples to dicts and lists."""
     if dataclasses.is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
@@ -175,6 +176,6 @@ def plain(value: Any) -> Any:
 def differences(a: Any, b: Any, key: str = "") -> list[str]:
     """Dotted keys whose values differ between two plain configs."""
     if isinstance(a, dict) and isinstance(b, dict):
-        at = f"{key}." if key else ""
-        return [d for k in {**a, **b} for d in differences(a.get(k), b.get(k), at + str(k))]
+        prefix = f"{key}." if key else ""
+        return [d for k in {**a, **b} for d in differences(a.get(k), b.get(k), prefix + str(k))]
     return [] if a == b else [key]

@@ -1,8 +1,8 @@
-"""A run is a directory: resolved config, manifest, log lines, and stages that are whole or absent.
+"""Run directories: resolved config, manifest, log lines, and stages that are complete or absent.
 
-A stage is a folder under `stages/` with `stage.json`, and whatever files it names. It is written
-beside its place and moved there when complete, so that killing a run, or a full disk, leaves
-either the whole stage or none of it. Its key is a hash of everything it was made from.
+A stage is a folder under `stages/` with `stage.json` and the files that it names. It is written to
+a temporary folder and moved when complete, so that a killed run, or a full disk, leaves no partial
+stage. Its key is a hash of everything that it was made from.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from relearn_jax.errors import UserError
 
 PyTree = Any
 CODE = 4
-"""Raised whenever a change of the code changes what a stage computes."""
+"""Version of the code, raised whenever a change alters the result of a stage."""
 
 
 def key_of(*parts: Any) -> str:
@@ -39,17 +39,17 @@ def key_of(*parts: Any) -> str:
 INCIDENTAL = (
     "experiment", "gates", "parallel", "checkpoint", "expected_minutes", "description", "out",
 )  # fmt: skip
-"""Settings that no stage depends on: a run may be continued on other devices."""
+"""Settings that do not affect stages, so that a run may be continued on other devices."""
 PARTIAL = ".{}.partial"
-"""What a file or a stage is called until it is whole."""
+"""Name of a file or a stage until it is complete."""
 
 
 def check_run(out: Path, config: Config, reuse: bool) -> None:
-    """See whether a run of this config may start or continue in a directory.
+    """Check that a run of this config may start or continue in a directory.
 
     Raises:
-      UserError: it holds another kind of thing, or a run of another config (unless `reuse`, which
-        keeps those of its stages that the new config leaves unchanged).
+      UserError: the directory holds other files, or a run of another config (unless `reuse`, which
+        keeps the stages that the new config does not change).
     """
     begun = PARTIAL.format("config.yaml")
     if (out / "config.yaml").is_file():
@@ -57,8 +57,8 @@ def check_run(out: Path, config: Config, reuse: bool) -> None:
         if changed and not reuse:
             raise UserError(
                 f"{out} belongs to a run with another config (differs in: {', '.join(changed)}). "
-                "Give another --out, or --reuse to continue here with the stages that the change "
-                "leaves as they were."
+                "Give another --out, or --reuse to continue here and keep the stages that "
+                "do not depend on the change."
             )
     elif out.is_dir() and any(path.name != begun for path in out.iterdir()):
         raise UserError(f"{out} is not empty and is no run directory; give another --out")
@@ -67,8 +67,8 @@ def check_run(out: Path, config: Config, reuse: bool) -> None:
 
 
 def _changed(out: Path, config: Config) -> list[str]:
-    found = loading.differences(_saved(out), loading.plain(config))
-    return [key for key in found if key.split(".")[0] not in INCIDENTAL]
+    keys = loading.differences(_saved(out), loading.plain(config))
+    return [key for key in keys if key.split(".")[0] not in INCIDENTAL]
 
 
 def _saved(out: Path) -> Any:
@@ -79,7 +79,7 @@ def config_of(out: Path) -> Config:
     """The config that a run directory was last started with.
 
     Raises:
-      UserError: it is no run directory.
+      UserError: `out` is no run directory.
     """
     path = out / "config.yaml"
     if not path.is_file():
@@ -89,19 +89,19 @@ def config_of(out: Path) -> Config:
 
 
 def open_run(out: Path, config: Config) -> None:
-    """Make or continue a run directory that `check_run` has passed.
+    """Make or continue a run directory, after `check_run`.
 
-    It can be killed at any moment and called again.
+    It may be interrupted at any time and called again.
     """
     with disk(out):
         if (out / "config.yaml").is_file() and _changed(out, config):
-            # They speak of the config before; the stages know by their keys what they are.
+            # These belong to the earlier config. Stages are checked by their keys instead.
             for stale in ("tables", "figures"):
                 shutil.rmtree(out / stale, ignore_errors=True)
             for stale in ("manifest.json", "report.html"):
                 (out / stale).unlink(missing_ok=True)
         out.mkdir(parents=True, exist_ok=True)
-        # First of all, as it says that this is a run directory.
+        # Written first, as it marks a run directory.
         write_text(out / "config.yaml", loading.dump(config))
         (out / "stages").mkdir(exist_ok=True)
         for leftover in (out / "stages").glob(PARTIAL.format("*")):
@@ -110,20 +110,20 @@ def open_run(out: Path, config: Config) -> None:
 
 @contextlib.contextmanager
 def disk(place: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into an error that says what is safe."""
+    """Turn the error of a full or read-only disk into a UserError that says what is kept."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
             raise UserError(
-                f"cannot write to {place}: {os.strerror(error.errno)}. The stages finished before "
+                f"cannot write to {place}: {os.strerror(error.errno)}. Finished stages "
                 "are kept; make room and give the same command again."
             ) from error
         raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all."""
     partial = path.with_name(PARTIAL.format(path.name))
     try:
         partial.write_text(text, encoding="utf-8")
@@ -133,22 +133,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all."""
+    """Write JSON completely or not at all."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON."""
+    """Read a JSON file."""
     return json.loads(path.read_text())
 
 
 def stage_folder(out: Path, name: str) -> Path:
-    """Where a stage lies."""
+    """The folder of a stage."""
     return out / "stages" / name
 
 
 def record_file(out: Path, name: str) -> Path:
-    """The file of a stage's record; it is there only if the stage is."""
+    """The file of a stage's record; it exists only if the stage does."""
     return stage_folder(out, name) / "stage.json"
 
 
@@ -170,7 +170,7 @@ def save_stage(
 ) -> dict[str, Any]:
     """Write a stage: `record` as JSON, and each entry of `arrays` as NAME.safetensors.
 
-    The record also says the SHA-256 of each file, which stays when the file is dropped.
+    The record also has the SHA-256 of each file, which is kept when the file is dropped.
     """
     folder = stage_folder(out, name)
     partial = folder.with_name(PARTIAL.format(name))
@@ -193,9 +193,9 @@ def save_stage(
 
 
 def digest_of(record: Mapping[str, Any]) -> str:
-    """SHA-256 of a stage's record but its times: key, scores, and the SHA-256 of its files."""
-    lasting = {name: value for name, value in record.items() if not name.endswith("_s")}
-    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of a stage's record without times: key, scores, and the SHA-256 of its files."""
+    reproducible = {name: value for name, value in record.items() if not name.endswith("_s")}
+    return hashlib.sha256(json.dumps(reproducible, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:
@@ -215,22 +215,22 @@ def _save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def array_file(out: Path, name: str, file: str) -> Path:
-    """Where a stage keeps that file of arrays."""
+    """The path of a file of arrays in a stage."""
     return stage_folder(out, name) / f"{file}.safetensors"
 
 
 def arrays_of(out: Path, name: str, file: str) -> dict[str, np.ndarray]:
-    """One safetensors file of a stage."""
+    """The arrays of a safetensors file of a stage."""
     return load_file(array_file(out, name, file))
 
 
 def has_arrays(out: Path, name: str, file: str) -> bool:
-    """Whether a stage still holds that file."""
+    """Whether a stage still has a file of arrays."""
     return array_file(out, name, file).is_file()
 
 
 def drop_arrays(out: Path, names: Iterable[str], file: str) -> None:
-    """Free the disk of a file of stages that later stages have made superfluous."""
+    """Delete a file of stages that later stages have made superfluous, to free disk space."""
     for name in names:
         array_file(out, name, file).unlink(missing_ok=True)
 
@@ -242,7 +242,7 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def filter_lines(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Drop the JSON lines that are not to be kept, and one that was cut off."""
+    """Keep the JSON lines for which `keep` is true; drop the others, and a truncated line."""
     if not path.is_file():
         return
     lines = path.read_text().splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""The wish of a cluster that the process end (SIGTERM): a question that work asks between parts."""
+"""Stopping on SIGTERM: work asks between its parts whether it should stop."""
 
 from __future__ import annotations
 
@@ -19,37 +19,38 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def on_termination() -> Iterator[Callable[[], bool]]:
-    """While it lasts, SIGTERM is noted instead of obeyed; a second one ends the process at once.
+    """Within this context the first SIGTERM is only recorded; a second one ends the process at
+    once.
 
-    Gives the question whether to end now. Several processes have to ask equally often: JAX's own
-    service hears the signal and names a question, counted from the start, that all will reach, and
-    all get the same answer.
+    Gives a function that tells whether to stop now. Several processes must call it equally often:
+    JAX's service receives the signal and chooses a call, counted from the start, at which all
+    processes get the answer to stop.
     """
-    asked = threading.Event()
+    stopping = threading.Event()
     if jax.process_count() > 1:
-        questions = itertools.count()
-        yield lambda: multihost_utils.reached_preemption_sync_point(next(questions))
+        calls = itertools.count()
+        yield lambda: multihost_utils.reached_preemption_sync_point(next(calls))
         return
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield stopping.is_set
         return
 
     def note(number: int, frame: Any) -> None:
-        asked.set()
+        stopping.set()
         signal.signal(signal.SIGTERM, before)
 
     before = signal.signal(signal.SIGTERM, note)
     try:
-        yield asked.is_set
+        yield stopping.is_set
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def until(stop: Callable[[], bool], parts: Iterable[T], what: str) -> Iterator[T]:
-    """Parts of some work, as long as nobody wants the process to end.
+    """Yield the parts of some work until `stop` returns true.
 
     Raises:
-      Stopped: somebody does; `what` says what was left undone.
+      Stopped: `stop` returned true; the message names the work, `what`.
     """
     for part in parts:
         if stop():

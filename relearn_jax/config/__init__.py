@@ -1,7 +1,7 @@
-"""The schema of a run: frozen dataclasses, and nothing else, say what a config may hold.
+"""The schema of configs, defined by frozen dataclasses only.
 
-Files are YAML; `--a.b=c` on the command line overrides one value. Unknown keys and values of the
-wrong type are refused with the nearest valid name (`loading.load`).
+Files are YAML; `--a.b=c` on the command line overrides one value. Unknown keys and values of a
+wrong type raise a UserError with the nearest valid name (`loading.load`).
 """
 
 from relearn_jax.config.facts import Facts, FactSplit, World

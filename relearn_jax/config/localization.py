@@ -1,4 +1,4 @@
-"""The schema of localization: where a decoder looks facts up."""
+"""The schema of localization, which finds where a decoder looks facts up."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Method = Literal["patching", "tracing", "attribution", "attribution_path", "path
 
 @dataclass(frozen=True)
 class Teaching:
-    """How a decoder of random weights is taught the built-in world, by AdamW."""
+    """Teaching of the built-in world to a decoder of random weights, by AdamW."""
 
     scale: float = 1.0
-    """Times the drawn matrices: their deviation of 0.02 is meant for wide models."""
+    """Factor of the random matrices, as their deviation of 0.02 is meant for wide models."""
     steps: int = 600
     batch_size: int = 96
     learning_rate: float = 3e-3
@@ -32,49 +32,49 @@ class Teaching:
     warmup: float = 0.1
     """Share of the steps with a rising learning rate; then linear decay to 0."""
     plant_layers: tuple[int, ...] = ()
-    """Layers into whose feed-forward matrices alone the planted facts are taught."""
+    """Layers that hold the planted facts: only their feed-forward matrices are trained on them."""
     plant_steps: int = 300
     plant_learning_rate: float = 3e-3
 
 
 @dataclass(frozen=True)
 class Localize:
-    """Which localizers, on which pairs of prompts."""
+    """The localizers, and the pairs of prompts."""
 
     methods: tuple[Method, ...] = (
         "patching", "tracing", "attribution", "attribution_path", "paths", "probes",
     )  # fmt: skip
     format: str = "standard"
-    """The prompts that are localized (docs/facts.md)."""
+    """Format of the prompts to localize (docs/facts.md)."""
     corrupt: Literal["swapped", "random"] = "swapped"
-    """What a prompt is compared with: another subject's prompt with another answer, or random
-    tokens in place of the subject (as published)."""
+    """The partner of a prompt. swapped: the prompt of another subject with another answer; random:
+    random tokens in place of the subject (as published)."""
     pairs: int = 64
-    """Of the facts to be forgotten, the first so many that have a partner."""
+    """Largest number of pairs: the first facts to forget that have a partner."""
     batch: int = 16
-    """Pairs that are computed at one time."""
+    """Number of pairs computed at a time."""
     groups: int = 4
-    """Programs for the positions of a prompt: more compile longer and compute less."""
+    """Number of programs for the positions of a prompt: more compile longer and compute less."""
     draws: int = 10
-    """Causal tracing: draws of the noise."""
+    """Causal tracing: number of draws of the noise."""
     noise: float = 3.0
-    """Causal tracing: in standard deviations of the subjects' embeddings."""
+    """Causal tracing: size of the noise in standard deviations of the subjects' embeddings."""
     path_steps: int = 8
-    """Points on the path of attribution_path."""
+    """Number of points on the path of attribution_path."""
     heads: int = 10
-    """Fact lookup by paths: how many heads count as extraction."""
+    """Fact lookup by paths: number of extraction heads."""
     threshold: float = 0.02
-    """Fact lookup by paths: least effect of a feed-forward layer."""
+    """Fact lookup by paths: threshold of the effect of a feed-forward layer."""
     probed: int = 500
-    """Fact lookup by probes: facts that probes are fitted to and tested on."""
+    """Fact lookup by probes: number of facts for fits and tests of probes."""
     window: float = 0.95
-    """Fact lookup by probes: share of the gain in accuracy that the chosen layers must hold. What
-    is below the most common answer's accuracy, or below the largest gain of probes of shuffled
-    answers, does not count."""
+    """Fact lookup by probes: share of the gain in accuracy that the chosen layers must hold.
+    Accuracy below that of the most common answer, and gains below the largest gain of probes of
+    shuffled answers, do not count."""
     granularity: Literal["component", "head", "matrix"] = "component"
-    """What localizers choose: whole attention blocks and feed-forward layers; single heads and
-    feed-forward layers (localizers that score heads); or single matrices, each with the score of
-    its part."""
+    """Units that localizers choose. component: attention blocks and feed-forward layers; head:
+    single heads and feed-forward layers (by localizers that score heads); matrix: single matrices,
+    each with the score of its part."""
     budget: float | None = None
     """Share of all attention and feed-forward matrices that every localizer may choose; null: as
     many parameters as fact lookup by probes chooses."""
@@ -82,7 +82,7 @@ class Localize:
 
 @dataclass(frozen=True)
 class Localization:
-    """One experiment of localizing facts."""
+    """The config of a localization of facts."""
 
     experiment: Literal["localization"] = "localization"
     name: str = "localization"
@@ -90,28 +90,28 @@ class Localization:
     out: str = ""
     """Run directory; empty: `runs/NAME`."""
     seeds: tuple[int, ...] = (0,)
-    """One model each (of random weights), one world, one draw of noise and baselines."""
+    """Each seed has its own model (of random weights), world, noise and random baselines."""
     model: Model = field(default_factory=Model)
     facts: Facts = field(default_factory=Facts)
     teaching: Teaching = Teaching()
-    """Of a model of random weights."""
+    """For a model of random weights."""
     gates: Literal["enforce", "report"] = "enforce"
-    """What happens to a taught model that does not pass its gates: an error, or a line in the
-    report."""
+    """A taught model that does not pass its gates is an error (enforce), or has a line in the
+    report (report)."""
     localize: Localize = Localize()
     parallel: Parallel = field(default_factory=Parallel)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    """While a model is taught."""
+    """Checkpoints during teaching."""
     expected_minutes: float | None = None
     """Printed before the run starts."""
 
     @property
     def taught(self) -> bool:
-        """Whether the facts are a world that a decoder of random weights is taught."""
+        """Whether a decoder of random weights is taught the facts of the built-in world."""
         return self.facts.kind == "world"
 
     def problems(self) -> list[str]:
-        """Values and combinations that cannot work, one sentence each."""
+        """Invalid values and combinations, as one sentence each."""
         return [
             *seed_problems(self.seeds),
             *_model_problems(self),
@@ -126,13 +126,13 @@ def _model_problems(config: Localization) -> list[str]:
     drawn = source == "random"
     if config.taught and not drawn:
         problems.append(
-            "facts.kind world is taught to random weights (model.source: random), and here is "
-            f"model.source {source!r}"
+            "facts.kind world is taught to random weights: set model.source: random, not "
+            f"{source!r}"
         )
     if drawn and not config.taught and config.teaching.steps:
         problems.append(
             f"model.source random does not know facts.kind {kind!r}; name weights "
-            "that do, or set teaching.steps: 0 to measure time and memory on weights as drawn"
+            "that do, or set teaching.steps: 0 to measure time and memory on random weights"
         )
     if drawn and not config.taught and not config.model.tokenizer:
         problems.append("model.source random has no tokenizer: name one in model.tokenizer")

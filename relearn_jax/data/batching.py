@@ -1,8 +1,8 @@
-"""Batches of fixed shapes: sentences of similar length together, padded to a bucket's length.
+"""Batches of fixed shapes: sentences of similar length, padded to the length of a bucket.
 
-Letters: B rows of a batch, T tokens (a bucket's length), Y concept labels, N sentences.
-Every batch has exactly B rows and one of the bucket lengths, so a jitted function is compiled once
-per bucket and never again. Rows that fill up the last batch are masked all over, and have row -1.
+Letters: B rows of a batch, T tokens (a bucket's length), Y concept labels, N sentences. Every batch
+has exactly B rows and the length of a bucket, so a jitted function is compiled once per bucket.
+Padding rows in the last batch are masked at all positions, and have row -1.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ class TokenBatch(NamedTuple):
 
     inputs: Inputs
     labels: Int[np.ndarray, "B T"]
-    """int32; IGNORED (-100) where there is none."""
+    """int32; IGNORED (-100) for tokens without a label."""
     row: Int[np.ndarray, " B"]
     """int32: index of the sentence in the corpus, -1 for a padding row."""
 
 
 class WordBatch(NamedTuple):
-    """Sentences with concept labels of words; the word axis is as long as the token axis."""
+    """Sentences with concept labels of words; the word axis has the length of the token axis."""
 
     inputs: Inputs
     word: Int[np.ndarray, "B T"]
-    """int32: the word that a token is a part of, -1 for none."""
+    """int32: index of the token's word, -1 for none."""
     kind: Int[np.ndarray, "B T"]
-    """int32 [B, words]: word-type id, -1 where there is no word."""
+    """int32 [B, words]: word-type id, -1 for no word."""
     member: Bool[np.ndarray, "B T Y"]
-    """[B, words, Y]: which concepts the word belongs to."""
+    """[B, words, Y]: whether the word belongs to a concept."""
 
 
 class Rows(NamedTuple):
-    """Which rows of every batch to make: for several devices, and for several processes."""
+    """The rows of every batch to make, for several devices and several processes."""
 
     total: int | None = None
-    """Rows of a batch, at least its size; what exceeds it is padding. None: the size itself."""
+    """Number of rows, at least the batch size; further rows are padding. None: the batch size."""
     own: slice = slice(None)
-    """Those that this process makes."""
+    """The rows that this process makes."""
 
 
 class _Flat(NamedTuple):
-    """Rows of different length in one array, so that a batch is a single gather."""
+    """Rows of different lengths in one array, so that a batch is a single gather."""
 
     values: np.ndarray
     start: np.ndarray
@@ -59,7 +59,7 @@ class _Flat(NamedTuple):
 
 
 def batches_per_epoch(encoded: Encoded, batch_size: int, buckets: Sequence[int]) -> int:
-    """How many batches a shuffled `epoch` yields: each bucket's last one may be short of rows."""
+    """Number of batches of a shuffled `epoch`; each bucket's last batch may have padding rows."""
     sizes = np.array(sorted(buckets))
     counts = np.bincount(np.searchsorted(sizes, _lengths(encoded.ids)))
     return int((-(-counts // batch_size)).sum())
@@ -75,12 +75,12 @@ def epoch(
     rows: Rows = Rows(),  # noqa: B008 (immutable)
     skip: int = 0,
 ) -> Iterator[TokenBatch]:
-    """Every sentence once, but the first `skip` batches, in an order of (seed, epoch) alone.
+    """Batches with every sentence once, without the first `skip` batches, in random order.
 
-    The sentences of each bucket are shuffled by (seed, epoch) and cut into batches; in which order
-    the buckets come is drawn from `epoch` alone. So the batches of all seeds have the same lengths
-    at the same steps, and models with different seeds can be trained side by side. `seed=None`
-    sorts by length instead (corpus order among equals), for evaluation.
+    The sentences of each bucket are shuffled by (seed, epoch) and cut into batches; the order of
+    buckets is drawn from `epoch` only. So the batches of all seeds have the same lengths at the
+    same steps, and models with different seeds can be trained side by side. `seed=None` sorts by
+    length instead (corpus order among equals), for evaluation.
 
     Raises ValueError if a sentence is longer than the largest bucket.
     """
@@ -111,10 +111,10 @@ def word_batches(
     drop_unmappable: bool = False,
     rows: Rows = Rows(),  # noqa: B008 (immutable)
 ) -> Iterator[WordBatch]:
-    """Every sentence once, by length (corpus order among equals), with its words' concepts.
+    """Batches with every sentence once, by length (corpus order among equals), with word concepts.
 
-    Words that were cut off at the maximum length are left out (kind -1, member False). Words that
-    the tokenizer yields nothing for are kept without a token, unless `drop_unmappable`.
+    Truncated words are left out (kind -1, member False). Words without a token are kept, unless
+    `drop_unmappable`.
 
     Raises ValueError if a sentence has more tokens than the largest bucket, UserError if it has
     more words (possible only if many words have no token).
@@ -123,11 +123,11 @@ def word_batches(
     covered = np.array(encoded.covered, np.int64)
     buckets = _checked(buckets, tokens, batch_size)
     if covered.max(initial=0) > buckets[-1]:
-        worst = int(covered.argmax())
+        longest = int(covered.argmax())
         raise UserError(
-            f"concept text, sentence {worst + 1}: {covered[worst]} words, more than the largest of "
-            f"`data.buckets` ({buckets[-1]}), most of them unknown to the tokenizer. Add a bucket "
-            "or leave the sentence out."
+            f"concept text, sentence {longest + 1}: {covered[longest]} words, more than the "
+            f"largest of `data.buckets` ({buckets[-1]}), most of them unknown to the tokenizer. "
+            "Add a bucket or leave the sentence out."
         )
     needed = np.maximum(tokens, covered)
     ids, word = _flat(encoded.ids), _flat(encoded.word)
@@ -148,7 +148,7 @@ def word_batches(
 def _words(
     encoded: Encoded, concepts: ConceptData, covered: np.ndarray, drop_unmappable: bool
 ) -> tuple[_Flat, _Flat]:
-    """Kinds and memberships of the words that are to be counted."""
+    """Kinds and memberships of the counted words; other words have kind -1 and no membership."""
     kind, member = _flat(concepts.kind), _flat(concepts.member)
     if not np.array_equal(kind.length, [len(sentence) for sentence in concepts.words]) or len(
         covered
@@ -191,25 +191,25 @@ def _shuffled(
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(bucket))
     parts = [_cut(order[bucket[order] == b], batch_size) for b in np.unique(bucket)]
-    turn = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    turn = np.random.default_rng(epoch).permutation(turn)
-    plan = np.empty((len(turn), batch_size), np.int32)
+    bucket_order = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    bucket_order = np.random.default_rng(epoch).permutation(bucket_order)
+    plan = np.empty((len(bucket_order), batch_size), np.int32)
     for b, part in enumerate(parts):
-        plan[turn == b] = rng.permutation(part)
+        plan[bucket_order == b] = rng.permutation(part)
     return plan
 
 
 def _cut(order: np.ndarray, batch_size: int) -> Int[np.ndarray, "batches B"]:
-    """Sentences in batches, the last one filled up with -1."""
+    """Cut sentences into batches; the last batch is padded with -1."""
     plan = np.full((-(-len(order) // batch_size), batch_size), -1, np.int32)
     plan.reshape(-1)[: len(order)] = order
     return plan
 
 
 def _taken(row: np.ndarray, rows: Rows) -> np.ndarray:
-    """The rows of a batch that are to be made."""
-    missing = (rows.total or len(row)) - len(row)
-    return np.pad(row, (0, missing), constant_values=-1)[rows.own]
+    """The rows of a batch that this process makes, padded with -1."""
+    padding = (rows.total or len(row)) - len(row)
+    return np.pad(row, (0, padding), constant_values=-1)[rows.own]
 
 
 def _lengths(rows: Sequence[np.ndarray]) -> np.ndarray:
@@ -221,7 +221,7 @@ def _width(lengths: np.ndarray, row: np.ndarray, buckets: np.ndarray) -> int:
 
 
 def _flat(rows: Sequence[np.ndarray]) -> _Flat:
-    """All rows end to end, and one item more, so that a gather always has something to read."""
+    """Concatenate rows, with one more item at the end, so that a gather never is out of range."""
     length = _lengths(rows)
     values = np.concatenate([*rows, np.zeros((1, *rows[0].shape[1:]), rows[0].dtype)])
     return _Flat(values, np.cumsum(length) - length, length)
@@ -230,16 +230,16 @@ def _flat(rows: Sequence[np.ndarray]) -> _Flat:
 def _padded(
     flat: _Flat, row: np.ndarray, width: int, fill: object
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of `flat` as [B, width, ...] filled up with `fill`, and which entries are real.
+    """Rows of `flat` as [B, width, ...] padded with `fill`, and which entries are real.
 
-    A new array each time: jax may use a NumPy array's memory as its own, so a buffer that is
-    filled again would change batches under way to the device.
+    The array is new in each call: jax may use a NumPy array's memory, so a reused buffer would
+    change batches on their way to the device.
     """
     column = np.arange(width)
     real = (column < flat.length[row][:, None]) & (row >= 0)[:, None]
     values = flat.values[np.where(real, flat.start[row][:, None] + column, 0)]
-    shown = real.reshape(*real.shape, *[1] * (values.ndim - 2))
-    return np.where(shown, values, values.dtype.type(fill)), real
+    real_values = real.reshape(*real.shape, *[1] * (values.ndim - 2))
+    return np.where(real_values, values, values.dtype.type(fill)), real
 
 
 def _inputs(ids: _Flat, row: np.ndarray, width: int, pad: int) -> Inputs:

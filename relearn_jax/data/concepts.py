@@ -1,4 +1,4 @@
-"""Which words belong to which concept: the labels that neurons are ranked for.
+"""Concept labels of words, for which neurons are ranked.
 
 Letters: W words of a sentence, Y concept labels.
 """
@@ -26,11 +26,11 @@ class ConceptData:
 
     words: Sentences
     names: tuple[str, ...]
-    """The Y labels; the last is `other`: words of no concept that is followed."""
+    """The Y labels; the last is `other`, for words of no tracked concept."""
     member: tuple[np.ndarray, ...]
     """bool [W, Y] each; a word may belong to several concepts."""
     types: tuple[str, ...]
-    """Word types: exact strings, in the order in which they occur first."""
+    """Word types: exact strings, in the order of first occurrence."""
     kind: tuple[np.ndarray, ...]
     """int32 [W] each: index into `types`."""
     digest: str
@@ -40,22 +40,21 @@ class ConceptData:
 def concept_data(corpus: Corpus, settings: config.Concepts, base: Path = Path()) -> ConceptData:
     """The first `settings.sentences` sentences with the concepts of each word.
 
-    Labels come from entity types (`spans`, IOB2 tags), from the tags as they stand (`words`,
-    composite ones split at `separator`), or from `word_list` (`list`; words that are in the file
-    exactly, case and all, belong to `target`). The labels followed are those of `track` (in that
-    order, the target added if it is not among them) or all that occur (sorted). A word that
-    belongs to none of them is `other`.
+    Labels are entity types (`spans`, from IOB2 tags), the tags themselves (`words`; composite tags
+    are split at `separator`), or come from `word_list` (`list`; exactly the words in the file, case
+    included, belong to `target`). The tracked labels are those of `track` (in that order, with the
+    target added if missing) or all that occur (sorted). A word without a tracked label is `other`.
 
     Raises UserError if the target, or a tracked concept, does not occur, if the target covers every
-    word, or if a word list has no word of the text. `base` is the folder where a relative
-    `word_list` starts.
+    word, or if a word list has no word of the text. A relative `word_list` starts at the folder
+    `base`.
     """
     if settings.sentences is not None and settings.sentences < 1:
         raise UserError(f"`concepts.sentences: {settings.sentences}`: give a positive number.")
     words = corpus.words[: settings.sentences]
     keys, labels = _labels(corpus, settings, base)
     names = _names(keys[: settings.sentences], labels, settings, corpus)
-    rows = {key: _membership(found, names) for key, found in labels.items()}
+    rows = {key: _membership(concepts, names) for key, concepts in labels.items()}
     member = tuple(np.array([rows[key] for key in sentence]) for sentence in keys[: len(words)])
     _check_contrast(member, names, settings.target)
     index: dict[str, int] = {}
@@ -76,17 +75,19 @@ def concept_data(corpus: Corpus, settings: config.Concepts, base: Path = Path())
 def _labels(
     corpus: Corpus, settings: config.Concepts, base: Path
 ) -> tuple[Sentences, dict[str, frozenset[str]]]:
-    """What a word's concepts depend on (its tag, or itself), and the concepts of each such key."""
+    """The key of each word (its tag, or the word itself), and the concepts of each key."""
     if settings.labels == "list":
         listed = _read_list(settings, base)
         target = frozenset((settings.target,))
-        none = frozenset()
-        found = {word: target if word in listed else none for word in _distinct(corpus.words)}
-        _check_list(found, listed, settings)
-        return corpus.words, found
-    of_tag = _type_of if settings.labels == "spans" else _parts_of
-    found = {tag: of_tag(tag, settings) for tag in _distinct(corpus.tags)}
-    return corpus.tags, found
+        no_concept = frozenset()
+        concepts = {
+            word: target if word in listed else no_concept for word in _distinct(corpus.words)
+        }
+        _check_list(concepts, listed, settings)
+        return corpus.words, concepts
+    concepts_of = _type_of if settings.labels == "spans" else _parts_of
+    concepts = {tag: concepts_of(tag, settings) for tag in _distinct(corpus.tags)}
+    return corpus.tags, concepts
 
 
 def _distinct(sentences: Sentences) -> tuple[str, ...]:
@@ -98,8 +99,8 @@ def _type_of(tag: str, settings: config.Concepts) -> frozenset[str]:
         kind = entity_type(tag)
     except ValueError:
         raise UserError(
-            f"concepts.data: tag {tag!r} is not an entity tag (O, B-TYPE, I-TYPE). For labels that "
-            "are to be taken as they stand, set `concepts.labels: words`."
+            f"concepts.data: tag {tag!r} is not an entity tag (O, B-TYPE, I-TYPE). To use labels "
+            "unchanged, set `concepts.labels: words`."
         ) from None
     return frozenset((kind,)) - {None, settings.other}
 
@@ -115,16 +116,18 @@ def _read_list(settings: config.Concepts, base: Path) -> frozenset[str]:
 
 
 def _check_list(
-    found: dict[str, frozenset[str]], listed: frozenset[str], settings: config.Concepts
+    concepts: dict[str, frozenset[str]], listed: frozenset[str], settings: config.Concepts
 ) -> None:
-    if any(found.values()):
+    if any(concepts.values()):
         return
     folded = {word.casefold() for word in listed}
-    almost = sum(word.casefold() in folded for word in found)
-    hint = f" Words are compared with their case; ignoring it, {almost} would match." * bool(almost)
+    ignoring_case = sum(word.casefold() in folded for word in concepts)
+    hint = f" Words are compared with their case; ignoring it, {ignoring_case} would match." * bool(
+        ignoring_case
+    )
     raise UserError(
         f"`concepts.word_list: {settings.word_list}`: none of its {len(listed)} words occurs in "
-        f"the concept text ({len(found)} different words).{hint} List single words, one a line."
+        f"the concept text ({len(concepts)} different words).{hint} List single words, one a line."
     )
 
 
@@ -134,7 +137,7 @@ def _names(
     settings: config.Concepts,
     corpus: Corpus,
 ) -> tuple[str, ...]:
-    """Names of the labels that are followed, `other` last."""
+    """Names of the tracked labels, `other` last."""
     if settings.other in (settings.target, *settings.track):
         raise UserError(
             f"`concepts.other: {settings.other}` is the label of words without a concept, so it "
@@ -156,21 +159,21 @@ def _missing(
     settings: config.Concepts,
     corpus: Corpus,
 ) -> str:
-    """Why there is no word of a concept, as far as that can be told."""
+    """An error message for a concept without words, with the probable cause."""
     if name in _union(labels.values()):
         return (
             f"concept {name!r} is empty: it does not occur in the first {settings.sentences} "
             f"sentences of the concept text, only later. Raise `concepts.sentences`."
         )
-    near = difflib.get_close_matches(name, present, n=3, cutoff=0.5)
-    meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    similar = difflib.get_close_matches(name, present, n=3, cutoff=0.5)
+    suggestion = f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
     shown = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")
     hint = ""
     if settings.labels == "words" and any(label[:2] in ("B-", "I-") for label in present):
         hint = " These are entity tags: set `concepts.labels: spans`."
     return (
         f"concept {name!r} is empty: no word of the concept text ({corpus.source}) has it. It has: "
-        f"{shown or 'no concept at all'}.{meant}{hint}"
+        f"{shown or 'no concept at all'}.{suggestion}{hint}"
     )
 
 
@@ -179,14 +182,14 @@ def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
 
 
 def _membership(labels: frozenset[str], names: Sequence[str]) -> np.ndarray:
-    """bool [Y]: the followed labels of one key; `other` if there is none."""
+    """The tracked labels of one key, bool [Y]; `other` if there is none."""
     row = [name in labels for name in names[:-1]]
     return np.array([*row, not any(row)])
 
 
 def _check_contrast(member: Sequence[np.ndarray], names: Sequence[str], target: str) -> None:
-    at = names.index(target)
-    if all(rows[:, at].all() for rows in member):
+    index = names.index(target)
+    if all(rows[:, index].all() for rows in member):
         raise UserError(
             f"concept {target!r} covers every word of the concept text, so there is nothing to "
             "compare it with. Add text with other words, or check `concepts.labels`."

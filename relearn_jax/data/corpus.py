@@ -1,4 +1,4 @@
-"""The value that all readers return: sentences of words, each word with its tag."""
+"""A corpus, which all readers return: sentences of words, each word with a tag."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Corpus:
     tags: Sentences
     """IOB2 (`B-LOC`, `I-LOC`, `O`), or plain concept labels from a word file and a label file."""
     source: str
-    """One line that says what this is."""
+    """A description in one line."""
     generated: bool
-    """Written by the built-in generator, not by people."""
+    """Whether the text is from the built-in generator."""
     digest: str
     """SHA-256 (hex) of words and tags."""
 
@@ -33,7 +33,7 @@ def make_corpus(
     """A Corpus with its digest.
 
     Raises UserError if there is no sentence, and ValueError if words and tags differ in shape
-    (readers check their input before, with line numbers).
+    (readers check this first and report line numbers).
     """
     words, tags = tuple(map(tuple, words)), tuple(map(tuple, tags))
     if not words:
@@ -44,6 +44,6 @@ def make_corpus(
 
 
 def digest(*parts: object) -> str:
-    """SHA-256 (hex) of nested sequences of strings and numbers, in a form with no ambiguity."""
+    """SHA-256 (hex) of nested sequences of strings and numbers, in an unambiguous encoding."""
     text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,4 +1,4 @@
-"""Loading a tokenizer that can say which word each sub-word belongs to."""
+"""Loading of fast tokenizers, which can map sub-words to words."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """The fast tokenizer (`PreTrainedTokenizerFast`) of a local folder or a hub name.
 
-    `words`: whether sentences come split into words. Then byte-level tokenizers (GPT-2) get
-    `add_prefix_space`, without which a word would be encoded as if glued to the one before; whole
-    texts, such as prompts, are encoded as they stand. Where there is no padding token, the
-    end-of-text token pads (padding is masked, so its id never matters).
+    `words`: whether sentences are passed as lists of words. Then byte-level tokenizers (GPT-2) get
+    `add_prefix_space`; without it, a word would be encoded as if joined to the word before. Full
+    texts, such as prompts, are encoded unchanged. Without a padding token, the end-of-text token is
+    used (padding is masked, so its id does not matter).
 
-    Raises UserError if the tokenizer cannot be had, is not a fast one, or would need code from the
+    Raises UserError if the tokenizer cannot be loaded, is not a fast one, or needs code from the
     checkpoint (which is never run).
     """
     source = str(path_or_name)
@@ -46,7 +46,7 @@ def load_tokenizer(
 
 
 def _load(source: str, revision: str) -> PreTrainedTokenizerFast:
-    # Imported here because it takes a second, which `relearn --help` need not wait for.
+    # Imported here because it takes a second, which would delay `relearn --help`.
     from transformers import AutoTokenizer, GPT2TokenizerFast
 
     kind = GPT2TokenizerFast if _is_bare_bpe(Path(source)) else AutoTokenizer
@@ -63,19 +63,19 @@ def _load(source: str, revision: str) -> PreTrainedTokenizerFast:
 
 
 def _is_bare_bpe(folder: Path) -> bool:
-    """GPT-2's two vocabulary files alone, with nothing that names the tokenizer's class."""
-    has = [
+    """Whether a folder has GPT-2's two vocabulary files, but no file that names a class."""
+    present = [
         (folder / name).is_file()
         for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "config.json")
     ]
-    return has == [True, True, False, False]
+    return present == [True, True, False, False]
 
 
 def _add_prefix_space(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Make a byte-level tokenizer put a blank before each word; others stay as they are.
+    """Make a byte-level tokenizer put a blank before each word; other tokenizers do not change.
 
-    Done on the backend, because not every tokenizer class heeds the setting when it is loaded; the
-    attribute beside it is what a saved copy keeps.
+    It is set on the backend, because some tokenizer classes ignore the setting on loading, and as
+    an attribute, which is saved with the tokenizer.
     """
     from tokenizers.pre_tokenizers import ByteLevel
 

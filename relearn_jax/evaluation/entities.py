@@ -1,7 +1,7 @@
 """Entity-level scores by seqeval's definition (default, lenient IOB reading), vectorised.
 
 An entity is a maximal run of words of one type; it starts at a B-, after an O, or where the type
-changes. It counts as found if both ends and the type agree.
+changes. A predicted entity is correct if both ends and the type agree.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def spans(
     kind = kind_of[tags]
     before = np.concatenate([[-1], kind[:-1]])
     start = (kind >= 0) & (begins[tags] | (first == 1) | (before != kind))
-    stops = np.concatenate([start | (kind < 0) | (first == 1), [True]])
-    positions = np.flatnonzero(stops)
+    boundary = np.concatenate([start | (kind < 0) | (first == 1), [True]])
+    positions = np.flatnonzero(boundary)
     starts = np.flatnonzero(start)
     ends = positions[np.searchsorted(positions, starts, side="right")]
     return starts, ends, kind[starts]
@@ -54,37 +54,39 @@ def score(
 
     Args:
       gold: tag ids of each sentence.
-      predicted: the same, same lengths.
+      predicted: predicted tag ids, of the same lengths.
       tag_set: names of the ids.
 
     Returns:
-      One record for type "all" (with accuracy) and one for each type: {type, precision, recall,
-      f1, support, accuracy}. A ratio with nothing below the line is 0, as in seqeval.
+      One record for type "all" (with accuracy) and one for each type: {type, precision, recall, f1,
+      support, accuracy}. A ratio with denominator 0 is 0, as in seqeval.
     """
     types = tag_types(tag_set)
     first = np.concatenate([np.arange(len(g)) == 0 for g in gold]).astype(np.int64)
     g, p = np.concatenate(gold), np.concatenate(predicted)
-    gold_spans, found_spans = spans(g, first, tag_set), spans(p, first, tag_set)
-    at = np.full((2, len(g)), -1)
-    at[:, gold_spans[0]] = np.stack(gold_spans[1:])
-    starts, ends, kinds = found_spans
-    hit = (at[0, starts] == ends) & (at[1, starts] == kinds)
+    gold_spans, predicted_spans = spans(g, first, tag_set), spans(p, first, tag_set)
+    gold_at = np.full((2, len(g)), -1)
+    gold_at[:, gold_spans[0]] = np.stack(gold_spans[1:])
+    starts, ends, kinds = predicted_spans
+    correct = (gold_at[0, starts] == ends) & (gold_at[1, starts] == kinds)
     size = len(types)
     support = np.bincount(gold_spans[2], minlength=size)
-    guessed = np.bincount(kinds, minlength=size)
-    hits = np.bincount(kinds[hit], minlength=size)
+    predictions = np.bincount(kinds, minlength=size)
+    hits = np.bincount(kinds[correct], minlength=size)
 
-    def record(name: str, hits: int, guessed: int, support: int) -> dict[str, float | int | str]:
-        precision = hits / guessed if guessed else 0.0
+    def record(
+        name: str, hits: int, predictions: int, support: int
+    ) -> dict[str, float | int | str]:
+        precision = hits / predictions if predictions else 0.0
         recall = hits / support if support else 0.0
         total = precision + recall
         f1 = 2 * precision * recall / total if total else 0.0
         values = {"precision": precision, "recall": recall, "f1": f1, "support": int(support)}
         return {"type": name, **values, "accuracy": float("nan")}
 
-    overall = record(ALL, hits.sum(), guessed.sum(), support.sum())
+    overall = record(ALL, hits.sum(), predictions.sum(), support.sum())
     overall["accuracy"] = float(np.mean(g == p)) if len(g) else 0.0
     return [
         overall,
-        *(record(t, hits[i], guessed[i], support[i]) for i, t in enumerate(types)),
+        *(record(t, hits[i], predictions[i], support[i]) for i, t in enumerate(types)),
     ]

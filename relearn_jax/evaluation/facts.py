@@ -1,4 +1,4 @@
-"""Whether a model answers prompts right."""
+"""Accuracy of a model's answers to prompts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PyTree = Any
 def correct(
     model: Model, params: PyTree, prompts: Prompts, batch: int = 256
 ) -> Bool[np.ndarray, " B"]:
-    """Whether the most likely of all words is the answer, for every prompt."""
+    """For each prompt, whether the most likely of all words is the answer."""
     parts = []
     for begin in range(0, len(prompts.ids), batch):
         rows = slice(begin, begin + batch)

@@ -1,5 +1,4 @@
-"""Where an attribute becomes readable: logistic regression on every state at once, and a rule for
-the layers that make it so (specs: mechanistic unlearning 3.1).
+"""Probes of an attribute: a logistic regression on each state (specs: mechanistic unlearning 3.1).
 
 Letters: S states (rows), N examples, D width, K classes.
 """
@@ -28,11 +27,11 @@ class Probe(NamedTuple):
 def fit(
     x: Float[Array, "S N D"], y: Int[Array, " N"], classes: int, strength: float = 1.0
 ) -> Probe:
-    """All probes side by side, by L-BFGS until no entry of the mean gradient is above 1e-5.
+    """Fit all probes side by side by L-BFGS, until no entry of the mean gradient exceeds 1e-5.
 
-    The objective is scikit-learn's: the sum of cross-entropies plus |weights|^2 / (2 C), C being
-    `strength`; biases are not penalised. With fewer examples than channels the weights lie in the
-    span of the examples, so the problem is solved there.
+    The objective is scikit-learn's: the sum of cross-entropies plus |weights|^2 / (2 C), where C is
+    `strength`; biases are not penalised. With fewer examples than channels, the weights lie in the
+    span of the examples, and the problem is solved in that span.
     """
     x = x.astype(jnp.float32)
     _, examples, width = x.shape
@@ -44,7 +43,7 @@ def fit(
         z = x
     target = jax.nn.one_hot(y, classes)
 
-    def one(z: Float[Array, "N R"]) -> tuple[Array, Array]:
+    def fit_row(z: Float[Array, "N R"]) -> tuple[Array, Array]:
         def loss(fit: tuple[Array, Array]) -> Array:
             weights, bias = fit
             losses = optax.softmax_cross_entropy(z @ weights + bias, target)
@@ -59,25 +58,25 @@ def fit(
             update, state = optimizer.update(
                 grad, state, fit, value=value, grad=grad, value_fn=loss
             )
-            worst = jnp.max(jnp.abs(jnp.concatenate([g.ravel() for g in grad])))
-            return optax.apply_updates(fit, update), state, worst, count + 1
+            largest = jnp.max(jnp.abs(jnp.concatenate([g.ravel() for g in grad])))
+            return optax.apply_updates(fit, update), state, largest, count + 1
 
         def unfinished(carry: tuple) -> Array:
             return (carry[2] > TOLERANCE) & (carry[3] < MOST_STEPS)
 
-        begin = (jnp.zeros((z.shape[1], classes)), jnp.zeros(classes))
-        found = jax.lax.while_loop(
-            unfinished, step, (begin, optimizer.init(begin), jnp.inf, jnp.int32(0))
+        start = (jnp.zeros((z.shape[1], classes)), jnp.zeros(classes))
+        carry = jax.lax.while_loop(
+            unfinished, step, (start, optimizer.init(start), jnp.inf, jnp.int32(0))
         )
-        return found[0]
+        return carry[0]
 
-    weights, bias = jax.vmap(one)(z)
+    weights, bias = jax.vmap(fit_row)(z)
     if reduce:
         weights = jnp.einsum("SRD,SRK->SDK", vt, weights)
     return Probe(weights, bias)
 
 
 def accuracy(probe: Probe, x: Float[Array, "S N D"], y: Int[Array, " N"]) -> Float[Array, " S"]:
-    """Share of the examples that each probe tells right."""
+    """Share of the examples that each probe classifies correctly."""
     logits = jnp.einsum("SND,SDK->SNK", x, probe.weights) + probe.bias[:, None]
     return (jnp.argmax(logits, -1) == y).mean(-1)

@@ -1,7 +1,6 @@
-"""From a config to a finished run directory, for every experiment.
+"""The driver of all experiments: from a config to a finished run directory.
 
-What a run will do is shown before it starts, progress while it lasts, and a report is written at
-its end.
+It shows a summary before a run starts, and progress while it lasts; at the end it writes a report.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ Times = Callable[[], dict[str, Any]]
 def run(
     config: Config, base: Path, out: Path | None, dry: bool = False, reuse: bool = False
 ) -> Path | None:
-    """Run a config whose relative paths start at `base`; the run directory, or None if dry."""
+    """Run a config whose relative paths start at `base`. Returns the run directory; None if dry."""
     experiment = experiment_of(config)
     if jax.process_count() > 1 and not experiment.many_processes:
         raise UserError(
@@ -56,7 +55,7 @@ def run(
         with stopping.on_termination() as stop, memory.reported():
             _compute(experiment, setup, out, stop)
     except (KeyboardInterrupt, UserError):
-        # SIGTERM is not among them: the time until SIGKILL is for the checkpoint.
+        # SIGTERM writes no report: the time until SIGKILL is for the checkpoint.
         if hosts.is_writer() and experiment.reportable(setup, out):
             _leave(experiment, config, setup, out, times)
         raise
@@ -65,7 +64,7 @@ def run(
 
 
 def _show(experiment: Experiment, config: Config, setup: Setup, out: Path | None) -> None:
-    """What every run says before it starts."""
+    """Print the summary of a run before it starts."""
     lines = [f"{config.name}: {config.description}".rstrip(": ")]
     lines += experiment.summary(setup, out)
     if config.expected_minutes:
@@ -77,7 +76,7 @@ def _show(experiment: Experiment, config: Config, setup: Setup, out: Path | None
 
 
 def _times(out: Path, began: float, started: str, preparing: float) -> Times:
-    """Gives the times of a manifest; those of earlier sessions on the same run are added up."""
+    """A function that gives a manifest's times, added to those of earlier sessions on the run."""
     path = out / "manifest.json"
     earlier = runs.read_json(path) if path.is_file() else {}
     compiling = environment.listen()
@@ -107,10 +106,10 @@ def _compute(experiment: Experiment, setup: Setup, out: Path, stop: Callable[[],
 
 
 def _leave(experiment: Experiment, config: Config, setup: Setup, out: Path, times: Times) -> None:
-    """Tables, manifest and report of the stages that are there.
+    """Write tables, manifest and report of the finished stages, after an interruption.
 
-    What keeps it from that (a full disk) is said and not raised: the user is to read what ended the
-    run.
+    An error on the way (a full disk) is printed and not raised, so that the user reads what ended
+    the run.
     """
     try:
         with runs.disk(out):
@@ -123,7 +122,7 @@ def _leave(experiment: Experiment, config: Config, setup: Setup, out: Path, time
 
 
 def _finish(experiment: Experiment, config: Config, setup: Setup, out: Path, times: Times) -> None:
-    """Tables, manifest and report, from the stages; checkpoints are of no more use."""
+    """Write tables, manifest and report from the stages; remove the checkpoints."""
     with runs.disk(out):
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
         clock = time.perf_counter()

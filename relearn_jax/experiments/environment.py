@@ -1,4 +1,4 @@
-"""What a run runs in: versions, devices, the clock, and the user's screen."""
+"""The environment of a run: versions, devices, the clock, and messages to the user."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ COMPILE_EVENTS = ("/jax/core/compile/",)
 
 
 def say(text: str) -> None:
-    """Tell the user, once for all processes."""
+    """Print a message to stderr, from the first process only."""
     if hosts.is_writer():
         print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def progress(total: int) -> Iterator[Callable[[int, str], None]]:
-    """A bar; gives what moves it by so many steps and says what is being done."""
+    """A progress bar. Gives a function that takes the steps done and the name of the work."""
     with tqdm(
         total=total, unit="step", dynamic_ncols=True, smoothing=0.05,
         mininterval=0.5 if sys.stderr.isatty() else 20, disable=not hosts.is_writer(),
@@ -42,7 +42,7 @@ def progress(total: int) -> Iterator[Callable[[int, str], None]]:
 
 
 def listen() -> list[float]:
-    """Seconds that JAX spends tracing and compiling from now on."""
+    """A list that grows by the seconds of each tracing and compilation in JAX from now on."""
     seconds: list[float] = []
 
     def heard(event: str, duration: float, **_: Any) -> None:
@@ -59,7 +59,7 @@ def devices() -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the numbers."""
+    """Versions of Python and of the packages that affect results."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

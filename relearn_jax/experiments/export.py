@@ -1,4 +1,4 @@
-"""A stage of a run as a Hugging Face folder."""
+"""Export of a stage as a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from relearn_jax.models import checkpoint
 
 
 def export(run: Path, name: StageName, to: Path) -> Path:
-    """Write a stage of a run so that torch and this tool load it.
+    """Write a stage of a run as a folder that torch and this tool can load.
 
     Raises:
-      UserError: no run, no such stage, its weights were not kept, the folder is not empty, or the
-        stage cannot be said in weights alone.
+      UserError: no run, no such stage, its weights were not kept, the folder is not empty, or
+        weights alone do not describe the stage.
     """
     config = runs.config_of(run)
     if to.exists() and any(to.iterdir()):
@@ -26,6 +26,6 @@ def export(run: Path, name: StageName, to: Path) -> Path:
     environment.say(f"exporting {name.stage}")
     with runs.disk(to):
         checkpoint.save(to, exported.model, exported.params, exported.settings)
-        # Saved by the tokenizer itself: GPT-2's must keep that words begin with a space.
+        # The tokenizer saves itself, as GPT-2's must keep that words begin with a space.
         exported.tokenizer.save_pretrained(to)
     return to

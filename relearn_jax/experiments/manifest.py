@@ -1,4 +1,4 @@
-"""What was run, on what, with what: enough to run it again."""
+"""The manifest of a run: config, versions, devices, sources and stages, enough to repeat it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relearn_jax.experiments import environment
 from relearn_jax.experiments.experiment import Experiment, Setup
 
 FORMAT = 2
-"""Of the manifest and the tables; raised whenever reports have to read them otherwise."""
+"""Format of the manifest and the tables; raised whenever reports must read them differently."""
 
 
 def build(
@@ -20,10 +20,10 @@ def build(
     """The manifest of a run directory.
 
     Args:
-      experiment: which one.
-      config, setup: what is run.
+      experiment: the experiment.
+      config, setup: its config and setup.
       out: the run directory, whose finished stages the manifest lists.
-      times: from `Clock.times`.
+      times: from `driver._times`.
     """
     records = {
         name: runs.read_json(path)

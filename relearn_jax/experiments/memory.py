@@ -1,4 +1,4 @@
-"""Memory of a run before it starts, from shapes and XLA's own analysis; and the want of it."""
+"""Planned memory of a run, from shapes and XLA's analysis; and out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Bytes(NamedTuple):
     params: int
     moments: int
     temporary: int
-    """Gradients, activations, and what is gathered or copied on the way: XLA's plan."""
+    """Gradients, activations, and gathered or copied arrays, by XLA's plan."""
 
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
-    """Turn a device's want of memory into an error that says what takes less."""
+    """Turn an out-of-memory error into a UserError that names settings which take less."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -46,10 +46,10 @@ def reported() -> Iterator[None]:
             raise
         line, *_ = str(error).splitlines()
         raise UserError(
-            f"a device has not enough memory: {line[:200].rstrip('.')}. The stages finished "
-            "before are kept. Lower sets.chunk (the run has said what it is), set model.remat: "
-            "true or, on several devices, raise parallel.fsdp, and go on with --reuse. What else "
-            "helps, but starts again from the base models: a higher training.accumulate, a lower "
+            f"a device has not enough memory: {line[:200].rstrip('.')}. Finished stages are kept. "
+            "Lower sets.chunk (shown at the start of the run), set model.remat: true or, on "
+            "several devices, raise parallel.fsdp, and continue with --reuse. These also help, but "
+            "start again from the base models: a higher training.accumulate, a lower "
             "training.batch_size, model.dtype: bfloat16."
         ) from error
 
@@ -57,7 +57,7 @@ def reported() -> Iterator[None]:
 def step_bytes(model: Model, settings: Training, length: int, mesh: Mesh, count: int) -> Bytes:
     """Memory of a step of `count` sets on batches of `length` tokens, on each device of a mesh.
 
-    By the driver jit; the program is compiled for the devices of the mesh and not run. Parameters
+    The step is that of driver `jit`, compiled for the devices of the mesh and not run. Parameters
     and moments are updated in place.
     """
     analysis = compiled(model, settings, length, mesh, count).memory_analysis()
@@ -65,7 +65,7 @@ def step_bytes(model: Model, settings: Training, length: int, mesh: Mesh, count:
 
 
 def state_bytes(model: Model, settings: Training, mesh: Mesh, count: int) -> tuple[int, int]:
-    """Parameters and moments of `count` sets on each device."""
+    """Bytes of the parameters and of the moments of `count` sets on each device."""
     state = _state(model, settings, mesh, count)
     params, moments = (
         sharding.bytes_per_device(tree, mesh, True) for tree in (state.params, state.moments)
@@ -76,7 +76,7 @@ def state_bytes(model: Model, settings: Training, mesh: Mesh, count: int) -> tup
 def compiled(
     model: Model, settings: Training, length: int, mesh: Mesh, count: int
 ) -> jax.stages.Compiled:
-    """The step, compiled from shapes alone."""
+    """The training step, compiled from shapes only."""
     state = _state(model, settings, mesh, count)
     rows = meshes.rows_of(mesh, settings.batch_size, settings.accumulate).total
     ids = jax.ShapeDtypeStruct((rows, length), jnp.int32)
@@ -103,8 +103,8 @@ def compiled(
 
 def _round(settings: Training, models: int) -> Round:
     schedule = optimizer.schedule(settings, 1)
-    each = Schedule(*(jnp.full(models, value) for value in schedule))
-    return Round(each, _keys(models))
+    schedules = Schedule(*(jnp.full(models, value) for value in schedule))
+    return Round(schedules, _keys(models))
 
 
 def _keys(models: int) -> jax.Array:
@@ -112,7 +112,7 @@ def _keys(models: int) -> jax.Array:
 
 
 def _state(model: Model, settings: Training, mesh: Mesh, count: int) -> State:
-    """Shapes of what a step of `count` sets changes."""
+    """Shapes of the training state of `count` sets."""
     direction = optimizer.direction(settings)
 
     def begin(key: jax.Array) -> State:

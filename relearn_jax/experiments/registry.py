@@ -14,5 +14,5 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def experiment_of(config: Config) -> Experiment:
-    """The experiment that a config is for."""
+    """The experiment of a config."""
     return EXPERIMENTS[config.experiment]

@@ -1,7 +1,7 @@
 """A round of training of C models side by side, continued from its checkpoint.
 
-Every experiment trains through here. What is special to one of them comes in as functions: its
-loss, its batches, its evaluation.
+All experiments train here. They pass what differs between them as functions: the loss, the batches
+and the evaluation.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from relearn_jax.training.step import Batches, Round, State, start
 
 PyTree = Any
 Evaluation = list[Any]
-"""Plain data, one entry for each of the C models."""
+"""Plain data, an entry for each of the C models."""
 
 
 class Trainer(NamedTuple):
-    """What all rounds of a run share."""
+    """Values shared by all rounds of a run."""
 
     out: Path
     """The run directory."""
@@ -49,62 +49,62 @@ class Trainer(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """One round of C models."""
+    """A training round of C models."""
 
     names: Sequence[str]
-    """Of their stages: `seed0-base`."""
+    """Names of their stages, such as `seed0-base`."""
     keys: Sequence[str]
-    """Of everything that the stages are made from."""
+    """Keys of the stages: hashes of everything that they are made from."""
     shapes: Mapping[str, tuple[int, ...]]
-    """Of every parameter of one model, by path."""
+    """Shape of every parameter of one model, by path."""
     mesh: Mesh
     loss: Loss
-    """One object for all rounds that share a step."""
+    """The same object for all rounds that share a compiled step."""
     settings: config.Training
     steps: int
-    """Of one epoch."""
+    """Steps of one epoch."""
     batches: Callable[[int, int], Iterator[Batches]]
-    """The batches of an epoch, counted from 0, but the first so many."""
+    """Takes an epoch, counted from 0, and how many batches to skip; gives the others."""
     seeds: Sequence[int]
     streams: Sequence[int]
-    """Numbers that make the dropout of models with one seed differ."""
+    """Numbers that make dropout differ between models with the same seed."""
     number: int
-    """Of the round, counted from 0; it makes dropout differ as well."""
+    """Number of the round, counted from 0; it makes dropout differ between rounds."""
     sites: Sites = Sites()
     held: Mask | None = None
-    """Entries that stay as they are, [C, ...]."""
+    """Entries that do not change, [C, ...]."""
     trainable: Callable[[str], bool] = lambda path: True
-    """Which leaves are trained, by path; gradients and moments exist for them alone."""
+    """Which leaves are trained, by path; only these have gradients and moments."""
     evaluate: Callable[[PyTree, int], tuple[Evaluation, str]] | None = None
-    """Takes the parameters [C, ...] after an epoch and its number, counted from 1. Gives an entry
-    for each model, and a few words for the progress bar. May raise Stopped."""
+    """Takes the parameters [C, ...] after an epoch, and its number, counted from 1. Returns an
+    entry for each model, and a few words for the progress bar. May raise Stopped."""
 
 
 class Trained(NamedTuple):
-    """The end of a round."""
+    """The result of a round."""
 
     params: PyTree
     """[C, ...], all leaves."""
     evaluations: list[Evaluation]
-    """For each of the C models one entry for each epoch; empty without `evaluate`."""
+    """For each of the C models, an entry for each epoch; empty without `evaluate`."""
     times: dict[str, float]
     """`wall_s` and `evaluation_s` of one model."""
 
 
 def train(trainer: Trainer, plan: Plan, params: Callable[[], PyTree]) -> Trained:
-    """Train for one round, or for the rest of one.
+    """Train for one round, or for what is left of it.
 
     Args:
-      trainer: the run.
+      trainer: values of the run.
       plan: the round.
-      params: gives where to start, [C, ...]; the trainable leaves are donated. It is not asked
-        where a checkpoint goes on and nothing is frozen.
+      params: gives the initial parameters, [C, ...], whose trainable leaves are donated. It is not
+        called if a checkpoint is continued and no leaf is frozen.
 
     Raises:
-      Stopped: the process is asked to end; the checkpoint is written.
+      Stopped: the process is asked to end; a checkpoint has been written.
       UserError: a loss is not finite.
     """
-    watch, every = trainer.watch, trainer.config.checkpoint.every
+    watch, interval = trainer.watch, trainer.config.checkpoint.every
     models, folder = len(plan.names), _folder(trainer, plan)
     step, begin_state = _stepper(trainer, plan)
     keys = _keys(plan)
@@ -122,13 +122,13 @@ def train(trainer: Trainer, plan: Plan, params: Callable[[], PyTree]) -> Trained
         state, progress = stacking.fitted(plan.mesh, restored[0], models), restored[1]
         begin = Position(progress["epoch"], progress["batch"])
     del trainable
-    behind = begin.epoch * plan.steps + begin.batch
-    _forget_lines(trainer.out, plan, behind, begin.epoch)
-    watch.tick(behind * models, place(plan))
-    began, before = time.perf_counter(), progress["wall_s"]
+    steps_done = begin.epoch * plan.steps + begin.batch
+    _forget_lines(trainer.out, plan, steps_done, begin.epoch)
+    watch.tick(steps_done * models, place(plan))
+    began, earlier_s = time.perf_counter(), progress["wall_s"]
     latest, stop = "", False
 
-    def whole(state: State) -> PyTree:
+    def full_params(state: State) -> PyTree:
         trained = hosts.as_global(plan.mesh, state.params)
         return paths.merge(trained, frozen) if frozen else trained
 
@@ -146,15 +146,21 @@ def train(trainer: Trainer, plan: Plan, params: Callable[[], PyTree]) -> Trained
         def save(at: Position, state: State, wait: bool) -> None:
             state = hosts.as_global(plan.mesh, state)
             loop.check_finite(hosts.fetch(state.bad_step), places(plan))
-            now = progress | {"epoch": at.epoch, "batch": at.batch, "rows": len(state.step)}
-            now["wall_s"] = before + time.perf_counter() - began
-            checkpoints.save(checkpointer, at.epoch * plan.steps + at.batch, state, now, wait)
+            progress_now = progress | {
+                "epoch": at.epoch,
+                "batch": at.batch,
+                "rows": len(state.step),
+            }
+            progress_now["wall_s"] = earlier_s + time.perf_counter() - began
+            checkpoints.save(
+                checkpointer, at.epoch * plan.steps + at.batch, state, progress_now, wait
+            )
 
         def due(at: Position) -> bool:
             nonlocal stop
             stop = watch.stop()
             number = at.epoch * plan.steps + at.batch
-            return stop or (number % every == 0 and at.batch < plan.steps)
+            return stop or (number % interval == 0 and at.batch < plan.steps)
 
         def save_there(at: Position, state: State) -> None:
             save(at, state, wait=stop)
@@ -168,13 +174,13 @@ def train(trainer: Trainer, plan: Plan, params: Callable[[], PyTree]) -> Trained
                 return
             began_evaluation = time.perf_counter()
             try:
-                entries, latest = plan.evaluate(whole(state), epoch)
+                entries, latest = plan.evaluate(full_params(state), epoch)
             except Stopped:
                 save(Position(epoch - 1, plan.steps), state, wait=True)
                 raise
             progress["evaluation_s"] += time.perf_counter() - began_evaluation
-            for past, entry in zip(progress["records"], entries, strict=True):
-                past.append(entry)
+            for evaluations, entry in zip(progress["records"], entries, strict=True):
+                evaluations.append(entry)
 
         state = loop.fit(
             step,
@@ -187,10 +193,10 @@ def train(trainer: Trainer, plan: Plan, params: Callable[[], PyTree]) -> Trained
             begin,
         )
     times = {
-        "wall_s": round((before + time.perf_counter() - began) / models, 2),
+        "wall_s": round((earlier_s + time.perf_counter() - began) / models, 2),
         "evaluation_s": round(progress["evaluation_s"] / models, 2),
     }
-    return Trained(whole(state), progress["records"], times)
+    return Trained(full_params(state), progress["records"], times)
 
 
 def forget_checkpoints(trainer: Trainer, plan: Plan) -> None:
@@ -202,7 +208,7 @@ def forget_checkpoints(trainer: Trainer, plan: Plan) -> None:
 def save_stages(
     trainer: Trainer, plan: Plan, params: PyTree, records: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Save the parameters of each of the C models as its stage, with its record."""
+    """Save each of the C models as a stage: its parameters and its record."""
     for c, (name, key, record) in enumerate(zip(plan.names, plan.keys, records, strict=True)):
         model = paths.flatten(stacking.one_model(plan.mesh, params, c))
         host = {}
@@ -221,40 +227,40 @@ def save_stage(
     record: Mapping[str, Any],
     arrays: Mapping[str, Mapping[str, np.ndarray]],
 ) -> None:
-    """Let process 0 write a stage."""
+    """Write a stage, by process 0."""
     hosts.once(lambda: runs.save_stage(out, name, key, record, arrays), name)
 
 
 def all_finished(out: Path, names: Sequence[str], keys: Sequence[str]) -> bool:
-    """Whether every model has that stage.
+    """Whether the stages of all models are finished.
 
-    If one has not, all are done again, side by side as before, so that a run that was killed
+    If one is missing, all are computed again, side by side as before. So a run that was killed
     between two of them ends with the same bits.
     """
-    here = all(runs.finished(out, n, k) is not None for n, k in zip(names, keys, strict=True))
-    return bool(hosts.first(here))
+    finished = all(runs.finished(out, n, k) is not None for n, k in zip(names, keys, strict=True))
+    return bool(hosts.first(finished))
 
 
 def from_disk(out: Path, mesh: Mesh, names: Sequence[str]) -> PyTree:
-    """Parameters of saved stages side by side, [C, ...]."""
+    """Parameters of saved stages, stacked [C, ...]."""
     files = [runs.array_file(out, name, "params") for name in names]
     place = sharding.placer(mesh, sets_axis=True)
     return weights.read_stacked(stacking.filled(mesh, files), place)
 
 
 def total_steps(plan: Plan) -> int:
-    """Steps of a round, of all its models."""
+    """Number of steps of a round, over all its models."""
     return plan.steps * plan.settings.epochs * len(plan.names)
 
 
 def place(plan: Plan) -> str:
-    """A round as the progress bar names it."""
+    """Name of a round for the progress bar."""
     first = places(plan)[0]
     return first if len(plan.names) == 1 else f"{first} and {len(plan.names) - 1} more"
 
 
 def places(plan: Plan) -> list[str]:
-    """The models of a round as errors name them."""
+    """Names of the models of a round for errors."""
     return [name.replace("-", ", ") for name in plan.names]
 
 
@@ -263,7 +269,7 @@ def _folder(trainer: Trainer, plan: Plan) -> Path:
 
 
 def _progress(trainer: Trainer, plan: Plan, keys: jax.Array) -> dict[str, Any]:
-    """What a checkpoint of a new round says besides its arrays."""
+    """Progress of a new round, which its checkpoints hold beside the arrays."""
     return {
         "records": [[] for _ in plan.names], "wall_s": 0, "evaluation_s": 0,
         "round": plan.number, "stages": dict(zip(plan.names, plan.keys, strict=True)),
@@ -274,12 +280,12 @@ def _progress(trainer: Trainer, plan: Plan, keys: jax.Array) -> dict[str, Any]:
 
 def _round(plan: Plan, keys: jax.Array, frozen: PyTree) -> Round:
     schedule = optimizer.schedule(plan.settings, plan.steps * plan.settings.epochs)
-    of_each = Schedule(*(stacking.per_set(plan.mesh, [x] * len(plan.names)) for x in schedule))
-    return Round(of_each, keys, sites=plan.sites, frozen=frozen or None, held=plan.held)
+    schedules = Schedule(*(stacking.per_set(plan.mesh, [x] * len(plan.names)) for x in schedule))
+    return Round(schedules, keys, sites=plan.sites, frozen=frozen or None, held=plan.held)
 
 
 def _stepper(trainer: Trainer, plan: Plan) -> tuple[loop.Step, Callable[[PyTree], State]]:
-    """Step and start, made once for all rounds that share their static settings."""
+    """The step and the function that makes its first state, once for the same static settings."""
     s = plan.settings
     static = (plan.loss, s.clip_norm, s.weight_decay, s.accumulate, plan.mesh)
     if static not in trainer.steppers:
@@ -303,9 +309,9 @@ def _abstract(
     mesh: Mesh,
     progress: Mapping[str, Any],
 ) -> State:
-    """Shapes and places of the state that a checkpoint holds.
+    """Shapes and shardings of the state in a checkpoint.
 
-    It is of as many models as filled up the devices where it was written.
+    Its number of models includes the copies that filled up the mesh it was written on.
     """
     params = paths.unflatten(
         {
@@ -322,21 +328,21 @@ def _abstract(
 
 
 def _keys(plan: Plan) -> jax.Array:
-    """Dropout keys [C]; a model's own, whatever the models beside it."""
+    """Dropout keys [C]. A model's key does not depend on the models beside it."""
     seeds, streams = (
         stacking.per_set(plan.mesh, [np.uint32(x) for x in numbers])
         for numbers in (plan.seeds, plan.streams)
     )
 
     def key(seed: jax.Array, stream: jax.Array) -> jax.Array:
-        own = jax.random.fold_in(jax.random.key(seed), stream)
-        return jax.random.fold_in(own, jnp.uint32(1 + plan.number))
+        model_key = jax.random.fold_in(jax.random.key(seed), stream)
+        return jax.random.fold_in(model_key, jnp.uint32(1 + plan.number))
 
     return jax.jit(jax.vmap(key))(seeds, streams)
 
 
 def _forget_lines(out: Path, plan: Plan, steps: int, epochs: int) -> None:
-    """Remove log lines of what a killed process did after its last checkpoint."""
+    """Remove the log lines that a killed process wrote after its last checkpoint."""
     names = set(plan.names)
 
     def keep(line: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Is the manifest enough to repeat a run? A stage is done again beside it, and digests compared."""
+"""Check that a run can be repeated: compute one stage again, and compare digests."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from relearn_jax.experiments.registry import experiment_of
 from relearn_jax.experiments.watcher import Watcher
 
 ROUNDING = ((r"params/.*(key|qkv)/bias", 1e-3), (r"params/.*", 1e-4), (r".*", 1e-5))
-"""What other devices may change in an array, absolutely or relatively, by file and path; the first
-that fits. Training amplifies rounding, and nothing else moves a key's bias: softmax ignores it."""
+"""Tolerances (absolute and relative) for arrays from other devices, by regex over file and path;
+the first match counts. Training amplifies rounding, and only rounding moves a key's bias, which
+softmax ignores."""
 
 
 def verify(run: Path, stage: str | None = None) -> int:
-    """Print what a run says of itself and what is found; 0 if all is the same, else 1.
+    """Check a run, print the differences, and return 0 if there is none, else 1.
 
-    Checked are texts, weights and the records of the stages against the manifest, the files of the
-    stages against the SHA-256 in their records, and one stage (with the sets that were side by side
-    with it) by doing it again from the stages before it, in a folder of its own. On the devices of
-    the run its files must be the same to the bit, on others the same within `ROUNDING`; the scores
-    must be equal. The run itself is not touched.
+    Texts, weights and the records of stages are compared with the manifest, and the files of stages
+    with the SHA-256 in their records. One stage, with the sets that were side by side with it, is
+    computed again from the stages before it, in a temporary folder. On the same devices its files
+    must be equal to the bit, on others within `ROUNDING`; scores must be equal. The run itself is
+    not changed.
 
     Raises:
       UserError: no finished run, or no such stage.
@@ -69,7 +70,7 @@ def verify(run: Path, stage: str | None = None) -> int:
 
 
 def _records(run: Path, names: list[str], recorded: Mapping[str, Any]) -> Iterator[str]:
-    """Stages that are not those of the manifest."""
+    """Problems: stages that differ from the manifest."""
     for name, digest in recorded.get("stages", {}).items():
         if name not in names:
             yield f"{name} is in manifest.json, but not in {run / 'stages'}"
@@ -78,7 +79,7 @@ def _records(run: Path, names: list[str], recorded: Mapping[str, Any]) -> Iterat
 
 
 def _damaged(run: Path, name: str) -> list[str]:
-    """Files of a stage that are not what was written."""
+    """Problems: files of a stage that changed since they were written."""
     folder = runs.stage_folder(run, name)
     recorded = runs.read_json(folder / "stage.json")["sha256"]
     return [
@@ -89,41 +90,41 @@ def _damaged(run: Path, name: str) -> list[str]:
     ]
 
 
-def _sources(here: Mapping[str, str], recorded: Mapping[str, Any]) -> list[str]:
-    """What the run was made from and is not there any more."""
-    there = recorded.get("sources", {})
+def _sources(current: Mapping[str, str], recorded: Mapping[str, Any]) -> list[str]:
+    """Problems: sources that differ from those of the run."""
+    expected = recorded.get("sources", {})
     return [
         f"{name} is not that of the run"
-        for name, digest in here.items()
-        if there.get(name, digest) != digest
+        for name, digest in current.items()
+        if expected.get(name, digest) != digest
     ]
 
 
 def _placed(
     experiment: Experiment, config: Config, setup: Setup, out: Path, recorded: Mapping[str, Any]
 ) -> tuple[Setup, bool]:
-    """The experiment on the devices that are here, and whether they are those of the run."""
-    here, there = environment.devices(), recorded["devices"]
+    """The setup for the devices of this machine, and whether they are the same as the run's."""
+    current, expected = environment.devices(), recorded["devices"]
     try:
         meshes = experiment.meshes(setup, out)
     except UserError:  # a mesh of more devices
         setup = dataclasses.replace(setup, config=dataclasses.replace(config, parallel=Parallel()))
         meshes = experiment.meshes(setup, out)
-    alike = here == there and meshes == recorded.get("mesh", meshes)
+    alike = current == expected and meshes == recorded.get("mesh", meshes)
     if not alike:
         print(
-            f"note: the run had {_counted(there)} and here are {_counted(here)}, or the mesh is "
-            "another: scores must be equal, arrays the same within rounding"
+            f"note: the run had {_device_counts(expected)} and here are {_device_counts(current)}, "
+            "or the mesh is another: scores must be equal, arrays the same within rounding"
         )
     return setup, alike
 
 
-def _counted(devices: Sequence[str]) -> str:
+def _device_counts(devices: Sequence[str]) -> str:
     return ", ".join(f"{number} x {kind}" for kind, number in Counter(devices).items())
 
 
 def _mirror(run: Path, again: Path, stage: str) -> None:
-    """The run's stages but one, as links, so that nothing done here reaches the run."""
+    """Link all stages of the run except one into `again`, so that the run itself is not changed."""
     (again / "stages").mkdir(parents=True)
     for settings in run.glob("*.json"):
         if settings.name != "manifest.json":
@@ -137,28 +138,30 @@ def _mirror(run: Path, again: Path, stage: str) -> None:
 
 
 def _compared(run: Path, again: Path, stage: str, alike: bool) -> list[str]:
-    """How the stage that was done again differs from the recorded one."""
+    """Problems: differences between the stage computed again and the recorded one."""
     before, now = (runs.read_json(o / "stages" / stage / "stage.json") for o in (run, again))
-    problems = [] if _said(before, alike) == _said(now, alike) else [f"{stage}: other scores"]
+    problems = (
+        [] if _comparable(before, alike) == _comparable(now, alike) else [f"{stage}: other scores"]
+    )
     for file, digest in before["sha256"].items():
         verdict = "the same"
         if now["sha256"].get(file) != digest:
-            near, verdict = _near(run, again, stage, file)
+            near, verdict = _nearly_equal(run, again, stage, file)
             if alike or not near:
                 problems.append(f"{stage}: {file} {verdict}")
         print(f"  {stage} {file}: {verdict}, sha256 {digest[:16]}")
     return problems
 
 
-def _said(record: Mapping[str, Any], alike: bool) -> dict[str, Any]:
-    """What must be equal in a record: everything but times; on other devices the scores alone."""
+def _comparable(record: Mapping[str, Any], alike: bool) -> dict[str, Any]:
+    """Entries of a record that must be equal: all but times; on other devices only the scores."""
     if not alike:
         return {"scores": record.get("scores")}
     return {k: v for k, v in record.items() if not k.endswith("_s") and k not in ("key", "sha256")}
 
 
-def _near(run: Path, again: Path, stage: str, file: str) -> tuple[bool, str]:
-    """Whether arrays that differ do so by rounding alone, and by how much."""
+def _nearly_equal(run: Path, again: Path, stage: str, file: str) -> tuple[bool, str]:
+    """Whether arrays differ only by rounding, and by how much."""
     if not all(runs.has_arrays(o, stage, file) for o in (run, again)):
         return True, "differs (its file was dropped to save disk)"
     old, new = (runs.arrays_of(o, stage, file) for o in (run, again))

@@ -1,4 +1,4 @@
-"""Where an experiment reports its progress, and whether it is asked to end."""
+"""Callbacks of an experiment: progress, log, messages, and requests to stop."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 
 class Watcher(NamedTuple):
-    """The driver's side of a running experiment."""
+    """Callbacks from a running experiment to the driver."""
 
     tick: Callable[[int, str], None]
-    """Takes steps done and what is being done, after every step."""
+    """Takes the number of steps done and the name of the work, after every step."""
     log: Callable[[dict[str, Any]], None]
     """Takes a line of metrics.jsonl."""
     say: Callable[[str], None]
-    """Takes what the user should read."""
+    """Takes a message to the user."""
     stop: Callable[[], bool]
-    """Whether the process is to end. All processes ask equally often (`stopping`)."""
+    """Whether the process should stop. All processes must call it equally often (`stopping`)."""

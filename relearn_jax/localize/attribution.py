@@ -1,8 +1,8 @@
-"""Attribution patching: what patching would do, to first order; one gradient serves all places.
+"""Attribution patching: the first-order effect of patching, from one gradient for all places.
 
 AP      sum over d of (a_corrupt - a_clean) * dm/da at the clean run (Nanda 2023)
 AP-IG   the gradient is averaged over runs on the straight line between the two embeddings
-        (Hanna et al. 2024): at early layers a single one misses most of the effect
+        (Hanna et al. 2024): at early layers a single gradient misses most of the effect
 """
 
 from __future__ import annotations
@@ -45,15 +45,14 @@ def attribution(
       model, params: a causal language model.
       inputs: the clean prompts.
       clean, corrupt: the two runs.
-      question: what is asked.
-      steps: 0 for AP; else the number of points (midpoints) of the path of AP-IG.
+      question: where the prompts are answered, and with which words.
+      steps: 0 for AP; else the number of points (midpoints) on the path of AP-IG.
 
     Returns:
       For each of `states`, `attention`, `mlp_out` the change in nats by layer and position, [L, T,
-      B]; for `heads` [L, T, B, H]. What enters the first block is states[0]; the last state is left
-      out.
+      B]; for `heads` [L, T, B, H]. states[0] enters the first block; the last state is left out.
     """
-    # Else the backward pass would keep every layer's matrices in the compute dtype.
+    # Otherwise the backward pass would keep every layer's matrices in the compute dtype.
     model = dataclasses.replace(model, remat=True)
     zeros = {place: jnp.zeros_like(getattr(clean, place)) for place in PLACES}
 
@@ -61,8 +60,8 @@ def attribution(
         sites = Sites(**{place: Site(delta=delta) for place, delta in deltas.items()})
         h, _ = transformer.hidden(model, params, inputs, sites, embedded=embedded)
         h = questions.at_last(h, question.last)
-        said = questions.answers(model, params, h, question.words)
-        return questions.difference(said).sum()
+        logits = questions.answers(model, params, h, question.words)
+        return questions.difference(logits).sum()
 
     def gradient(share: Float[Array, ""]) -> dict[str, Array]:
         embedded = clean.states[0] + share * (corrupt.states[0] - clean.states[0])
@@ -86,7 +85,7 @@ def attribution(
 
 
 def effects(batch: Batch, method: str, steps: int) -> Measured:
-    """The first-order effect of noising, and its null, of every position and head."""
+    """The first-order effect of noising every position and head, and its null."""
     question = batch.question
     if batch.settings.corrupt == "swapped":
         question = question._replace(words=question.words[:, :DONOR])

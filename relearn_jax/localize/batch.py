@@ -1,4 +1,4 @@
-"""Pairs of prompts as localizers see them: batches on the devices, with the runs of the model."""
+"""Batches of prompt pairs on the devices, with the model's runs on them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from relearn_jax.parallel import mesh as meshes
 
 PyTree = Any
 DONOR = 2
-"""With donors the metric is between the first two words: the right answer and the donor's."""
+"""With donors the metric compares the first two words: the right answer and the donor's answer."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Prompts of the facts that are localized, with partners of equal length."""
+    """Prompts of the facts to localize, with partners of equal length."""
 
     facts: np.ndarray
     """Index of each pair's fact."""
@@ -35,8 +35,8 @@ class Pairs:
     corrupt: Prompts
     """Another subject with another answer, or random tokens in place of the subject."""
     null: Prompts
-    """Partners of the corrupt prompts that tell no more of the fact: a third subject with the
-    corrupt one's answer, or other random tokens."""
+    """Partners of the corrupt prompts that also lack the fact: a third subject with the corrupt
+    subject's answer, or other random tokens."""
 
 
 class Patching(NamedTuple):
@@ -49,7 +49,7 @@ class Patching(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Some pairs, with everything that a localizer may need."""
+    """A batch of pairs, with everything that a localizer may need."""
 
     model: Model
     params: PyTree
@@ -66,20 +66,20 @@ class Batch(NamedTuple):
     noise: Float[Array, ""] | float
     """Standard deviation of the noise of causal tracing."""
     keys: Key[Array, "2 R B"]
-    """For R draws of that noise, and of the noise of its null."""
+    """For R draws of that noise (row 0) and of the noise of its null (row 1)."""
 
     def difference(self, answers: Float[Array, "... B W"]) -> Float[Array, "... B"]:
-        """The right answer's logit above the donor's, or above the mean of the alternatives'."""
+        """Logit of the right answer minus the donor's, or minus the mean of the alternatives."""
         donor = self.settings.corrupt == "swapped"
         return questions.difference(answers[..., :DONOR] if donor else answers)
 
     def change(self, answers: Float[Array, "... B W"], base: Cache) -> Float[Array, "... B"]:
-        """How far a patch moves that difference, in nats."""
+        """Change of `difference` by a patch, in nats."""
         return self.difference(answers) - self.difference(base.answers)
 
 
 class Measured(NamedTuple):
-    """What a localizer finds in a batch."""
+    """A localizer's measurements on a batch."""
 
     values: Mapping[Effect, Float[Array, "L ... B"]]
     totals: Mapping[Metric, Float[Array, " B"]] = {}
@@ -87,10 +87,10 @@ class Measured(NamedTuple):
 
 
 def question(clean: Prompts, corrupt: Prompts, donor: bool) -> Question:
-    """Where the clean prompts are answered, and the words between which the model decides.
+    """The question of the clean prompts: where they are answered, and with which words.
 
-    With `donor` the second word is the corrupt prompt's answer, and the alternatives that are left
-    follow; else all are the alternatives.
+    The first word is the answer. With `donor` the second word is the corrupt prompt's answer, and
+    the other alternatives follow; else all alternatives follow.
     """
     others = clean.others
     if donor:
@@ -116,13 +116,13 @@ def make(
     Args:
       model, params: a causal language model.
       settings: which localizers, and how.
-      pairs: as many as are computed at one time.
-      put: places pairs on the devices.
+      pairs: the pairs of the batch.
+      put: puts pairs on the devices.
       first, noise, keys: see `Batch`.
     """
     words = put(question(pairs.clean, pairs.corrupt, settings.corrupt == "swapped"))
     inputs = [put(Inputs(p.ids, p.mask)) for p in (pairs.clean, pairs.corrupt, pairs.null)]
-    clean, corrupt, null = (questions.run(model, params, given, words) for given in inputs)
+    clean, corrupt, null = (questions.run(model, params, prompts, words) for prompts in inputs)
     return Batch(
         model, params, settings, words,
         noising=Patching(inputs[0], clean, corrupt),
@@ -133,7 +133,7 @@ def make(
 
 
 def batches(pairs: Pairs, size: int) -> Iterator[tuple[Pairs, np.ndarray, int]]:
-    """Pairs in batches of one size, their rows, and how many of them count.
+    """Batches of one size, as (pairs, their rows, number of pairs that count).
 
     The last batch is filled up with the first pairs.
     """
@@ -152,7 +152,7 @@ def first_position(pairs: Pairs) -> int:
 
 
 def placer(mesh: Mesh | None) -> Callable[[PyTree], PyTree]:
-    """Puts what leads with an axis of pairs onto the devices of a mesh, each with its own pairs."""
+    """A function that splits arrays with a leading axis of pairs over the devices of a mesh."""
 
     def put(tree: PyTree) -> PyTree:
         if mesh is None:

@@ -1,4 +1,4 @@
-"""Which parts of a model every localizer and every baseline chooses under one budget."""
+"""The parts of a model that each localizer and baseline chooses, all under the same budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relearn_jax.localize.selection import Space, Units
 
 PARTS = tuple(selection.PARTS)
 MLPS = "{}_mlps"
-"""The arm of a method that chooses among feed-forward layers alone."""
+"""The arm of a method that chooses among feed-forward layers only."""
 RULES = {
     method: localizer.rule
     for localizer in LOCALIZERS.values()
@@ -27,12 +27,12 @@ RULES = {
 
 
 class Choice(NamedTuple):
-    """What was chosen."""
+    """The choices of all localizers and baselines."""
 
     units: Mapping[str, Units]
     """By localizer or baseline."""
     budget: int
-    """Parameters that each was allowed."""
+    """Number of parameters that each may choose."""
 
 
 def choose(
@@ -42,13 +42,13 @@ def choose(
     settings: config.Localize,
     seed: int,
 ) -> Choice:
-    """Choose for every localizer, and for the baselines.
+    """Choose units for every localizer and baseline.
 
     Args:
       scores: by method and part of a layer.
       effects: for the scores of single heads.
       space: what can be chosen in the model.
-      settings: budget and granularity; without a budget as much as fact lookup by probes chooses.
+      settings: budget and granularity; without a budget, the size of the choice by probes.
       seed: of the random baselines.
     """
     by_rule = {
@@ -80,11 +80,11 @@ def _budget(
     settings: config.Localize, space: Space, by_rule: Mapping[str, Units], mlps: int
 ) -> int:
     if settings.budget is None:
-        # Where probes find no layer, the others have room for one.
+        # If probes choose no layer, the budget is one layer.
         probed = selection.parameter_count(by_rule["probes"], space)
         return max(probed, mlps // space.layers)
-    every = selection.parameter_count(selection.everything(space, PARTS), space)
-    return max(int(settings.budget * every), 1)
+    total = selection.parameter_count(selection.everything(space, PARTS), space)
+    return max(int(settings.budget * total), 1)
 
 
 def random_scores(layers: int, seed: int, draw: int = 0) -> Float[np.ndarray, " L"]:
@@ -101,7 +101,7 @@ def _unit_scores(
 ) -> dict[str, np.ndarray]:
     """A method's scores at the granularity of the settings.
 
-    A matrix has the score of its part. Methods that do not score heads choose components.
+    A matrix has the score of its part. A method without scores of heads chooses components.
     """
     scores = {part: layers.score for part, layers in parts.items()}
     if settings.granularity == "matrix":
@@ -116,7 +116,7 @@ def _unit_scores(
 
 
 def share_of(effects: Effects, effect: Effect, sign: int = 1) -> np.ndarray:
-    """Mean over pairs of an effect, as a share of the mean total change."""
+    """Mean of an effect over the pairs, as a share of the mean total change."""
     total = effects.totals[SCORES[effect.method].metric]
     return sign * effects.values[effect].mean(-1) / total.mean()
 
@@ -131,7 +131,7 @@ def to_arrays(choice: Choice) -> dict[str, np.ndarray]:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], methods: list[str], budget: int) -> Choice:
-    """The inverse of `to_arrays`; `methods` gives the order."""
+    """The inverse of `to_arrays`; `methods` gives the order of the units."""
     units: dict[str, Units] = {method: {} for method in methods}
     for name, chosen in arrays.items():
         method, kind = name.split("/")

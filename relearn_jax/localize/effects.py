@@ -1,4 +1,4 @@
-"""What localizers measure: the change of an answer when an activation is replaced, for each pair.
+"""Measurements of localizers: the change of an answer when an activation is replaced, by pair.
 
 Letters: B pairs, L layers, T positions, H heads.
 """
@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Float
 
 Place = Literal["states", "heads", "attention", "mlp_out"]
-"""Where an activation is replaced (`models.sites`); a state is the one that enters a block."""
+"""Where an activation is replaced (`models.sites`); `states` are the states that enter a block."""
 Axis = Literal["layer", "position", "head"]
-"""What is replaced at one time: the place of a whole layer, one position of it, or one head."""
+"""What is replaced at a time: a layer at all positions, a single position, or a single head."""
 Metric = Literal["logit_difference", "probability"]
-"""What changes: the answer's logit above the alternatives', in nats; or its probability."""
+"""What changes: the answer's logit minus the alternatives', in nats; or its probability."""
 TOTAL = "total"
 
 
@@ -27,7 +27,7 @@ class Effect(NamedTuple):
     place: Place
     axis: Axis
     null: bool = False
-    """Between two runs that both lack the fact."""
+    """Whether it is measured between two runs that both lack the fact."""
 
 
 class Effects(NamedTuple):
@@ -35,7 +35,7 @@ class Effects(NamedTuple):
 
     values: Mapping[Effect, Float[np.ndarray, "L ... B"]]
     totals: Mapping[Metric, Float[np.ndarray, " B"]]
-    """The change by the whole corruption, of which an effect is a share."""
+    """The change by the whole corruption; scores are effects as a share of it."""
 
 
 def to_arrays(effects: Effects) -> dict[str, np.ndarray]:

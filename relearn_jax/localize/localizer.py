@@ -1,4 +1,4 @@
-"""What every localizer is: a value that says how it measures, scores, chooses and plans."""
+"""The interface of localizers: how one measures, scores, chooses and plans."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ PyTree = Any
 
 
 class Program(NamedTuple):
-    """One compiled program of a localizer."""
+    """A program of a localizer, lowered for plans."""
 
     name: str
     lowered: jax.stages.Lowered
     blocks: float
-    """Passes of a whole prompt through one block that a call makes for each pair. A backward pass
+    """Number of passes of a whole prompt through a block, for each pair and call. A backward pass
     counts as two, or as three if the block is computed again."""
     calls: int
-    """For each batch of pairs."""
+    """Number of calls for each batch of pairs."""
 
 
 class Shapes(NamedTuple):
-    """A batch of pairs without its values, to lower programs from."""
+    """Shapes of a batch of pairs, to lower programs from."""
 
     model: Model
     params: PyTree
@@ -52,7 +52,7 @@ class Shapes(NamedTuple):
 
     @property
     def suffixes(self) -> float:
-        """Blocks of one patch on every layer, each computed from its layer to the last."""
+        """Number of blocks computed when every layer is patched once, each from its layer on."""
         layers = self.model.config.layers
         return (layers + 1) / 2 * layers
 
@@ -68,7 +68,7 @@ def bools(*shape: int) -> jax.ShapeDtypeStruct:
 
 
 Rule = Callable[[Mapping[str, LayerScores], config.Localize], Units]
-"""Chooses units by the scores of a layer's parts."""
+"""Chooses units by the scores of each part of a layer."""
 
 
 class Localizer(NamedTuple):
@@ -76,17 +76,17 @@ class Localizer(NamedTuple):
 
     name: config.Method
     scores: Mapping[str, Score]
-    """By the names that tables use."""
+    """By name in the tables."""
     effects: Callable[[Batch], Measured] | None = None
     """Measures a batch; None: the localizer does not work on pairs of prompts."""
     second: Callable[[Effects, Iterable[tuple[Batch, int]]], tuple[Measured, Any]] | None = None
-    """A second pass over all batches (each with its number of pairs that count) that depends on the
-    effects of the first. Also gives what a record should hold of it."""
+    """A second pass over all batches (each with its number of pairs that count), which needs the
+    effects of the first pass. It also returns what the stage's record should hold."""
     programs: Callable[[Shapes], Iterator[Program]] = lambda shapes: iter(())
     rule: Rule | None = None
-    """None: the units with the largest scores are chosen until a budget is spent."""
+    """None: the units with the largest scores are chosen, until the budget is spent."""
 
 
 def concatenated(parts: list[Float[np.ndarray, "... b"]]) -> Float[np.ndarray, "... B"]:
-    """Batches put together along the axis of pairs."""
+    """Concatenate batches along the axis of pairs."""
     return np.concatenate(parts, axis=-1)

@@ -1,4 +1,4 @@
-"""All localizers on the same pairs of prompts, some pairs at a time."""
+"""Effects of all localizers on the same pairs of prompts, measured batch by batch."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def effects(
 ) -> tuple[Effects, dict[str, Any]]:
     """The effects of every localizer of the settings; they do not depend on `settings.batch`.
 
-    Every effect has a null: the same between two runs of which neither has the fact (tracing: two
-    draws of the noise). What a localizer finds there it finds without a fact.
+    Every effect has a null: the same measurement between two runs that both lack the fact (for
+    tracing, two draws of the noise). It shows what a localizer measures where there is no fact.
 
     Args:
       model, params: a causal language model.
       pairs: prompts and their partners.
       settings: which localizers, and how.
-      seed: of the noise of causal tracing.
-      tick: takes the number of pairs done, and what is done.
-      mesh: devices that the pairs of a batch are spread over.
+      seed: seed of the noise of causal tracing.
+      tick: takes the number of pairs done, and the name of the work.
+      mesh: devices over which the pairs of a batch are split.
 
     Returns:
-      (effects, what a record should hold by method: the extraction heads of `paths`)
+      (effects, entries of the stage's record by localizer: for `paths`, its extraction heads)
     """
     put, first = batches.placer(mesh), batches.first_position(pairs)
     count = len(pairs.facts)

@@ -17,8 +17,8 @@ LOCALIZERS: dict[str, Localizer] = {
         probes.LOCALIZER,
     )
 }
-"""By the names that a config uses, in the order of tables and pages."""
+"""Localizers by name in a config, in the order of tables and pages."""
 SCORES: dict[str, Score] = {
     method: score for localizer in LOCALIZERS.values() for method, score in localizer.scores.items()
 }
-"""By the names that tables use: activation patching has two, `noising` and `denoising`."""
+"""Scores by name in the tables. Activation patching has two, `noising` and `denoising`."""

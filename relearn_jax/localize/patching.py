@@ -1,9 +1,8 @@
-"""Activation patching: one activation of a run is replaced by that of another, and all that follows
-is computed again.
+"""Activation patching: replace an activation of one run by another run's, and compute what follows.
 
-Only what can change is computed: layers from the patched one on, positions from the first patched
-one on (the keys and values before it stay), and the answers' logits at the last position. The layer
-is data, so that one program serves all; interventions on a layer lie side by side.
+Only what can change is computed: layers from the patched layer on, positions from the first patched
+position on (earlier keys and values are reused), and the answers' logits at the last position. The
+layer is data, so that one program serves all layers; interventions on a layer run side by side.
 """
 
 from __future__ import annotations
@@ -45,32 +44,32 @@ def patched(
 
     Args:
       model, params: a causal model, unless `start` is 0.
-      inputs: for their mask.
-      base, source: the run that is patched, and the one that is patched in.
-      question: what is asked.
+      inputs: prompts of the base run, for their mask.
+      base, source: the run to patch, and the run with the replacements.
+      question: where the prompts are answered, and with which words.
       place: "states" (what enters a block), "attention", "mlp_out" or "heads".
       where: P interventions, each broadcasting against the place at positions from `start` on.
-      start: the first position that any of them touches.
-      probabilities: log-probabilities instead of logits.
+      start: the first patched position of any intervention.
+      probabilities: return log-probabilities instead of logits.
     """
     past = Past(base.keys[:, :, :start], base.values[:, :, :start]) if start else None
-    ours, theirs = (getattr(run, place)[:, :, start:] for run in (base, source))
+    base_values, source_values = (getattr(run, place)[:, :, start:] for run in (base, source))
     last = question.last - start
 
-    def one(layer: Int[Array, ""], where: Bool[Array, ...]) -> Float[Array, "B W"]:
+    def intervention(layer: Int[Array, ""], where: Bool[Array, ...]) -> Float[Array, "B W"]:
         h, row = base.states[layer][:, start:], Sites()
         if place == "states":
-            h = jnp.where(where, theirs[layer], ours[layer])
+            h = jnp.where(where, source_values[layer], base_values[layer])
         else:
-            row = Sites(**{place: Site(patch=theirs[layer], where=where)})
+            row = Sites(**{place: Site(patch=source_values[layer], where=where)})
         h = transformer.suffix(model, params, inputs, h, layer, row, past=past)
         h = questions.at_last(h, jnp.maximum(last, 0))
         answers = questions.answers(model, params, h, question.words, probabilities)
-        # A prompt that ends before the first position computed keeps its answer.
+        # A prompt that ends before position `start` keeps its answer.
         return jnp.where(last[:, None] < 0, base.answers, answers)
 
     def layer(number: Int[Array, ""]) -> Float[Array, "P B W"]:
-        return jax.vmap(partial(one, number))(where)
+        return jax.vmap(partial(intervention, number))(where)
 
     return jax.lax.map(layer, jnp.arange(model.config.layers))
 
@@ -89,21 +88,21 @@ def by_position(
 ) -> Float[Array, "L T B W"]:
     """Answers for every layer and position of `states`, `attention` or `mlp_out`.
 
-    Positions before `first`, where the runs begin to differ (None: it is looked up), change nothing
-    and are not computed. The others are taken in `groups`, each with a program of its own that
-    begins at its first position.
+    Positions before `first`, where the runs begin to differ (None: `first_difference`), change
+    nothing and are not computed. The others are split into `groups`; each has its own program,
+    which begins at the first position of the group.
     """
     length = inputs.mask.shape[1]
     first = first_difference(base, source) if first is None else first
     unchanged = jnp.broadcast_to(base.answers, (model.config.layers, first, *base.answers.shape))
     parts = [unchanged]
-    for part in np.array_split(np.arange(first, length), min(groups, length - first)):
-        start = int(part[0])
-        here = jnp.arange(start, length) == part[:, None]
+    for group in np.array_split(np.arange(first, length), min(groups, length - first)):
+        start = int(group[0])
+        where = jnp.arange(start, length) == group[:, None]
         parts.append(
             patched(
                 model, params, inputs, base, source, question, place,
-                here[:, None, :, None], start, probabilities,
+                where[:, None, :, None], start, probabilities,
             )
         )  # fmt: skip
     return jnp.concatenate(parts, axis=1)
@@ -139,7 +138,7 @@ def whole(
     probabilities: bool = False,
     first: int | None = None,
 ) -> Float[Array, "L B W"]:
-    """Answers for every layer, the place patched at all positions."""
+    """Answers for every layer, with the place patched at all positions."""
     where = jnp.ones((1,) * base.states.ndim, bool)
     start = first_difference(base, source) if first is None else first
     answers = patched(
@@ -155,14 +154,14 @@ def first_difference(base: Cache, source: Cache) -> int:
 
 
 STREAM = ("attention", "mlp_out")
-"""The places that add to the stream."""
+"""The places that add to the residual stream."""
 
 
 def effects(batch: Batch) -> Measured:
-    """Both directions and their null: whole outputs, single positions and heads.
+    """Effects of both directions and their null, for whole outputs, single positions and heads.
 
-    Where partners have answers of their own (`corrupt: swapped`), also whether a state of the
-    source run turns the answer of the base run into that of the source run (`interchange`).
+    With `corrupt: swapped` the partners have other answers. Then `interchange` tells whether a
+    state of the source run turns the base run's answer into the source run's.
     """
     values: dict[Effect, Array] = {}
     directions = (
@@ -198,16 +197,16 @@ def _answers(
 def _turned(
     by_position: Float[Array, "L T B W"], patching: Patching, question: Question, answer: int
 ) -> Bool[Array, "L1 T B"]:
-    """Whether a state of the source run turns the answer to word number `answer`, which it was not.
+    """Whether a patched state changes the answer to word number `answer` from another word.
 
-    There are L+1 rows. The last state is the answer itself at the last position, and nothing
-    elsewhere.
+    There are L+1 rows. Patching the last state gives the source run's answer at the last position,
+    and changes nothing elsewhere.
     """
     base, source = patching.base, patching.source
-    here = jnp.arange(by_position.shape[1])[:, None] == question.last
-    final = jnp.where(here[..., None], source.answers, base.answers)
-    said = jnp.argmax(jnp.concatenate([by_position, final[None]]), -1)
-    return (said == answer) & (jnp.argmax(base.answers, -1) != answer)
+    at_last = jnp.arange(by_position.shape[1])[:, None] == question.last
+    final = jnp.where(at_last[..., None], source.answers, base.answers)
+    words = jnp.argmax(jnp.concatenate([by_position, final[None]]), -1)
+    return (words == answer) & (jnp.argmax(base.answers, -1) != answer)
 
 
 def programs(shapes: Shapes) -> Iterator[Program]:

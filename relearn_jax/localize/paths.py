@@ -1,7 +1,8 @@
-"""Path patching: the effect of one component along chosen paths, all else held (Wang et al. 2023).
+"""Path patching: the effect of a component along chosen paths, all else fixed (Wang et al. 2023).
 
-Two steps find where facts are looked up (specs: mechanistic unlearning 3.2): heads that extract the
-answer, by their path to the output; then feed-forward layers that feed the earliest of them.
+Two steps find where facts are looked up (specs: mechanistic unlearning 3.2). The first finds the
+heads that extract the answer, by their path to the output. The second finds the feed-forward layers
+that feed the earliest of these heads.
 """
 
 from __future__ import annotations
@@ -34,23 +35,25 @@ def heads_to_output(
 ) -> Float[Array, "L H B W"]:
     """Answers of the base run with one head's output from the source run, all positions.
 
-    Other heads keep what they gave in the base run; feed-forward layers respond. Attention after
-    the head's layer being held, no position hears of another: only the last is computed.
+    Other heads keep their output of the base run; feed-forward layers respond. As attention is
+    fixed in later layers, no position depends on another, and only the last is computed.
     """
     at = question.last[None, :, None, None]
     states, attention = (jnp.take_along_axis(x, at, axis=2) for x in (base.states, base.attention))
-    ours, theirs = (jnp.take_along_axis(run.heads, at[..., None], axis=2) for run in (base, source))
-    alone = Inputs(inputs.ids[:, :1], jnp.ones_like(inputs.mask[:, :1]))
+    base_heads, source_heads = (
+        jnp.take_along_axis(run.heads, at[..., None], axis=2) for run in (base, source)
+    )
+    last_inputs = Inputs(inputs.ids[:, :1], jnp.ones_like(inputs.mask[:, :1]))
     frozen = Sites(attention=Site(patch=attention))
-    own = jnp.eye(ours.shape[3], dtype=bool)[:, None, None, :, None]
+    single = jnp.eye(base_heads.shape[3], dtype=bool)[:, None, None, :, None]
 
-    def one(layer: Int[Array, ""], where: Bool[Array, "1 1 H 1"]) -> Float[Array, "B W"]:
-        row = Sites(heads=Site(patch=jnp.where(where, theirs[layer], ours[layer])))
-        h = transformer.suffix(model, params, alone, states[layer], layer, row, frozen)
+    def of_head(layer: Int[Array, ""], where: Bool[Array, "1 1 H 1"]) -> Float[Array, "B W"]:
+        row = Sites(heads=Site(patch=jnp.where(where, source_heads[layer], base_heads[layer])))
+        h = transformer.suffix(model, params, last_inputs, states[layer], layer, row, frozen)
         return questions.answers(model, params, h[:, 0], question.words)
 
     def layer(number: Int[Array, ""]) -> Float[Array, "H B W"]:
-        return jax.vmap(partial(one, number))(own)
+        return jax.vmap(partial(of_head, number))(single)
 
     return jax.lax.map(layer, jnp.arange(model.config.layers))
 
@@ -65,11 +68,11 @@ def mlps_to_state(
     question: Question,
     receiver: Int[Array, ""],
 ) -> Float[Array, "L B W"]:
-    """Answers of the base run when the state that enters block `receiver` has one feed-forward
-    layer's output from the source run, all positions.
+    """Answers of the base run with one feed-forward layer's output from the source run, all
+    positions, replaced only in the state that enters block `receiver`.
 
-    What lies between that layer and the receiver does not respond; all after it does. Layers from
-    the receiver on have no such path and leave the base run's answers.
+    Blocks between that layer and the receiver do not respond; the receiver and later blocks do.
+    Layers from the receiver on have no such path, and their row is the base run's answers.
     """
 
     def patched(layer: Int[Array, ""], answers: Float[Array, "L B W"]) -> Float[Array, "L B W"]:
@@ -83,16 +86,17 @@ def mlps_to_state(
 
 
 def extraction(effects: Float[Array, "L H"], count: int) -> list[tuple[int, int]]:
-    """The heads with the largest effects of either sign, (layer, head), largest first."""
+    """The `count` heads with the largest absolute effects, as (layer, head), largest first."""
     order = jnp.argsort(-jnp.abs(effects).ravel())[:count]
     heads = effects.shape[1]
     return [(int(i) // heads, int(i) % heads) for i in order]
 
 
 def lookup(effects: Float[Array, " L"], threshold: float = 0.02) -> Bool[Array, " L"]:
-    """Feed-forward layers whose effect, above that of the last layer, exceeds the threshold.
+    """Feed-forward layers whose effect differs from the last layer's by more than the threshold.
 
-    Of either sign, as published (specs: mechanistic unlearning 3.2, defect D8).
+    The difference may have either sign, as published (specs: mechanistic unlearning 3.2, defect
+    D8).
     """
     return jnp.abs(effects - effects[-1]) > threshold
 
@@ -116,8 +120,9 @@ def second(
     """The second step (specs: mechanistic unlearning 3.2).
 
     Returns:
-      (effects [L, B] of the feed-forward layers on the state that enters the block of the earliest
-      extraction head, and their null; the extraction heads as [layer, head], largest effect first)
+      (effects [L, B] of the feed-forward layers through the state that enters the block of the
+      earliest extraction head, with their null; the extraction heads as [layer, head], largest
+      effect first)
     """
     shares = effects.values[HEADS].mean(-1) / effects.totals["logit_difference"].mean()
     heads: list[tuple[int, int]] = []
@@ -134,7 +139,7 @@ def second(
 
 
 def rule(scores: Mapping[str, LayerScores], settings: config.Localize) -> Units:
-    """The feed-forward layers with at least a least effect."""
+    """The feed-forward layers with an effect above `settings.threshold`; see `lookup`."""
     return {"mlp": np.asarray(lookup(scores["mlp"].score, settings.threshold))}
 
 
@@ -144,7 +149,7 @@ def programs(shapes: Shapes) -> Iterator[Program]:
     lowered = heads_to_output.lower(*shapes.runs)
     yield Program("head paths", lowered, shapes.suffixes * heads / shapes.length, 2)
     lowered = mlps_to_state.lower(*shapes.runs, jax.ShapeDtypeStruct((), jnp.int32))
-    # At most: half of the layers before the receiver, half after it.
+    # An upper bound: half of the layers lie before the receiver and half after it.
     yield Program("MLP paths", lowered, layers * layers / 4, 2)
 
 

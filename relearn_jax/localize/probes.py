@@ -1,4 +1,4 @@
-"""From which layer on the answer can be read at the subject, and which layers make it so."""
+"""Probes of the answer on the stream at the subject, and the layers that make it readable."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ from relearn_jax.models.transformer import Model
 
 PyTree = Any
 FOLDS = 5
-"""Each fact is tested by the probe that was fitted to the other folds."""
+"""Each fact is tested by a probe that was fitted to the other folds."""
 
 
 class Readable(NamedTuple):
     """Accuracy of probes on facts they were not fitted to."""
 
     states: Float[np.ndarray, " L1"]
-    """Of the states between blocks, from the embeddings on."""
+    """On the states between blocks, from the embeddings on."""
     middle: Float[np.ndarray, " L"]
-    """Of the stream between attention and feed-forward layer of each block."""
+    """On the stream between attention and feed-forward layer of each block."""
     shuffled: Float[np.ndarray, " L1"]
-    """Of the states, by probes that were fitted to answers of other facts."""
+    """On the states, by probes that were fitted to shuffled answers."""
     middle_shuffled: Float[np.ndarray, " L"]
-    """The same between attention and feed-forward layer."""
+    """Between attention and feed-forward layer, by probes that were fitted to shuffled answers."""
     facts: int
     chance: float
     """Accuracy of always giving the most common answer."""
 
 
 POSITIONS = ("subject", "last")
-"""The subject's last token, and the prompt's."""
+"""The subject's last token, and the prompt's last token."""
 Readings = Mapping[str, Readable]
 """By position."""
 
 
 def readings(model: Model, params: PyTree, prompts: Prompts, seed: int) -> Readings:
-    """Probes at the subject's end and at the end of the prompt."""
+    """Accuracies of probes at the subject's last token and at the prompt's."""
     ends = (last_of_subject(prompts), prompts.last)
     return {
         position: readable(model, params, prompts, at, seed)
@@ -99,17 +99,17 @@ def readable(
     states, middle = _stream(model, params, prompts, at, batch)
     answers, y = np.unique(prompts.target, return_inverse=True)
     rng = np.random.default_rng(seed)
-    # Folds of one size, so that one program fits all; what is left over is only ever fitted to.
+    # Folds of equal size, so that one program fits all; the remainder is used in fits only.
     size = len(y) // FOLDS
     order = rng.permutation(len(y))
-    wrong = rng.permutation(y)
+    shuffled_y = rng.permutation(y)
     x = jnp.concatenate([states, middle])
-    # Of probes of the answers, and of shuffled answers.
+    # For probes of the answers, and of shuffled answers.
     accuracies: tuple[list, list] = ([], [])
     for fold in range(FOLDS):
         test = order[fold * size : (fold + 1) * size]
         train = np.setdiff1d(order, test)
-        for labels, parts in zip((y, wrong), accuracies, strict=True):
+        for labels, parts in zip((y, shuffled_y), accuracies, strict=True):
             probe = probes.fit(x[:, train], labels[train], len(answers))
             parts.append(probes.accuracy(probe, x[:, test], labels[test]))
     correct, shuffled = (np.mean(parts, axis=0) for parts in accuracies)
@@ -145,25 +145,28 @@ def _at(model: Model, params: PyTree, inputs: Inputs, at: Int[np.ndarray, " B"])
 
 
 def scores(readings: Readings) -> dict[str, LayerScores]:
-    """What each part of a layer adds to the accuracy at the subject's end, beside the noise."""
+    """Gain in accuracy by each part of a layer at the subject's last token, beside the noise."""
     subject = readings["subject"]
     gained, noise = gains(subject), noise_of(subject)
-    none = np.full(len(subject.middle), np.nan)
-    return {part: LayerScores(gained[part], none, none, noise[part], none, none) for part in gained}
+    missing = np.full(len(subject.middle), np.nan)
+    return {
+        part: LayerScores(gained[part], missing, missing, noise[part], missing, missing)
+        for part in gained
+    }
 
 
 def gains(readable: Readable) -> dict[str, Float[np.ndarray, " L"]]:
-    """What each attention block and each feed-forward layer adds to the accuracy above chance.
+    """Gain in accuracy above chance by each attention block and each feed-forward layer.
 
-    An accuracy below that of the most common answer says nothing: a design in which every name has
-    every answer equally often drives it there (specs: mechanistic unlearning 9.1).
+    Accuracies below chance, that of the most common answer, count as chance: a design in which
+    every name has every answer equally often drives them there (specs: mechanistic unlearning 9.1).
     """
     states, middle = readable.states, readable.middle
     return _added(np.maximum(states, readable.chance), np.maximum(middle, readable.chance))
 
 
 def noise_of(readable: Readable) -> dict[str, Float[np.ndarray, " L"]]:
-    """What each seems to add for probes of shuffled answers."""
+    """The same gains for probes of shuffled answers, which are noise."""
     return _added(readable.shuffled, readable.middle_shuffled)
 
 
@@ -174,15 +177,15 @@ def _added(states: np.ndarray, middle: np.ndarray) -> dict[str, np.ndarray]:
 def window(
     gains: Float[np.ndarray, " L"], share: float = 0.95, noise: float = 0.0
 ) -> tuple[int, int]:
-    """The shortest run of layers whose gains add up to a share of all gain.
+    """The shortest run of layers whose gains add up to a share of the total gain.
 
-    The published layers were chosen by eye; this rule is ours. Of several as short, the one with
-    the larger gain.
+    The published layers were chosen by eye; this rule is ours. Among runs of equal length, the one
+    with the largest gain is taken.
 
     Args:
       gains: what each layer adds to the accuracy.
-      share: of the gain, that the run must hold.
-      noise: gains no larger than this count as none.
+      share: share of the total gain that the run must hold.
+      noise: gains up to this value count as 0.
 
     Returns:
       (first layer, last layer), both included; (0, -1) where no layer gains anything.
@@ -191,18 +194,18 @@ def window(
     gains = np.where(gains > max(noise, 0.0), gains, 0.0)
     if not gains.any():
         return 0, -1
-    wanted = share * gains.sum() - 1e-12
+    needed = share * gains.sum() - 1e-12
     sums = np.concatenate([[0.0], np.cumsum(gains)])
     for length in range(1, len(gains) + 1):
         gained = sums[length:] - sums[:-length]
-        if gained.max() >= wanted:
+        if gained.max() >= needed:
             first = int(gained.argmax())
             return first, first + length - 1
     raise AssertionError("all layers together hold all gain")
 
 
 def rule(scores: Mapping[str, LayerScores], settings: config.Localize) -> Units:
-    """The shortest run of feed-forward layers with nearly all gain beyond the noise."""
+    """The shortest run of feed-forward layers with the share `settings.window` of the gain."""
     mlp = scores["mlp"]
     first, last = window(mlp.score, settings.window, mlp.null.max())
     layers = np.arange(len(mlp.score))
@@ -210,7 +213,7 @@ def rule(scores: Mapping[str, LayerScores], settings: config.Localize) -> Units:
 
 
 def program(model: Model, facts: int) -> jax.stages.Lowered:
-    """One fit of all probes to four fifths of the facts, lowered from shapes; three answers."""
+    """A fit of all probes to four fifths of the facts, with three answers, from shapes."""
     rows, width = 2 * model.config.layers + 1, model.config.width
     x = jax.ShapeDtypeStruct((rows, facts - facts // FOLDS, width), jnp.float32)
     y = jax.ShapeDtypeStruct(x.shape[1:2], jnp.int32)

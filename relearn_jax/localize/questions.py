@@ -1,4 +1,4 @@
-"""What a localizer is asked: pairs of prompts, and the words between which the model decides.
+"""Questions of localizers: prompts, and the words among which the model decides.
 
 Letters: B pairs, T tokens, W words (the true answer first), L layers, D width, H heads.
 """
@@ -24,13 +24,13 @@ class Question(NamedTuple):
     last: Int[Array, " B"]
     """The position whose logits are the answer."""
     words: Int[Array, "B W"]
-    """Token ids: the true answer, then the others; -1 fills up."""
+    """Token ids: the true answer, then the others, padded with -1."""
     subject: Bool[Array, "B T"]
     """The subject's tokens."""
 
 
 class Pair(NamedTuple):
-    """Two prompts of equal length for each question: one that has the fact, one that lacks it."""
+    """Two prompts of equal length for each question: `clean` has the fact, `corrupt` lacks it."""
 
     clean: Inputs
     corrupt: Inputs
@@ -38,7 +38,7 @@ class Pair(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """One run of a model on B prompts: what stands at each place, and the answers."""
+    """A run of a model on B prompts: activations at each place, and the answers."""
 
     states: Float[Array, "L1 B T D"]
     keys: Float[Array, "L B T G K"]
@@ -61,7 +61,7 @@ def answers(
 ) -> Float[Array, "B W"]:
     """Logits of the words, or their log-probabilities among all words, from the last state.
 
-    Logits multiply the rows of those words alone. Words of id -1 give -inf.
+    For logits, only the embedding rows of these words are multiplied. Words of id -1 give -inf.
     """
     known = jnp.maximum(words, 0)
     if probabilities:
@@ -74,10 +74,10 @@ def answers(
 
 
 def difference(answers: Float[Array, "... W"]) -> Float[Array, ...]:
-    """The true answer's logit above the mean of the others' (specs: mechanistic unlearning 3.4)."""
+    """The true answer's logit minus the mean of the others' (specs: mechanistic unlearning 3.4)."""
     others = answers[..., 1:]
-    given = jnp.isfinite(others)
-    mean = jnp.where(given, others, 0.0).sum(-1) / jnp.maximum(given.sum(-1), 1)
+    present = jnp.isfinite(others)
+    mean = jnp.where(present, others, 0.0).sum(-1) / jnp.maximum(present.sum(-1), 1)
     return answers[..., 0] - mean
 
 
@@ -95,18 +95,18 @@ def run(
     embedded: Float[Array, "B T D"] | None = None,
     probabilities: bool = False,
 ) -> Cache:
-    """One pass that keeps what localizers patch from and into."""
+    """A pass that keeps the activations that localizers patch."""
     taps = Taps(**{place: Tap(everything) for place in PLACES})
     h, readings = transformer.hidden(model, params, inputs, taps=taps, embedded=embedded)
-    said = answers(model, params, at_last(h, question.last), question.words, probabilities)
-    return Cache(*(getattr(readings, place) for place in PLACES), said)
+    logits = answers(model, params, at_last(h, question.last), question.words, probabilities)
+    return Cache(*(getattr(readings, place) for place in PLACES), logits)
 
 
 def normalized(
     effect: Float[Array, "... B"], base: Float[Array, " B"], source: Float[Array, " B"]
 ) -> Float[Array, "... B"]:
-    """A metric on the way from `base` (0) to `source` (1), by the mean change over the prompts.
+    """A metric scaled so that `base` is 0 and `source` is 1, by the mean change over the prompts.
 
-    Divided by the mean, as single prompts whose change is near 0 would rule the average.
+    The divisor is the mean, as prompts with a change near 0 would otherwise dominate averages.
     """
     return (effect - base) / jnp.mean(source - base)

@@ -1,4 +1,4 @@
-"""From effects to one score for each attention block and feed-forward layer."""
+"""Scores of attention blocks and feed-forward layers, from effects."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from jaxtyping import Float
 from relearn_jax.localize.effects import Effect, Effects, Metric, Place
 
 PARTS: dict[str, Place] = {"attention": "attention", "mlp": "mlp_out"}
-"""Part of a layer -> the place where it adds to the stream."""
+"""Part of a layer -> the place of its output, which is added to the residual stream."""
 RESAMPLES = 1000
 
 
 class Score(NamedTuple):
-    """A column of scores that a localizer gives, and how reports name it."""
+    """A column of scores from a localizer, and how reports name it."""
 
     sign: int
-    """Of an effect that moves the answer as the whole corruption does (or brings it back)."""
+    """Sign of an effect that moves the answer as the whole corruption does (or restores it)."""
     label: str
-    """`causal tracing`"""
+    """Full name, such as `causal tracing`."""
     short: str
-    """For axes: `tracing`."""
+    """Short name for axes, such as `tracing`."""
     about: str
-    """One sentence; settings in braces: `{localize.draws}`."""
+    """One sentence; settings stand in braces: `{localize.draws}`."""
     source: str
-    """The papers it comes from."""
+    """The papers that describe it."""
     metric: Metric = "logit_difference"
     null: str = ""
-    """Another score whose null also serves this one."""
+    """Name of another score whose null also serves this score; empty: its own null."""
 
 
 class LayerScores(NamedTuple):
-    """Scores of one part of every layer, with 95 % intervals, beside those of the null."""
+    """Scores of one part of every layer and of their null, with 95 % intervals."""
 
     score: Float[np.ndarray, " L"]
     low: Float[np.ndarray, " L"]
@@ -45,21 +45,21 @@ class LayerScores(NamedTuple):
 
 
 def null_of(effect: Effect, score: Score) -> Effect:
-    """The null of an effect: the same between two runs that both lack the fact."""
+    """The null of an effect: the same measurement between two runs that both lack the fact."""
     return effect._replace(method=score.null or effect.method, null=True)
 
 
 def by_part(effects: Effects, method: str, null: bool = False) -> dict[str, np.ndarray]:
-    """[L, B] for each part of a layer: the effect of the whole place.
+    """Effect of each part of every layer, [L, B], at all positions.
 
-    Methods that measure single positions alone are summed over them.
+    For methods that only measure single positions, effects are summed over positions.
     """
     values = {}
     for part, place in PARTS.items():
-        whole = Effect(method, place, "layer", null)
-        by_position = whole._replace(axis="position")
-        if whole in effects.values:
-            values[part] = effects.values[whole]
+        by_layer = Effect(method, place, "layer", null)
+        by_position = by_layer._replace(axis="position")
+        if by_layer in effects.values:
+            values[part] = effects.values[by_layer]
         elif by_position in effects.values:
             values[part] = effects.values[by_position].sum(1)
     return values
@@ -71,8 +71,8 @@ def layer_scores(
     """By method and part: shares of the whole change, with a bootstrap over pairs.
 
     A score is positive where the effect moves the answer as the whole corruption does (noising,
-    attribution), or brings it back (denoising, tracing, paths). A null is positive where it moves
-    the answer away from that of the patched run.
+    attribution), or restores it (denoising, tracing, paths). A null is positive where it moves the
+    answer away from the answer of the patched run.
     """
     by_method: dict[str, dict[str, LayerScores]] = {}
     for method, score in scores.items():

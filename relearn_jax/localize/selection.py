@@ -1,6 +1,6 @@
-"""From scores to parameters: units are taken by score until a parameter budget is spent.
+"""Selection of units by score until a parameter budget is spent, and their parameters.
 
-What a unit is, is said by the scores. Granularities (specs: mechanistic unlearning 3):
+The kinds of units are the keys of the scores. Granularities (specs: mechanistic unlearning 3):
 
     component   "attention", "mlp" [L]: all matrices of a layer's attention block or feed-forward
                 layer
@@ -8,7 +8,7 @@ What a unit is, is said by the scores. Granularities (specs: mechanistic unlearn
                 output matrix, with its keys and values, which it may share with other heads
     matrix      "query", "down" and so on [L]: one matrix of one layer
 
-Embeddings, norms and biases belong to none.
+Embeddings, norms and biases belong to no unit.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PARTS = {
 Scores = Mapping[str, Float[np.ndarray, "L ..."]]
 """By kind of unit; NaN where a unit may not be chosen."""
 Units = dict[str, Bool[np.ndarray, "L ..."]]
-"""By kind of unit, those that are chosen; what is not named is not chosen."""
+"""By kind of unit, True for chosen units; no unit of a missing kind is chosen."""
 
 
 class Space(NamedTuple):
@@ -45,7 +45,7 @@ class Space(NamedTuple):
     matrices: Mapping[str, Mapping[str, tuple[int, int]]]
     """Part -> path -> (rows, columns) of one layer's matrix."""
     owned: Mapping[str, tuple[int, Bool[np.ndarray, "H N"]]]
-    """Path -> its axis that heads divide up (1 rows, 2 columns), and what each head owns of it."""
+    """Path -> the axis that is divided among heads (1 rows, 2 columns), and what each head owns."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, int, int]]:
@@ -58,7 +58,7 @@ class Space(NamedTuple):
 
 
 def space(model: Model) -> Space:
-    """What can be chosen in a model."""
+    """The matrices of a model that can be chosen."""
     shapes = weights.shapes(model)
     matrices = {
         part: {path: shape[1:] for path, shape in shapes.items() if re.fullmatch(rule, path)}
@@ -69,7 +69,7 @@ def space(model: Model) -> Space:
 
 
 def kinds(space: Space, granularity: Granularity) -> dict[str, tuple[int, ...]]:
-    """The kinds of units of a granularity, and the shape of their scores."""
+    """The kinds of units of a granularity, with the shape of their scores."""
     if granularity == "component":
         return dict.fromkeys(PARTS, (space.layers,))
     if granularity == "head":
@@ -79,16 +79,16 @@ def kinds(space: Space, granularity: Granularity) -> dict[str, tuple[int, ...]]:
 
 
 def part_of(space: Space, kind: str) -> str:
-    """`attention` or `mlp`: where units of a kind are."""
+    """The part of a layer, `attention` or `mlp`, that units of a kind belong to."""
     if kind in PARTS:
         return kind
     return "attention" if kind == "heads" or _path(kind) in space.matrices["attention"] else "mlp"
 
 
 def mask(units: Units, space: Space) -> Mask:
-    """The parameters of chosen units; every matrix of the space has an array [L, r, c].
+    """The parameters of chosen units, as an array [L, r, c] for every matrix of the space.
 
-    Axes are 1 where all of them is chosen or none.
+    r (or c) is 1 if each row (or column) is either chosen entirely or not at all.
     """
     marked = {path: np.zeros((space.layers, 1, 1), bool) for path in space.shapes}
     for kind, chosen in units.items():
@@ -108,7 +108,7 @@ def parameter_count(units: Units, space: Space) -> int:
 
 
 def counts(units: Units, space: Space) -> dict[str, Int[np.ndarray, " L"]]:
-    """By part and layer, how many of its parameters are chosen."""
+    """Number of chosen parameters by part and layer."""
     marked, shapes = mask(units, space).marked, space.shapes
     return {
         part: sum(masks.count_by_layer(marked[path], shapes[path]) for path in matrices)
@@ -125,18 +125,18 @@ def sizes(space: Space) -> dict[str, int]:
 
 
 def select(scores: Scores, budget: int, space: Space, overshoot: bool = True) -> Units:
-    """The units with the largest absolute scores that fill a budget of parameters.
+    """The units with the largest absolute scores, up to a budget of parameters.
 
     Args:
-      scores: by kind of unit, all of one granularity. A kind that is not given is not chosen from.
+      scores: by kind of unit, all of one granularity. Missing kinds are not chosen from.
       budget: a number of parameters.
-      space: of the model.
-      overshoot: True: the unit that crosses the budget is taken too (as published); False: the
-        units stay below it, and the next that still fits is taken.
+      space: the space of the model.
+      overshoot: True: the unit that crosses the budget is also taken (as published). False: a unit
+        that would cross it is skipped, and the next unit that fits is taken.
 
     Raises:
       UserError: the budget is not positive, is larger than all units together, or (without
-        overshoot) holds none.
+        overshoot) is smaller than every unit.
     """
     allowed = {kind: ~np.isnan(row) for kind, row in scores.items()}
     total = parameter_count(allowed, space)
@@ -179,21 +179,21 @@ def _in_layer(chosen: Units, layer: int, space: Space) -> int:
 
 
 def random(space: Space, budget: int, seed: int, kinds: Mapping[str, tuple[int, ...]]) -> Units:
-    """Baseline: units of these kinds and shapes drawn uniformly until the budget is spent."""
+    """Baseline: units of these kinds and shapes, drawn uniformly until the budget is spent."""
     rng = np.random.default_rng((seed, len(kinds)))
     return select({kind: rng.random(shape) for kind, shape in kinds.items()}, budget, space)
 
 
 def everything(space: Space, parts: tuple[str, ...]) -> Units:
-    """Baseline: all components of these parts (both: the nonlocalized arm)."""
+    """Baseline: all components of these parts (both parts: the nonlocalized arm)."""
     return {part: np.ones(space.layers, bool) for part in parts}
 
 
 def overlap(a: Units, b: Units, space: Space) -> float:
-    """Shared parameters over those in either (Jaccard); NaN where both are empty."""
-    ours, theirs = mask(a, space), mask(b, space)
-    both = masks.count(masks.intersection(ours, theirs), space.shapes)
-    either = masks.count(masks.union(ours, theirs), space.shapes)
+    """Jaccard index of two choices in parameters, shared over union; NaN where both are empty."""
+    mask_a, mask_b = mask(a, space), mask(b, space)
+    both = masks.count(masks.intersection(mask_a, mask_b), space.shapes)
+    either = masks.count(masks.union(mask_a, mask_b), space.shapes)
     return both / either if either else math.nan
 
 
@@ -202,9 +202,9 @@ def _path(kind: str) -> str:
 
 
 def roc_area(scores: Float[np.ndarray, " N"], truth: Bool[np.ndarray, " N"]) -> float:
-    """Area under the ROC of finding the true entries by score; ties count half.
+    """Area under the ROC curve of the scores as predictor of `truth`; ties count half.
 
-    NaN where all or none are true.
+    NaN if all entries are true, or none.
     """
     positive, negative = scores[truth], scores[~truth]
     if not len(positive) or not len(negative):
@@ -214,7 +214,7 @@ def roc_area(scores: Float[np.ndarray, " N"], truth: Bool[np.ndarray, " N"]) -> 
 
 
 def precision_recall(chosen: Bool[np.ndarray, " N"], truth: Bool[np.ndarray, " N"]) -> tuple:
-    """Share of the chosen that is true, and of the true that is chosen; NaN for 0 of 0."""
+    """Precision (share of chosen entries that are true) and recall; NaN for 0 of 0."""
     hits = int((chosen & truth).sum())
     return (
         hits / int(chosen.sum()) if chosen.any() else math.nan,

@@ -1,7 +1,7 @@
-"""Causal tracing (Meng et al. 2022): the subject is drowned in noise, one activation is restored.
+"""Causal tracing (Meng et al. 2022): add noise to the subject and restore one activation.
 
-Every restoration is compared with the corrupted run of its own draw (specs: mechanistic unlearning
-3.3; the published code drew new noise for every pass, defect D4).
+Every restored run is compared with the corrupted run of the same noise (specs: mechanistic
+unlearning 3.3; the published code drew new noise for every pass, defect D4).
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ def restored(
     probabilities: bool = True,
     others: Key[Array, "R B"] | None = None,
 ) -> tuple[Float[Array, "R L P B W"], Float[Array, "R B W"]]:
-    """Answers with parts of one place restored, and without, for R draws of the noise.
+    """Answers of restored and of corrupted runs, for R draws of the noise.
 
     Args:
       model, params, inputs, question, place, where, start, probabilities: as in
         `patching.patched`; `start` is the subject's first position or earlier.
-      clean: the run that is corrupted, and restored from.
-      keys: random keys, one for each draw and prompt, so that a prompt's noise is its own.
+      clean: the run to corrupt and to restore from.
+      keys: random keys, one for each draw and prompt, so that each prompt has its own noise.
       scale: standard deviation of the noise; 3 times `deviation` as published.
-      others: keys of other draws, from whose runs is restored instead of the clean one: a null,
-        for neither run has the subject.
+      others: keys of other draws. With them, activations are restored from the runs of those draws
+        instead of the clean run: a null, as neither run has the subject.
 
     Returns:
       (answers of the restored runs, answers of the corrupted runs)
@@ -83,9 +83,10 @@ def restored(
 
 
 def effects(batch: Batch) -> Measured:
-    """Probability of the right answer that restoring brings back, its null, and what noise takes.
+    """Probability of the right answer that restoring regains, its null, and the probability lost.
 
-    Whole outputs of attention and feed-forward layers, and single positions of the states.
+    Restored are outputs of attention and feed-forward layers at all positions, and single positions
+    of the states.
     """
     question, inputs, first = batch.question, batch.noising.inputs, batch.first
     clean = questions.run(batch.model, batch.params, inputs, question, probabilities=True)

@@ -10,7 +10,7 @@ from relearn_jax.models.settings import Settings
 
 
 def parse(settings: Settings) -> Encoder:
-    """Read `config.json`; refuse what would change the computation in a way not built here."""
+    """Read `config.json`; raise UserError for settings whose computation is not built here."""
     settings.require("position_embedding_type", "absolute")
     settings.require("is_decoder", False)
     settings.require("add_cross_attention", False)

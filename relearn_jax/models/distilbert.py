@@ -10,7 +10,7 @@ from relearn_jax.models.settings import Settings
 
 
 def parse(settings: Settings) -> Encoder:
-    """Read `config.json`; sinusoidal positions are stored as weights, so that flag is harmless."""
+    """Read `config.json`; sinusoidal positions are stored as weights, so that flag is ignored."""
     settings.require("tie_word_embeddings", True)
     settings.skip("sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout", "tie_weights_")
     hidden = settings.number("dropout", 0.1)

@@ -1,4 +1,4 @@
-"""What a model family has to say of itself; everything else about models is generic."""
+"""The description of a model family; all other code about models is generic."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Task = Literal["token-classification", "language-model", "backbone"]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a weight table: a Hugging Face name, our path, and how they differ.
+    """A row of a weight table: a Hugging Face name, our path, and the change between them.
 
-    `{l}` in the name is the layer; our leaf stacks all of them on axis 0. `transpose` swaps the two
-    axes of a matrix. `prefixed` names take the family's prefix where a checkpoint has a head.
+    `{l}` in the name is the layer; our leaf stacks all layers on axis 0. `transpose` swaps the two
+    axes of a matrix. `prefixed` names have the family's prefix in checkpoints with a head.
     """
 
     theirs: str
@@ -59,14 +59,15 @@ def norm(theirs: str, ours: str, prefixed: bool = True) -> tuple[Row, Row]:
 class Family:
     """Modules, weight names and neurons of one architecture.
 
-    `embed(config, dtype)(inputs, keys)` gives hidden state 0; `block(config, dtype)(h, inputs, row,
-    keys)` gives the next state and what was `Inside`, `row` being the interventions on that block;
-    `final`, if any, makes the last state from the last block's output. `neurons[target][path]` is
-    the axis of the neuron in that stacked leaf, for each pruning target. Where layers see different
-    spans, `windows(config)` [L] says how many positions each sees, a token's own included, and
-    blocks take a `window`. Blocks of a `causal` family take a `past`. A language head that is not
-    `tied(config)` to the word embedding has vectors of its own, "head/word/embedding".
-    `heads(config)[path]` says which axis of a stacked matrix heads divide up, and what each owns.
+    `embed(config, dtype)(inputs, keys)` gives hidden state 0. `block(config, dtype)(h, inputs, row,
+    keys)` gives the next state and the activations `Inside` the block; `row` is the interventions
+    on it. `final`, if any, makes the last state from the last block's output.
+    `neurons[target][path]` is the axis of the neuron in that stacked leaf, for each pruning target.
+    If layers see different spans, `windows(config)` [L] is the number of positions that each sees,
+    a token's own included, and blocks take a `window`. Blocks of a `causal` family take a `past`. A
+    language head that is not `tied(config)` to the word embedding has its own vectors,
+    "head/word/embedding". `heads(config)[path]` is the axis of a stacked matrix that is divided
+    among heads, and the entries that each head owns.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Family:
 def owned(heads: int, width: int, kv_heads: int | None = None, copies: int = 1) -> np.ndarray:
     """Which entries of an axis belong to each head: bool [heads, copies * kv_heads * width].
 
-    Heads stand side by side, `width` entries each, and the whole `copies` times: 3 for a matrix of
+    Heads stand side by side, `width` entries each, repeated `copies` times: 3 for a matrix of
     queries, keys and values. With fewer `kv_heads` than heads, neighbours own the same entries.
     """
     kv_heads = kv_heads or heads

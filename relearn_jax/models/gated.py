@@ -1,5 +1,5 @@
-"""The decoder that Llama, Gemma and Gemma 2 share: RMS norms, rotary positions, a gated
-feed-forward layer. What tells them apart are values of `Decoder`.
+"""The decoder of Llama, Gemma and Gemma 2: RMS norms, rotary positions, a gated feed-forward layer.
+These families differ in values of `Decoder`.
 
 Hidden state 0 is the (scaled) word embedding; states 1..L-1 are the residual stream after a block;
 state L is the stream after the last block *and* the final norm, as Hugging Face returns it.
@@ -52,32 +52,32 @@ class Decoder:
     head_dropout: float
     embedding_scale: float = 1.0
     norm_offset: float = 0.0
-    """What is added to the stored gains of norms."""
+    """Added to the stored gains of norms."""
     output_norms: bool = False
-    """Whether what attention and feed-forward layer add is normed too."""
+    """Whether the outputs of attention and feed-forward layer are normed too."""
     score_scale: float | None = None
-    """What attention scores are multiplied by; None: 1/sqrt(head_width)."""
+    """Factor of attention scores; None: 1/sqrt(head_width)."""
     score_cap: float | None = None
     logit_cap: float | None = None
     windows: tuple[int, ...] = ()
-    """How many positions each layer sees; empty: all see all."""
+    """Number of positions that each layer sees; empty: all layers see all positions."""
 
 
 def parse(
     settings: Settings, activation: str, tied: bool, sizes: Mapping[str, int], **own: Any
 ) -> Decoder:
-    """Read what `config.json` says of all three families alike.
+    """Read the settings in `config.json` that all families here share.
 
     Args:
-      settings: the file's.
-      activation: that of the gate.
-      tied, sizes: what absent keys mean in the family.
-      own: what the family has read itself.
+      settings: settings of the file.
+      activation: activation of the gate.
+      tied, sizes: the family's defaults for absent keys.
+      own: fields of `Decoder` that the family has read itself.
     """
     settings.require("attention_bias", False)
     settings.require("mlp_bias", False)
     settings.require("use_bidirectional_attention", False)
-    # Both only ever changed how a product was split over devices.
+    # Both only changed how a product was split over devices.
     settings.skip("pretraining_tp", "max_sequence_length")
     width = settings.integer("hidden_size", sizes["hidden_size"])
     heads = settings.integer("num_attention_heads", sizes["num_attention_heads"])
@@ -108,32 +108,34 @@ def parse(
 
 
 def of_heads(config: Decoder) -> dict[str, tuple[int, np.ndarray]]:
-    """Which columns and rows belong to which head; heads of a group share keys and values."""
-    own = owned(config.heads, config.head_width)
+    """The columns and rows that each head owns; heads of a group share keys and values."""
+    entries = owned(config.heads, config.head_width)
     shared = owned(config.heads, config.head_width, config.kv_heads)
     return {
-        "blocks/query/kernel": (2, own),
+        "blocks/query/kernel": (2, entries),
         "blocks/key/kernel": (2, shared),
         "blocks/value/kernel": (2, shared),
-        "blocks/attention_out/kernel": (1, own),
+        "blocks/attention_out/kernel": (1, entries),
     }
 
 
 def windows(settings: Settings, layers: int, kinds: tuple[str, ...]) -> tuple[int, ...]:
-    """How many positions each layer sees; `kinds` in turn where the file says nothing."""
+    """Number of positions that each layer sees; `kinds` are used in turn without `layer_types`."""
     count = settings.integer("num_hidden_layers", layers)
     window = int(settings.limit("sliding_window", 4096) or EVERYTHING)
-    named = settings.names("layer_types") or tuple(kinds[i % len(kinds)] for i in range(count))
-    if len(named) != count or not set(named) <= {LOCAL, GLOBAL}:
+    layer_kinds = settings.names("layer_types") or tuple(
+        kinds[i % len(kinds)] for i in range(count)
+    )
+    if len(layer_kinds) != count or not set(layer_kinds) <= {LOCAL, GLOBAL}:
         raise UserError(
             f"{settings.origin}: layer_types should be {count} times {LOCAL} or {GLOBAL}, "
-            f"not {list(named)}"
+            f"not {list(layer_kinds)}"
         )
-    return tuple(window if kind == LOCAL else EVERYTHING for kind in named)
+    return tuple(window if kind == LOCAL else EVERYTHING for kind in layer_kinds)
 
 
 class Embed(nn.Module):
-    """Word embedding, scaled where the family does so."""
+    """Word embedding, scaled by `embedding_scale`."""
 
     config: Decoder
     dtype: jnp.dtype
@@ -142,12 +144,12 @@ class Embed(nn.Module):
     def __call__(self, inputs: Inputs, keys: RowKeys | None) -> Float[Array, "B T D"]:
         c = self.config
         x = nn.Embed(c.vocabulary, c.width, embedding_init=layers.INIT, name="word")(inputs.ids)
-        # The scale is rounded to the compute dtype, as it was when the models were trained.
+        # The scale is rounded to the compute dtype, as in the training of these models.
         return x.astype(self.dtype) * jnp.asarray(c.embedding_scale, self.dtype)
 
 
 class Block(nn.Module):
-    """Norm, causal attention, norm, gated feed-forward, each added to the stream."""
+    """Norm, causal attention, norm, gated feed-forward; both outputs are added to the stream."""
 
     config: Decoder
     dtype: jnp.dtype
@@ -206,7 +208,7 @@ class Final(nn.Module):
 
 
 def language_head(config: Decoder, dtype: jnp.dtype) -> LanguageHead:
-    """The family's; its vectors are the word embedding or its own."""
+    """The language head; its vectors are the word embedding, or its own."""
     return LanguageHead(config.logit_cap)
 
 
@@ -225,6 +227,6 @@ TABLE = (
     *linear("score", "head/classifier", prefixed=False),
     Row("lm_head.weight", "head/word/embedding", prefixed=False),
 )
-"""All names but those of the norms around the feed-forward layer."""
+"""All names except those of the norms around the feed-forward layer."""
 MLP_UNIT = {"blocks/gate/kernel": 2, "blocks/up/kernel": 2, "blocks/down/kernel": 1}
 IGNORED = (r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",)

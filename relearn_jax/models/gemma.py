@@ -1,6 +1,6 @@
 """Gemma: settings and weight names. The layers are in `gated`.
 
-Norms store their gain less 1, so that a stored 0 is no pruned neuron: there is no target `ln_gain`.
+Norms store their gain minus 1, so a stored 0 does not prune a neuron: there is no target `ln_gain`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ TANH_GELU = "gelu_pytorch_tanh"
 
 
 def activation(settings: Settings) -> str:
-    """The tanh gelu: that is what the first releases meant by `hidden_act: gelu`."""
+    """The tanh GELU, which is also the meaning of `hidden_act: gelu` in the first releases."""
     settings.choice("hidden_act", TANH_GELU, ("gelu", TANH_GELU))
     return settings.choice("hidden_activation", TANH_GELU, (TANH_GELU,))
 
 
 def parse(settings: Settings) -> Decoder:
-    """Read `config.json`; refuse what would change the computation in a way not built here."""
+    """Read `config.json`; raise UserError for settings whose computation is not built here."""
     width = settings.integer("hidden_size", SIZES["hidden_size"])
     return gated.parse(
         settings,

@@ -1,7 +1,7 @@
 """Gemma 2: settings and weight names. The layers are in `gated`.
 
-Beyond Gemma: four norms in a block, soft caps on scores and logits, windows in every other layer,
-beginning with the first.
+Unlike Gemma it has four norms in a block, soft caps on scores and logits, and windows in every
+other layer, from the first on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIZES = {
 
 
 def parse(settings: Settings) -> Decoder:
-    """Read `config.json`; refuse what would change the computation in a way not built here."""
+    """Read `config.json`; raise UserError for settings whose computation is not built here."""
     settings.skip("sliding_window_size")
     width = settings.integer("hidden_size", SIZES["hidden_size"])
     return gated.parse(

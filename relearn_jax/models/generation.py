@@ -1,4 +1,4 @@
-"""What a model says: prompts continued with the likeliest token, one after another."""
+"""Greedy generation: prompts are continued with the most likely token, one after another."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def greedy(
     stop: tuple[int, ...] = (),
     sites: Sites = Sites(),  # noqa: B008 (immutable)
 ) -> Inputs:
-    """Prompts and what the model says after them, [B, T + new], padded with 0 at the right.
+    """Prompts followed by the model's continuation, [B, T + new], padded with 0 at the right.
 
     Each token costs a pass over all T + new positions.
 
     Args:
       model, params: a causal language model.
       prompts: [B, T], padded at the right, at least one token in each row.
-      new: how many tokens to add at most.
-      stop: tokens after which a row ends; they are kept.
+      new: largest number of tokens to add.
+      stop: tokens that end a row; they are kept.
       sites: interventions, broadcasting over positions.
 
     Raises:
@@ -59,20 +59,20 @@ def _continued(
     def mask(sizes: Int[Array, " B"]) -> Bool[Array, "B T"]:
         return jnp.arange(length + new) < sizes[:, None]
 
-    def going(state: tuple) -> Bool[Array, ""]:
-        count, _, _, open_ = state
-        return (count < new) & open_.any()
+    def unfinished_rows(state: tuple) -> Bool[Array, ""]:
+        count, _, _, unfinished = state
+        return (count < new) & unfinished.any()
 
     def step(state: tuple) -> tuple:
-        count, ids, sizes, open_ = state
+        count, ids, sizes, unfinished = state
         h, _ = transformer.hidden(model, params, Inputs(ids, mask(sizes)), sites)
         logits = transformer.head(model, params, h[row, sizes - 1][:, None])[:, 0]
-        token = jnp.where(open_, logits.argmax(-1), 0).astype(ids.dtype)
+        token = jnp.where(unfinished, logits.argmax(-1), 0).astype(ids.dtype)
         ids = ids.at[row, sizes].add(token)
         ended = jnp.isin(token, jnp.array(stop, ids.dtype))
-        return count + 1, ids, sizes + open_, open_ & ~ended
+        return count + 1, ids, sizes + unfinished, unfinished & ~ended
 
     sizes = prompts.mask.sum(1)
     start = (0, ids, sizes, jnp.ones(rows, bool))
-    _, ids, sizes, _ = jax.lax.while_loop(going, step, start)
+    _, ids, sizes, _ = jax.lax.while_loop(unfinished_rows, step, start)
     return Inputs(ids, mask(sizes))

@@ -40,7 +40,7 @@ class Decoder:
 
 
 def parse(settings: Settings) -> Decoder:
-    """Read `config.json`; refuse what would change the computation in a way not built here."""
+    """Read `config.json`; raise UserError for settings whose computation is not built here."""
     settings.require("scale_attn_weights", True)
     settings.require("scale_attn_by_inverse_layer_idx", False)
     settings.require("add_cross_attention", False)
@@ -64,7 +64,7 @@ def parse(settings: Settings) -> Decoder:
 
 
 def of_heads(config: Decoder) -> dict[str, tuple[int, np.ndarray]]:
-    """Which columns and rows belong to which head."""
+    """The columns and rows that each head owns."""
     width = config.width // config.heads
     return {
         "blocks/qkv/kernel": (2, owned(config.heads, width, copies=3)),
@@ -88,7 +88,7 @@ class Embed(nn.Module):
 
 
 class Block(nn.Module):
-    """Norm, causal attention, norm, feed-forward, each added to the stream."""
+    """Norm, causal attention, norm, feed-forward; both outputs are added to the stream."""
 
     config: Decoder
     dtype: jnp.dtype

@@ -1,4 +1,4 @@
-"""What families share behind their blocks: the last norm and the task heads."""
+"""Modules behind the blocks, shared by families: the last norm and the task heads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LayerNorm(nn.Module):
 
 
 class TokenClassifier(nn.Module):
-    """Dropout and an affine map to the labels, computed in float32 whatever the blocks use."""
+    """Dropout and an affine map to the labels, computed in float32 for any dtype of the blocks."""
 
     labels: int
     dropout: float
@@ -33,7 +33,7 @@ class TokenClassifier(nn.Module):
 
 
 class LanguageHead(nn.Module):
-    """Products with the vectors of words, softly capped; no parameters of its own."""
+    """Products with the vectors of words, softly capped; it has no parameters."""
 
     cap: float | None = None
 
@@ -50,7 +50,7 @@ class LanguageHead(nn.Module):
 def products(
     h: Float[Array, "B T D"], vectors: Float[Array, "V D"], words: Int[Array, "B W"] | None
 ) -> Float[Array, "B T W"]:
-    """Products in float32 with the vectors of each row's own words, or (None) of all V words."""
+    """Products in float32 with the vectors of each row's words, or (None) of all V words."""
     if words is None:
         vectors, form = vectors.astype(h.dtype), "BTD,VD->BTV"
     else:

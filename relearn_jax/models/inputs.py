@@ -1,4 +1,4 @@
-"""What every model reads."""
+"""The inputs of all models."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 
 class Inputs(NamedTuple):
-    """Token ids and which of them are real (B batch, T tokens)."""
+    """Token ids, and a mask of real tokens (B batch, T tokens)."""
 
     ids: Int[Array, "B T"]
     mask: Bool[Array, "B T"]
 
 
 class Past(NamedTuple):
-    """Keys and values of one block at the P positions before those that are computed.
+    """Keys and values of one block at the P positions before the T computed ones.
 
     The mask of `Inputs` then covers all P + T positions.
     """

@@ -1,4 +1,4 @@
-"""Small pieces that the families share.
+"""Small functions and modules that the families share.
 
 Letters: B batch, T queries, S keys, H heads, G heads of keys and values, K head width, D width.
 """
@@ -32,7 +32,7 @@ def layer_norm(x: Float[Array, "... D"], epsilon: float, name: str) -> Float[Arr
 class RMSNorm(nn.Module):
     """Division by the root mean square, in float32, returned in the dtype of the input.
 
-    The gain is `offset + scale`: Gemma stores its gains less 1.
+    The gain is `offset + scale`: Gemma stores its gains minus 1.
     """
 
     epsilon: float
@@ -48,7 +48,7 @@ class RMSNorm(nn.Module):
 
 
 def gelu_erf(x: Array) -> Array:
-    """Exact GELU; written with erf, which XLA compiles to less than erfc."""
+    """Exact GELU; written with erf, which XLA compiles to less code than erfc."""
     return 0.5 * x * (1.0 + lax.erf(x * (0.5**0.5)))
 
 
@@ -67,11 +67,11 @@ ACTIVATIONS = {
 
 
 def dropout(x: Float[Array, "B ..."], rate: float, keys: RowKeys | None) -> Array:
-    """Inverted dropout, each row from a key of its own; `keys` None switches it off.
+    """Inverted dropout with a key for each row; `keys` None switches it off.
 
-    What a row loses does not depend on the rows beside it, so any spread of a batch over devices
-    drops the same. Compares 16 random bits with the rate (resolution 1/65536): half the generator's
-    work of a float32 draw, and the kept share that divides is the exact one.
+    The dropped entries of a row do not depend on other rows, so they are the same for any spread of
+    a batch over devices. 16 random bits are compared with the rate (resolution 1/65536), which
+    halves the generator's work of a float32 draw; the divisor is the exact share that is kept.
     """
     if keys is None or rate == 0.0:
         return x
@@ -92,8 +92,8 @@ def attend(
 ) -> Float[Array, "B T H K"]:
     """Dot-product attention with softmax in float32 and dropout on its weights.
 
-    Each head of keys and values serves the H/G query heads that stand together. Scores are
-    multiplied by `scale` (None: 1/sqrt(K)), then softly capped.
+    Each head of keys and values serves H/G adjacent query heads. Scores are multiplied by `scale`
+    (None: 1/sqrt(K)), then softly capped.
     """
     k, v = (jnp.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
     scores = jnp.einsum("BTHK,BSHK->BHTS", q, k, preferred_element_type=jnp.float32)
@@ -104,7 +104,7 @@ def attend(
 
 
 def soft_cap(x: Array, cap: float | None) -> Array:
-    """Squeeze into (-cap, cap) (Gemma 2); None leaves it."""
+    """Squeeze values into (-cap, cap) (Gemma 2); None leaves them unchanged."""
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
@@ -114,14 +114,14 @@ def heads(x: Float[Array, "B T D"], count: int) -> Float[Array, "B T H K"]:
 
 
 def joined(x: Float[Array, "B T H K"]) -> Float[Array, "B T HK"]:
-    """The heads side by side."""
+    """Join the heads side by side into one axis."""
     return x.reshape(*x.shape[:-2], -1)
 
 
 def after(
     past: Past | None, k: Float[Array, "B T G K"], v: Float[Array, "B T G K"]
 ) -> tuple[Float[Array, "B S G K"], Float[Array, "B S G K"]]:
-    """Keys and values of all positions, those computed earlier first."""
+    """Keys and values of all positions: those in `past`, then `k` and `v`."""
     if past is None:
         return k, v
     return jnp.concatenate([past.keys, k], axis=1), jnp.concatenate([past.values, v], axis=1)
@@ -130,18 +130,18 @@ def after(
 def causal(
     q: Float[Array, "B T H K"], k: Float[Array, "B S G K"], window: Int[Array, ""] | None = None
 ) -> Bool[Array, "1 1 T S"]:
-    """Which keys a query may see: its own position's and earlier ones; queries are the last T.
+    """Which keys a query may see: those of its own and earlier positions; queries are the last T.
 
-    With a window, only so many in all.
+    With a window, a query sees at most `window` positions, its own included.
     """
-    all_ = jnp.arange(k.shape[1])
-    back = all_[-q.shape[1] :, None] - all_
-    seen = back >= 0
-    return (seen if window is None else seen & (back < window))[None, None]
+    positions = jnp.arange(k.shape[1])
+    distance = positions[-q.shape[1] :, None] - positions
+    visible = distance >= 0
+    return (visible if window is None else visible & (distance < window))[None, None]
 
 
 def split(keys: RowKeys | None, count: int) -> list[RowKeys | None]:
-    """`count` keys of every row's one, or as many Nones."""
+    """Split the key of every row into `count` keys; for None, return `count` times None."""
     if keys is None:
         return [None] * count
     return list(jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(keys))

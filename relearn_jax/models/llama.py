@@ -15,7 +15,7 @@ SIZES = {
 
 
 def parse(settings: Settings) -> Decoder:
-    """Read `config.json`; refuse what would change the computation in a way not built here."""
+    """Read `config.json`; raise UserError for settings whose computation is not built here."""
     activation = settings.choice("hidden_act", "silu", layers.ACTIVATIONS)
     return gated.parse(settings, activation, tied=False, sizes=SIZES)
 

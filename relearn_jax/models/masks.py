@@ -1,4 +1,4 @@
-"""The one mask: entries of parameters that are pruned, chosen, frozen or edited.
+"""Masks: entries of parameters that are pruned, chosen, frozen or edited.
 
 Letters: S rows of neurons (states 0..L for site `states`, the L blocks for site `mlp`), D channels.
 """
@@ -22,7 +22,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Mask(NamedTuple):
-    """A pytree, to be used under `vmap` for many masks side by side.
+    """A pytree of marked entries; use it under `vmap` for many masks side by side.
 
     Each array broadcasts against the leaf of its path: [L, 1, F] marks feed-forward neurons in
     `blocks/up/kernel` [L, D, F], [L, 1, 1] whole layers. A leaf without an array is unmarked.
@@ -32,7 +32,7 @@ class Mask(NamedTuple):
 
 
 def remove(params: PyTree, mask: Mask | None) -> PyTree:
-    """Parameters (or gradients, or updates) with the marked entries at 0; None marks nothing."""
+    """Set the marked entries of parameters (or gradients, or updates) to 0; None marks nothing."""
     if mask is None:
         return params
     leaves = paths.flatten(params)
@@ -42,19 +42,21 @@ def remove(params: PyTree, mask: Mask | None) -> PyTree:
 
 
 def complement(mask: Mask) -> Mask:
-    """Marks the other entries of the same leaves."""
+    """A mask of the other entries of the same leaves."""
     return Mask({path: ~marked for path, marked in mask.marked.items()})
 
 
 def union(a: Mask, b: Mask) -> Mask:
-    """Marks what either marks."""
-    none = np.zeros((), bool)
-    every = {**a.marked, **b.marked}
-    return Mask({path: a.marked.get(path, none) | b.marked.get(path, none) for path in every})
+    """A mask of the entries that either mask marks."""
+    unmarked = np.zeros((), bool)
+    all_paths = {**a.marked, **b.marked}
+    return Mask(
+        {path: a.marked.get(path, unmarked) | b.marked.get(path, unmarked) for path in all_paths}
+    )
 
 
 def intersection(a: Mask, b: Mask) -> Mask:
-    """Marks what both mark."""
+    """A mask of the entries that both masks mark."""
     shared = [path for path in a.marked if path in b.marked]
     return Mask({path: a.marked[path] & b.marked[path] for path in shared})
 
@@ -68,29 +70,29 @@ def count(mask: Mask, shapes: Shapes) -> int:
 
 
 def count_by_layer(marked: Bool[Array, "L ..."], shape: tuple[int, ...]) -> Int[np.ndarray, " L"]:
-    """Marked entries of a stacked leaf of that shape, in every layer."""
+    """Number of marked entries in every layer, of a stacked leaf with shape `shape`."""
     entries = np.asarray(marked)
     axes = tuple(range(1, entries.ndim))
     return entries.sum(axes, dtype=np.int64) * _repeats(entries, shape)
 
 
 def _repeats(marked: Bool[Array, ...], shape: tuple[int, ...]) -> int:
-    """How many entries of the leaf one entry of its array stands for."""
+    """Number of entries of the leaf for each entry of its mask array."""
     return math.prod(shape) // math.prod(np.shape(marked))
 
 
 def of_neurons(
     pruned: Bool[Array, "S D"], site: str, leaves: Mapping[str, int], shapes: Shapes
 ) -> Mask:
-    """The parameters that neurons live in.
+    """The mask of the parameters of neurons.
 
     Args:
       pruned: marked neurons. For site `states` row l belongs to layer l - 1, and row 0, which no
         block computes, must be unmarked; for site `mlp` row l belongs to layer l.
       site: `states` or `mlp`.
-      leaves: by path ("blocks/attention_norm/scale") the axis of the neuron; axis 0 is the layer
+      leaves: the axis of the neuron, by path ("blocks/attention_norm/scale"); axis 0 is the layer
         (`Family.neurons`).
-      shapes: of the parameters.
+      shapes: shapes of the parameters.
 
     Raises:
       ValueError: a leaf is missing or has another shape, or row 0 is marked.

@@ -1,6 +1,6 @@
-"""Ministral: Llama's layers, of which each sees a window or everything. They are in `gated`.
+"""Ministral: Llama's layers in `gated`; each sees either a window or all positions.
 
-Without `layer_types` all see a window, as in Mistral.
+Without `layer_types` all layers see a window, as in Mistral.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SIZES = {
 
 
 def parse(settings: Settings) -> Decoder:
-    """Read `config.json`; refuse what would change the computation in a way not built here."""
+    """Read `config.json`; raise UserError for settings whose computation is not built here."""
     activation = settings.choice("hidden_act", "silu", layers.ACTIVATIONS)
     windows = gated.windows(settings, SIZES["num_hidden_layers"], (LOCAL,))
     return gated.parse(settings, activation, tied=False, sizes=SIZES, windows=windows)

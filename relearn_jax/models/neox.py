@@ -1,5 +1,5 @@
-"""GPT-NeoX and Pythia: layer norms, rotary positions on a part of each head, fused query-key-value
-with the three of a head side by side, attention and feed-forward in parallel or in turn.
+"""GPT-NeoX and Pythia: layer norms, rotary positions on a part of each head, attention and
+feed-forward in parallel or in turn. Query, key and value are fused, side by side for each head.
 
 Hidden state 0 is the word embedding; states 1..L-1 are the residual stream after a block; state L
 is the stream after the last block *and* the final norm, as Hugging Face returns it.
@@ -37,7 +37,7 @@ class Decoder:
     epsilon: float
     rope: Rope
     parallel: bool
-    """Whether the feed-forward layer reads what enters the block, not what attention made of it."""
+    """Whether the feed-forward layer reads the state before attention, not after it."""
     tied: bool
     attention_dropout: float
     hidden_dropout: float
@@ -45,7 +45,7 @@ class Decoder:
 
 
 def parse(settings: Settings) -> Decoder:
-    """Read `config.json`; refuse what would change the computation in a way not built here."""
+    """Read `config.json`; raise UserError for settings whose computation is not built here."""
     settings.require("attention_bias", True)
     settings.require("is_decoder", False)
     width = settings.integer("hidden_size", 6144)
@@ -69,7 +69,7 @@ def parse(settings: Settings) -> Decoder:
 
 
 def of_heads(config: Decoder) -> dict[str, tuple[int, np.ndarray]]:
-    """Which columns and rows belong to which head."""
+    """The columns and rows that each head owns."""
     width = config.width // config.heads
     return {
         "blocks/qkv/kernel": (2, owned(config.heads, 3 * width)),
@@ -91,7 +91,7 @@ class Embed(nn.Module):
 
 
 class Block(nn.Module):
-    """Norm and causal attention, norm and feed-forward, each added to the stream."""
+    """Norm, causal attention, norm, feed-forward; both outputs are added to the stream."""
 
     config: Decoder
     dtype: jnp.dtype
@@ -123,8 +123,8 @@ class Block(nn.Module):
         x = layers.dense(c.width, self.dtype, "attention_out")(layers.joined(z))
         attention = touch(layers.dropout(x, c.hidden_dropout, for_attention), row.attention)
 
-        seen = h if c.parallel else h + attention
-        read = touch(layers.layer_norm(seen, c.epsilon, "mlp_norm"), row.mlp_in)
+        stream = h if c.parallel else h + attention
+        read = touch(layers.layer_norm(stream, c.epsilon, "mlp_norm"), row.mlp_in)
         x = layers.dense(c.mlp_width, self.dtype, "up")(read)
         neurons = touch(layers.ACTIVATIONS[c.activation](x), row.mlp)
         x = layers.dense(c.width, self.dtype, "down")(neurons)

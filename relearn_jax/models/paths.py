@@ -1,4 +1,4 @@
-"""The one way to name a place in a tree of parameters: `blocks/up/kernel`."""
+"""Paths: names of leaves in a tree of parameters, such as `blocks/up/kernel`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ PyTree = Any
 
 
 def name(path: Iterable[Any]) -> str:
-    """A path of JAX's tree functions as text."""
+    """The name of a path of JAX's tree functions."""
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:
-    """{"blocks/up/kernel": leaf, ...}"""
+    """A dict of leaves by path: {"blocks/up/kernel": leaf, ...}."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {name(path): leaf for path, leaf in leaves}
 
@@ -34,7 +34,7 @@ def unflatten(leaves: Mapping[str, Any]) -> PyTree:
 
 
 def partition(tree: PyTree, chosen: Callable[[str], bool]) -> tuple[PyTree, PyTree]:
-    """Two trees of dicts: the leaves whose path is chosen, and the others."""
+    """Split a tree into two trees of dicts: the leaves with a chosen path, and the others."""
     leaves = flatten(tree)
     parts = ({}, {})
     for path, leaf in leaves.items():
@@ -43,7 +43,7 @@ def partition(tree: PyTree, chosen: Callable[[str], bool]) -> tuple[PyTree, PyTr
 
 
 def merge(*trees: PyTree) -> PyTree:
-    """One tree of dicts from several that share no leaf; the inverse of `partition`."""
+    """Merge trees that share no leaf into one tree of dicts; the inverse of `partition`."""
     leaves: dict[str, Any] = {}
     for tree in trees:
         leaves |= flatten(tree)

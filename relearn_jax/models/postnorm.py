@@ -1,4 +1,4 @@
-"""The post-norm encoder that BERT and DistilBERT share.
+"""The post-norm encoder of BERT and DistilBERT.
 
 Hidden state 0 is the embedding after its norm; state l is the output of block l after its norm.
 """
@@ -90,7 +90,7 @@ class Block(nn.Module):
 
 
 class MaskedLanguageHead(nn.Module):
-    """Dense, activation, norm, then the transposed word embedding with a bias of its own."""
+    """Dense layer, activation, norm, then the transposed word embedding plus a bias."""
 
     config: Encoder
     dtype: jnp.dtype

@@ -1,4 +1,4 @@
-"""A checkpoint opened for a task: its settings, its architecture, its digest, no tensor yet."""
+"""A checkpoint opened for a task: settings, architecture and digest, without tensors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Pretrained:
     checkpoint: Checkpoint
     model: Model
     sha256: str
-    """Of settings, weights and tokenizer."""
+    """SHA-256 of settings, weights and tokenizer."""
     parameters: int
 
     def summary(self) -> dict[str, str | int]:
-        """What a manifest says of the model."""
+        """Entries of a manifest on the model."""
         size = self.model.config
         return {
             "source": self.checkpoint.origin, "family": self.model.family.name,
@@ -46,10 +46,10 @@ def open_pretrained(
 
     Args:
       settings: `source`, `revision`, `settings` and how to compute.
-      task, labels: what the head is for.
-      dropout: None: what the checkpoint says.
-      tokenizer: the folder of a tokenizer other than the checkpoint's own; it enters the digest.
-      defaults: settings of a model of random weights that the config may leave out.
+      task, labels: the task and the labels of the head.
+      dropout: rate of all dropouts; None: the rates of the checkpoint.
+      tokenizer: folder of a tokenizer that replaces the checkpoint's; it is part of the digest.
+      defaults: settings for random weights that the config may leave out.
 
     Raises:
       UserError: see `checkpoint.open_checkpoint`, `describe` and `check`.

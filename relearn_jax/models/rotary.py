@@ -1,6 +1,6 @@
-"""Rotary positions (RoPE, Su et al. 2021) and how their frequencies are stretched for long texts.
+"""Rotary positions (RoPE, Su et al. 2021), with frequencies stretched for long texts.
 
-Letters: B batch, T tokens, H heads, K head width, R the part of it that is rotated.
+Letters: B batch, T tokens, H heads, K head width, R its rotated part.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings",
     ),
 }  # fmt: skip
-"""The settings that each way of stretching needs."""
+"""The settings that each kind of stretching needs."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Rope:
     low: float = 1.0
     high: float = 1.0
     trained: int = 1
-    """llama3: waves shorter than trained/high stay, those longer than trained/low are stretched by
-    the factor, and those between in part."""
+    """Positions in training, for llama3: waves shorter than trained/high are kept, waves longer
+    than trained/low are stretched by the factor, and waves between are stretched in part."""
 
 
 def parse(
@@ -47,17 +47,18 @@ def parse(
     """Read `rope_scaling` of older files or `rope_parameters` of newer ones.
 
     Args:
-      settings: the file's.
+      settings: settings of the file.
       width: K.
-      theta, share: keys that older files of the family have outside; share None: all of K rotates.
+      theta, share: keys outside `rope_scaling` in older files of the family; share None: all of K
+        is rotated.
     """
     outer_theta = settings.number(theta, 10000.0)
     outer_share = 1.0 if share is None else settings.number(share, 0.25)
     inner = settings.nested("rope_scaling", "rope_parameters")
     kind = inner.choice("rope_type", inner.choice("type", "default", KINDS), KINDS)
-    lacking = [key for key in KINDS[kind] if inner.values.get(key) is None]
-    if lacking:
-        raise UserError(f"{inner.origin}: rope_type {kind} needs {', '.join(lacking)}")
+    missing = [key for key in KINDS[kind] if inner.values.get(key) is None]
+    if missing:
+        raise UserError(f"{inner.origin}: rope_type {kind} needs {', '.join(missing)}")
     if share is None:
         inner.require("partial_rotary_factor", 1.0)
     rope = Rope(
@@ -87,30 +88,31 @@ def _bands(inner: Settings) -> dict[str, float | int]:
 
 
 def rotated(rope: Rope, width: int) -> int:
-    """R, of heads of width K."""
+    """R for heads of width K."""
     return int(width * rope.share)
 
 
 def frequencies(rope: Rope, width: int) -> Float[np.ndarray, " R/2"]:
-    """Radians per position, of heads of width K; in float32 as the checkpoints were trained."""
-    part = np.float32(rotated(rope, width))
-    plain = 1 / np.float32(rope.theta) ** (np.arange(0, part, 2, dtype=np.float32) / part)
+    """Radians per position for heads of width K; in float32, as in training of the checkpoints."""
+    size = np.float32(rotated(rope, width))
+    plain = 1 / np.float32(rope.theta) ** (np.arange(0, size, 2, dtype=np.float32) / size)
     if rope.kind == "default":
         return plain
     stretched = plain / np.float32(rope.factor)
     if rope.kind == "linear":
         return stretched
     waves = rope.trained * plain / (2 * math.pi)
-    kept = np.clip((waves - rope.low) / (rope.high - rope.low), 0, 1)
-    return (1 - kept) * stretched + kept * plain
+    plain_share = np.clip((waves - rope.low) / (rope.high - rope.low), 0, 1)
+    return (1 - plain_share) * stretched + plain_share * plain
 
 
 def rotate(
     x: Float[Array, "B T H K"], radians: Float[np.ndarray, " R/2"], first: int
 ) -> Float[Array, "B T H K"]:
-    """Turn each pair of coordinates (i, i + R/2) by its position; those from R on stay.
+    """Rotate each pair of coordinates (i, i + R/2) by its position; coordinates from R on are kept.
 
-    The positions are first, first + 1, ...; float32 within, the dtype of `x` outside.
+    The positions are first, first + 1, ... Angles and products are float32; the result has the
+    dtype of `x`.
     """
     half = len(radians)
     positions = jnp.arange(first, first + x.shape[1], dtype=jnp.float32)

@@ -1,10 +1,9 @@
-"""What may be done to the inside of a model, and what may be read there: data, never hooks.
+"""Interventions on activations inside a model, and readings of them, as data instead of hooks.
 
-`Sites` carries interventions, one `Site` for each place that a model exposes; `Taps` asks for
-readings at the same places. `None` means nothing there and costs nothing. In the order of
-computation:
+`Sites` has an intervention, a `Site`, for each place that a model exposes; `Taps` has a reading for
+each. `None` does nothing and costs nothing. The places in the order of computation:
 
-    states                 the hidden states between blocks: rows 0..L, all others have rows 0..L-1
+    states                 hidden states between blocks: rows 0..L; other places have rows 0..L-1
     queries, keys, values  of attention, after any rotation              [B, T, heads, head width]
     heads                  each head's output, before the output matrix  [B, T, heads, head width]
     attention              what attention adds to the stream             [B, T, D]
@@ -28,8 +27,8 @@ class Site(NamedTuple):
     """Interventions at one place, applied in this order; every leaf has a leading axis of rows R.
 
     mask: multiplies the activation. delta: is added; its gradient at 0 is the activation's
-    gradient. patch: replaces the activation where `where` is true (both broadcast to the
-    activation), or everywhere for want of `where`.
+    gradient. patch: replaces the activation where `where` is true, or everywhere if `where` is
+    None; both broadcast to the activation.
     """
 
     mask: Float[Array, "R ..."] | None = None
@@ -39,7 +38,7 @@ class Site(NamedTuple):
 
 
 class Sites(NamedTuple):
-    """Interventions on a whole model, or a row of them: those on one block."""
+    """Interventions on a whole model, or, as a row without the axis R, on one block."""
 
     states: Site | None = None
     queries: Site | None = None
@@ -53,7 +52,7 @@ class Sites(NamedTuple):
 
 
 class Inside(NamedTuple):
-    """What a block computed at the places inside it, after its interventions."""
+    """Activations at the places inside a block, after its interventions."""
 
     queries: Float[Array, "B T H K"]
     keys: Float[Array, "B T G K"]
@@ -66,9 +65,9 @@ class Inside(NamedTuple):
 
 
 class Tap(NamedTuple):
-    """A reading: `reduce(activation [B, T, ...], rows[r])` for every row r, results stacked on r.
+    """A reading: `reduce(activation [B, T, ...], rows[r])` for every row r, stacked over r.
 
-    The reduction runs inside the scan over layers, so what it drops is never stored.
+    The reduction runs inside the scan over layers, so full activations are not stored.
     """
 
     reduce: Callable[[Float[Array, "B T ..."], PyTree], PyTree]
@@ -76,7 +75,7 @@ class Tap(NamedTuple):
 
 
 class Taps(NamedTuple):
-    """Readings asked for, and in the same shape the readings that come back."""
+    """The taps of a pass; also its readings, each in the field of its tap."""
 
     states: Tap | PyTree | None = None
     queries: Tap | PyTree | None = None
@@ -90,7 +89,7 @@ class Taps(NamedTuple):
 
 
 def everything(activation: Float[Array, "B T ..."], _: PyTree) -> Float[Array, "B T ..."]:
-    """The reduction that reduces nothing."""
+    """The identity, as the reduction of a tap."""
     return activation
 
 

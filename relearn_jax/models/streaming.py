@@ -1,4 +1,4 @@
-"""Arrays read part by part, each part straight onto the devices that hold it."""
+"""Reading of arrays part by part, each part straight onto its devices."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Index = tuple[slice, ...]
 Part = Callable[[Index], np.ndarray]
 """Reads a part of one array."""
 Place = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
-"""Where a parameter lies, by its path and shape."""
+"""Gives the sharding of a parameter, by its path and shape."""
 
 
 def put(part: Part, shape: tuple[int, ...], sharding: jax.sharding.Sharding) -> jax.Array:
-    """An array of that shape on its devices.
+    """Read an array of a given shape onto its devices.
 
-    Each distinct shard is read once, put on all devices that hold it, and let go before the next:
-    the host never has more than one. Of several processes each reads its own devices' shards.
+    Each distinct shard is read once, put on all devices that hold it, and freed before the next, so
+    the host never has more than one. Each process reads the shards of its own devices.
     """
     holders: dict[tuple, list[jax.Device]] = defaultdict(list)
     for device, index in sharding.addressable_devices_indices_map(shape).items():
@@ -36,6 +36,6 @@ def _copies(block: np.ndarray, devices: list[jax.Device]) -> list[jax.Array]:
     return jax.block_until_ready([jax.device_put(block, device) for device in devices])
 
 
-def whole(shape: tuple[int, ...]) -> Index:
-    """The part that is everything."""
+def full_index(shape: tuple[int, ...]) -> Index:
+    """The index of the full array."""
     return tuple(slice(0, side) for side in shape)

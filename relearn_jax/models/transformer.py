@@ -21,16 +21,16 @@ from relearn_jax.models.sites import PyTree, Sites, Taps, read, touch
 
 
 class Layout(NamedTuple):
-    """Where the largest arrays of a pass lie on a mesh.
+    """Shardings of the largest arrays of a pass.
 
-    Left to itself, XLA may split the width of the states over devices that should split the rows of
-    the batch: each would compute all rows.
+    Without them, XLA may split the width of the states over devices that should split the rows of
+    the batch, so that each device would compute all rows.
     """
 
     states: jax.sharding.Sharding
-    """[B, T, D], from block to block."""
+    """Of the states between blocks, [B, T, D]."""
     words: jax.sharding.Sharding
-    """[V, D], where a language head multiplies with the vectors of words."""
+    """Of the word vectors in a language head, [V, D]."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Model:
     remat: bool = False
     """Recompute blocks in the backward pass instead of storing them."""
     layout: Layout | None = None
-    """Where arrays lie on a mesh; None: wherever suits XLA."""
+    """Shardings on a mesh; None: XLA chooses."""
 
     def __hash__(self) -> int:
-        own = (self.family.name, self.config, self.task, self.labels, self.dtype, self.remat)
-        return hash((*own, self.layout))
+        fields = (self.family.name, self.config, self.task, self.labels, self.dtype, self.remat)
+        return hash((*fields, self.layout))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Model) and hash(self) == hash(other)
@@ -68,15 +68,15 @@ def _modules(model: Model) -> dict[str, Any]:
 
 
 def init(model: Model, key: Array) -> PyTree:
-    """Random float32 parameters (normal with deviation 0.02, as the families' papers)."""
+    """Random float32 parameters (normal with deviation 0.02, as in the families' papers)."""
     modules = _modules(model)
     key_embed, key_blocks, key_final, key_head = jax.random.split(key, 4)
     inputs = Inputs(jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool))
     h = jnp.zeros((1, 2, model.config.width), model.dtype)
 
     def block(k: Array, window: Array | None) -> PyTree:
-        more = _more(window, None)
-        return modules["block"].init(k, h, inputs, Sites(), None, **more)["params"]
+        optional = _optional(window, None)
+        return modules["block"].init(k, h, inputs, Sites(), None, **optional)["params"]
 
     params = {
         "embed": modules["embed"].init(key_embed, inputs, None)["params"],
@@ -89,19 +89,19 @@ def init(model: Model, key: Array) -> PyTree:
     if model.task == "token-classification":
         params["head"] = modules["head"].init(key_head, h, None)["params"]
     if model.task == "language-model":
-        own = dict(modules["head"].init(key_head, h, _vectors(params)).get("params", {}))
+        head = dict(modules["head"].init(key_head, h, _vectors(params)).get("params", {}))
         if not model.family.tied(model.config):
             shape = (model.config.vocabulary, model.config.width)
-            own["word"] = {"embedding": INIT(key_head, shape)}
-        if own:
-            params["head"] = own
+            head["word"] = {"embedding": INIT(key_head, shape)}
+        if head:
+            params["head"] = head
     return params
 
 
 def _vectors(params: PyTree) -> Float[Array, "V D"]:
-    """Those that a language head multiplies with: its own, or else the word embedding."""
-    own = params.get("head", {})
-    return (own if "word" in own else params["embed"])["word"]["embedding"]
+    """The word vectors of a language head: its own, or else the word embedding."""
+    head = params.get("head", {})
+    return (head if "word" in head else params["embed"])["word"]["embedding"]
 
 
 def _windows(model: Model) -> Int[Array, " L"] | None:
@@ -109,10 +109,10 @@ def _windows(model: Model) -> Int[Array, " L"] | None:
     return None if windows is None else jnp.asarray(windows(model.config))
 
 
-def _more(window: Array | None, past: Past | None) -> dict[str, Any]:
-    """What only some families' blocks take."""
-    given = {"window": window, "past": past}
-    return {name: value for name, value in given.items() if value is not None}
+def _optional(window: Array | None, past: Past | None) -> dict[str, Any]:
+    """Arguments that only some families' blocks take."""
+    values = {"window": window, "past": past}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _placed(model: Model, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
@@ -141,7 +141,7 @@ def hidden(
 ) -> tuple[Float[Array, "B T D"], Taps]:
     """The last state, in the compute dtype, and the readings; arguments as in `apply`.
 
-    `embedded` is hidden state 0, where it is not to come from the token ids.
+    `embedded` replaces hidden state 0 from the token ids.
     """
     modules = _modules(model)
     layers = model.config.layers
@@ -150,16 +150,16 @@ def hidden(
         embedded = embed(model, params, inputs, for_embed)
     h = _placed(model, embedded)
 
-    # Each step owns the state that enters its block, so rows 0..L-1 are read inside the scan and
-    # row L after it; that order also suits families whose last state passes one more norm.
+    # A step handles the state that enters its block, so rows 0..L-1 are read inside the scan and
+    # row L after it, where families with a final norm have applied it.
     rows = Taps(*(None if tap is None else tap.rows for tap in taps))
 
     def step(h: Array, layer: tuple) -> tuple[Array, Taps]:
         p, row, tap_rows, window, k = layer
         h = touch(h, row.states)
         state = read(taps.states, h, tap_rows.states)
-        more = _more(window, None)
-        h, inside = modules["block"].apply({"params": p}, h, inputs, row, k, **more)
+        optional = _optional(window, None)
+        h, inside = modules["block"].apply({"params": p}, h, inputs, row, k, **optional)
         readings = map(read, taps[1:], inside, tap_rows[1:])
         return _placed(model, h), Taps(state, *readings)
 
@@ -199,17 +199,17 @@ def suffix(
       model, params: as in `apply`.
       inputs: the mask of all positions; ids are not read.
       h: the state, at the last T positions.
-      first: a block, as data: one compilation serves all.
+      first: number of the block, as data, so that one compilation serves all blocks.
       row: interventions on that block, without a leading axis.
-      later: interventions on the blocks after it, with rows for all L. In neither are `states`
-        looked at.
-      past: keys and values [L, B, P, ...] at the P positions before, if any.
+      later: interventions on the blocks after it, with rows for all L. `states` are ignored in
+        both.
+      past: keys and values [L, B, P, ...] at the P positions before the last T, if any.
     """
     modules, windows = _modules(model), _windows(model)
 
     def block(layer: Array, h: Array, row: Sites) -> Array:
-        p, more = _rows((params["blocks"], _more(windows, past)), layer)
-        h, _ = modules["block"].apply({"params": p}, h, inputs, row, None, **more)
+        p, optional = _rows((params["blocks"], _optional(windows, past)), layer)
+        h, _ = modules["block"].apply({"params": p}, h, inputs, row, None, **optional)
         return _placed(model, h)
 
     h = block(first, h, row)
@@ -224,10 +224,10 @@ def head(
     keys: RowKeys | None = None,
     words: Int[Array, "B W"] | None = None,
 ) -> Float[Array, "B T ..."]:
-    """Logits [B, T, Y] or [B, T, V] in float32 from the last state; a backbone gives it back.
+    """Logits [B, T, Y] or [B, T, V] in float32 from the last state; a backbone returns the state.
 
-    `keys` are those that `hidden` was given; each takes its own part of them. With `words`, a
-    language model computes the logits of these alone, [B, T, W], each row having its own words.
+    Pass the same `keys` as to `hidden`; each splits off its own part. With `words`, a language
+    model computes the logits of each row's words only, [B, T, W].
     """
     if model.task == "backbone":
         return h

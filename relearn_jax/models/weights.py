@@ -1,4 +1,4 @@
-"""Weight tables at work: Hugging Face tensors to our parameters and back, bit for bit."""
+"""Conversion of Hugging Face tensors to our parameters and back by weight tables, bit for bit."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from relearn_jax.models.transformer import Model
 
 PyTree = Any
 Reader = Callable[[str, Index], np.ndarray]
-"""Gives a part of one tensor by its name in the file."""
+"""Reads a part of a tensor, by its name in the file."""
 
 
 def shapes(model: Model) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter, without making one."""
+    """Shape of every parameter, computed without arrays."""
     tree = jax.eval_shape(lambda k: transformer.init(model, k), jax.random.key(0))
     return {path: leaf.shape for path, leaf in paths.flatten(tree).items()}
 
 
 def canonical(family: Family, name: str) -> str:
-    """A tensor's name without prefix and with today's names of a norm's parameters."""
+    """A tensor's name without prefix; older names of norm parameters become the current ones."""
     name = name.removeprefix(family.prefix)
     return re.sub(r"(LayerNorm|layer_norm)\.gamma$", r"\1.weight", name).replace(
         "LayerNorm.beta", "LayerNorm.bias"
@@ -47,35 +47,35 @@ def _names(row: Row, layers: int) -> list[str]:
 
 
 def rows(model: Model) -> dict[str, Row]:
-    """The table rows that this model's parameters use, by our path."""
+    """The table rows of this model's parameters, by our path."""
     table: dict[str, Row] = {}
-    wanted = shapes(model)
+    expected = shapes(model)
     for row in model.family.table:
-        if row.ours in wanted:
+        if row.ours in expected:
             table[row.ours] = row
-    lacking = set(wanted) - set(table)
-    if lacking:
-        raise AssertionError(f"{model.family.name}: no table row for {sorted(lacking)}")
+    missing = set(expected) - set(table)
+    if missing:
+        raise AssertionError(f"{model.family.name}: no table row for {sorted(missing)}")
     return table
 
 
-def check(model: Model, found: Mapping[str, tuple[int, ...]], origin: str) -> tuple[str, ...]:
+def check(model: Model, tensors: Mapping[str, tuple[int, ...]], origin: str) -> tuple[str, ...]:
     """Compare a checkpoint's tensors with what a model needs.
 
     Args:
-      model: the target.
-      found: shape of every tensor that the checkpoint holds, by its name there.
+      model: the model.
+      tensors: shape of every tensor in the checkpoint, by its name there.
       origin: shown in errors.
 
     Returns:
-      Paths of parameters that the checkpoint lacks and that may be drawn fresh (the task head).
+      Paths of missing parameters that may be drawn at random (those of the task head).
 
     Raises:
-      UserError: listing every tensor that is missing, unexpected or of another shape.
+      UserError: lists every tensor that is missing, unexpected or of another shape.
     """
     family, layers = model.family, model.config.layers
-    named = {canonical(family, name): name for name in found}
-    wanted, table = shapes(model), rows(model)
+    named = {canonical(family, name): name for name in tensors}
+    expected, table = shapes(model), rows(model)
     known = {name for row in table.values() for name in _names(row, layers)}
     elsewhere = {name for row in family.table for name in _names(row, layers)}
     problems = [
@@ -86,14 +86,14 @@ def check(model: Model, found: Mapping[str, tuple[int, ...]], origin: str) -> tu
     fresh = _fresh_head(table, set(named))
     for path, row in table.items():
         stacked = "{l}" in row.theirs
-        want = wanted[path][1:] if stacked else wanted[path]
-        want = want[::-1] if row.change == "transpose" else want
+        shape = expected[path][1:] if stacked else expected[path]
+        shape = shape[::-1] if row.change == "transpose" else shape
         for name in _names(row, layers) if path not in fresh else ():
             if name not in named:
                 problems.append(f"missing tensor {name} (for {path})")
-            elif found[named[name]] != want:
-                shape = found[named[name]]
-                problems.append(f"{named[name]} has shape {shape}, {path} wants {want}")
+            elif tensors[named[name]] != shape:
+                stored = tensors[named[name]]
+                problems.append(f"{named[name]} has shape {stored}, {path} wants {shape}")
     if problems:
         shown = "\n  ".join(problems[:40]) + ("\n  ..." if len(problems) > 40 else "")
         raise UserError(f"{origin} does not fit {family.name}, {model.task}:\n  {shown}")
@@ -107,60 +107,61 @@ def load(
     fresh: tuple[str, ...],
     place: Place | None = None,
 ) -> PyTree:
-    """Parameters in float32 but those in `fresh`, one stacked leaf after another.
+    """Load all parameters except those in `fresh`, in float32, one stacked leaf after another.
 
-    They are NumPy arrays or, with `place`, arrays on their devices; what the host holds at any
-    moment is then one shard of one leaf.
+    They are NumPy arrays or, with `place`, arrays on their devices; the host then holds only one
+    shard of one leaf at a time.
     """
     named = {canonical(model.family, name): name for name in names}
-    wanted, leaves = shapes(model), {}
+    expected, leaves = shapes(model), {}
     for path, row in rows(model).items():
         if path not in fresh:
             files = [named[name] for name in _names(row, model.config.layers)]
-            part, shape = partial(_part, row, files, reader), wanted[path]
+            part, shape = partial(_part, row, files, reader), expected[path]
             leaves[path] = (
                 streaming.put(part, shape, place(path, shape))
                 if place
-                else part(streaming.whole(shape))
+                else part(streaming.full_index(shape))
             )
     return paths.unflatten(leaves)
 
 
 def _part(row: Row, names: list[str], reader: Reader, index: Index) -> np.ndarray:
-    """A part of a leaf; of a stacked one, a single tensor's part is held beside it."""
+    """Read a part of a leaf. For a stacked leaf, memory also holds the part of a single tensor."""
 
-    def one(name: str, index: Index) -> np.ndarray:
+    def tensor_part(name: str, index: Index) -> np.ndarray:
         return _change(row, reader(name, index[::-1] if row.change == "transpose" else index))
 
     if "{l}" not in row.theirs:
-        return np.ascontiguousarray(one(names[0], index), dtype=np.float32)
+        return np.ascontiguousarray(tensor_part(names[0], index), dtype=np.float32)
     stack = np.empty([s.stop - s.start for s in index], np.float32)
     for i, name in enumerate(names[index[0]]):
-        stack[i] = one(name, index[1:])
+        stack[i] = tensor_part(name, index[1:])
     return stack
 
 
 def draw(
     model: Model, key: jax.Array, drawn: Iterable[str], place: Place | None = None
 ) -> dict[str, jax.Array]:
-    """Random parameters of these paths alone, made where they are to lie; the same everywhere.
+    """Random parameters of the paths `drawn`, made on their shards; equal for any sharding.
 
-    Of several keys [C] those of C models, [C, ...]."""
-    many, drawn, every = key.shape, tuple(drawn), shapes(model)
+    For keys [C] the parameters of C models, [C, ...].
+    """
+    models, drawn, all_shapes = key.shape, tuple(drawn), shapes(model)
 
     def draw(key: jax.Array) -> dict[str, jax.Array]:
         leaves = paths.flatten(transformer.init(model, key))
         return {path: leaves[path] for path in drawn}
 
-    where = place and {path: place(path, (*many, *every[path])) for path in drawn}
-    return jax.jit(jax.vmap(draw) if many else draw, out_shardings=where)(key)
+    shardings = place and {path: place(path, (*models, *all_shapes[path])) for path in drawn}
+    return jax.jit(jax.vmap(draw) if models else draw, out_shardings=shardings)(key)
 
 
 def read_stacked(files: Sequence[Path], place: Place) -> PyTree:
-    """Parameters of C models from their safetensors files (our own paths as names), [C, ...].
+    """Parameters of C models, [C, ...], from safetensors files that have our paths as names.
 
-    They go straight onto their shards: the host never holds more than one shard of one leaf. Values
-    and dtypes stay as they are.
+    Leaves are read straight onto their shards: the host never holds more than one shard of one
+    leaf. Values and dtypes do not change.
     """
     opened = [safe_open(file, framework="numpy") for file in files]
 
@@ -174,15 +175,15 @@ def read_stacked(files: Sequence[Path], place: Place) -> PyTree:
     return paths.unflatten(leaves)
 
 
-def _fresh_head(table: Mapping[str, Row], found: set[str]) -> set[str]:
-    """Classifier leaves that the checkpoint lacks altogether; they may be drawn at random."""
+def _fresh_head(table: Mapping[str, Row], names: set[str]) -> set[str]:
+    """All classifier leaves if the checkpoint has none of them; they may be drawn at random."""
     head = {path for path in table if path.startswith("head/classifier/")}
-    present = {path for path in head if table[path].theirs in found}
+    present = {path for path in head if table[path].theirs in names}
     return set() if present else head
 
 
 def export(model: Model, params: PyTree) -> dict[str, np.ndarray]:
-    """Tensors under Hugging Face's names; the inverse of `load`."""
+    """Tensors with Hugging Face's names; the inverse of `load`."""
     leaves = paths.flatten(params)
     tensors: dict[str, np.ndarray] = {}
     for path, row in rows(model).items():
@@ -196,5 +197,5 @@ def export(model: Model, params: PyTree) -> dict[str, np.ndarray]:
 
 
 def to_device(params: PyTree) -> PyTree:
-    """NumPy to JAX arrays."""
+    """Convert NumPy arrays to JAX arrays."""
     return jax.tree.map(jnp.asarray, params)

@@ -1,8 +1,8 @@
-"""Which neurons are pruned, and how their controls are chosen.
+"""The choice of neurons to prune, and of control neurons.
 
 A choice is a boolean array [S, D], True for the neurons that are pruned: S rows (states 0..L for
-site `states`, the L blocks for site `mlp`), D channels, N = S*D neurons. What pruning means for the
-parameters is said by `models.masks.of_neurons`.
+site `states`, the L blocks for site `mlp`), D channels, N = S*D neurons. `models.masks.of_neurons`
+turns a choice into a mask of parameters.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Pruned = Bool[np.ndarray, "S D"]
 
 
 class Selection(NamedTuple):
-    """The pruned neurons, and how many were asked for; there may be fewer distinct ones."""
+    """The pruned neurons, and the requested number, which may be larger than `pruned.sum()`."""
 
     pruned: Pruned
     requested: int
 
 
 def prunable(shape: tuple[int, int], site: config.Site) -> Bool[np.ndarray, "S D"]:
-    """Neurons that may be pruned: all but state 0, which no block computes."""
+    """Prunable neurons: all except state 0, which no block computes."""
     allowed = np.ones(shape, bool)
     if site == "states":
         allowed[0] = False
@@ -40,11 +40,11 @@ def select(
 ) -> Selection:
     """Prune the neurons with the highest scores (protocol 4.2).
 
-    The number is `count`, or the `fraction` of all S*D neurons (state 0 counted, as in the paper)
-    rounded down, but never more than there are to prune. Scope `per_layer` takes the same number
-    from each row, rounded down. State 0 is passed over, or, with `embedding_state: faithful`, takes
-    part under its own scores and prunes the same channels of the LAST row instead (bug B of
-    protocol 4.3); channels chosen twice make `pruned` less than `requested`.
+    The number is `count`, or the `fraction` of all S*D neurons (state 0 included, as in the paper)
+    rounded down, but at most the number of prunable neurons. Scope `per_layer` takes the same
+    number from each row, rounded down. State 0 is skipped. With `embedding_state: faithful` it
+    competes with its own scores, but the same channels of the LAST row are pruned instead (bug B of
+    protocol 4.3); a channel chosen twice counts once in `pruned` and twice in `requested`.
 
     Raises UserError for a fraction outside (0, 1], a count outside 1..prunable, a mask that would
     prune nothing, and scores that are all NaN.
@@ -55,8 +55,8 @@ def select(
             "prune: no neuron has a score for the target concept; the concept data must hold words "
             "of it and other words besides"
         )
-    wraps = site == "states" and settings.embedding_state == "faithful"
-    allowed = np.ones(scores.shape, bool) if wraps else prunable(scores.shape, site)
+    faithful = site == "states" and settings.embedding_state == "faithful"
+    allowed = np.ones(scores.shape, bool) if faithful else prunable(scores.shape, site)
     requested = _requested(settings, scores.size, int(allowed.sum()))
     if settings.scope == "per_layer":
         rows = int(allowed.any(axis=1).sum())
@@ -69,7 +69,7 @@ def select(
         chosen = _best_by_row(scores, allowed * (requested // rows), allowed)
     else:
         chosen = _best(scores, requested, allowed)
-    if wraps:
+    if faithful:
         chosen[-1] |= chosen[0]
         chosen[0] = False
     return Selection(chosen, requested)
@@ -87,7 +87,7 @@ def _requested(settings: config.Prune, neurons: int, allowed: int) -> int:
         raise UserError(
             f"prune.fraction is {settings.fraction}, but it must lie in (0, 1]; 0.5 prunes half"
         )
-    # The allowance keeps 0.29 * 100 at 29.
+    # Without the tolerance, 0.29 * 100 would be rounded down to 28.
     requested = min(math.floor(settings.fraction * neurons + 1e-9), allowed)
     if not requested:
         raise UserError(
@@ -98,7 +98,7 @@ def _requested(settings: config.Prune, neurons: int, allowed: int) -> int:
 
 
 def random(concept: Pruned, site: config.Site, seed: int) -> Pruned:
-    """Control: as many neurons as `concept` prunes, uniformly from all that may be pruned."""
+    """Control: as many neurons as `concept` prunes, uniformly from all prunable neurons."""
     draw = np.random.default_rng((seed, 0)).random(concept.shape)
     return _best(draw, int(concept.sum()), prunable(concept.shape, site))
 
@@ -112,12 +112,12 @@ def layer_matched(concept: Pruned, site: config.Site, seed: int) -> Pruned:
 def bottom(
     concept: Pruned, site: config.Site, scores: Float[np.ndarray, "S D"], scope: str = "pooled"
 ) -> Pruned:
-    """Control: as many neurons as `concept` prunes, those with the lowest scores.
+    """Control: as many neurons as `concept` prunes, with the lowest scores.
 
-    With scope `per_layer`, from each row as many as `concept` prunes there. Where more than half of
-    the neurons that may be pruned are, this control and `concept` share some.
+    With scope `per_layer`, from each row as many as `concept` prunes there. If `concept` prunes
+    more than half of the prunable neurons, the two share some.
     """
-    # Reversing the order, not the sign, so that NaN and ties stay at their end of the ranking.
+    # The order is reversed, not the sign, so that NaN and ties keep their end of the ranking.
     lowest = ranking.ranks(scores)
     if scope == "per_layer":
         return _as_many_by_row(lowest, concept, site)

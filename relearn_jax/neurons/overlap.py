@@ -1,4 +1,4 @@
-"""How many of the best neurons two rankings share, and how many they would share by chance.
+"""Overlap of the best neurons of two rankings, beside the overlap expected by chance.
 
 Axes: Y concepts, S rows of neurons, D channels. Ranks are places in a ranking, 0 the best.
 """
@@ -53,7 +53,7 @@ def shared(
 def chance(first: int, second: int, candidates: int) -> Chance:
     """Overlap of `first` and `second` neurons drawn independently from the same candidates.
 
-    The number is hypergeometric. Raises ValueError if one of them exceeds the candidates.
+    The overlap is hypergeometric. Raises ValueError if a draw exceeds the candidates.
     """
     return chance_by_layer(np.array([first]), np.array([second]), np.array([candidates]))
 
@@ -61,9 +61,9 @@ def chance(first: int, second: int, candidates: int) -> Chance:
 def chance_by_layer(
     first: Int[np.ndarray, " S"], second: Int[np.ndarray, " S"], candidates: Int[np.ndarray, " S"]
 ) -> Chance:
-    """`chance` where each draw takes a fixed number from each layer.
+    """`chance` for draws of a fixed number from each layer.
 
-    Rankings that merely prefer the same layers overlap this much; the pooled `chance` is lower.
+    This is the overlap of rankings that merely prefer the same layers; pooled `chance` is lower.
     """
     if (np.maximum(first, second) > candidates).any():
         raise ValueError(f"more neurons drawn than the {candidates.sum()} candidates")
@@ -71,7 +71,7 @@ def chance_by_layer(
     for a, b, n in zip(first.tolist(), second.tolist(), candidates.tolist(), strict=True):
         low, part = _hypergeometric(a, b, n)
         start, total = start + low, np.convolve(total, part)
-        # Layers add up to a long tail of nothing.
+        # The sum over layers has long tails of negligible probability.
         likely = np.flatnonzero(total > NEGLIGIBLE)
         start, total = start + int(likely[0]), total[likely[0] : likely[-1] + 1]
     summed = np.cumsum(total / total.sum())
@@ -80,7 +80,7 @@ def chance_by_layer(
 
 
 def _hypergeometric(a: int, b: int, n: int) -> tuple[int, np.ndarray]:
-    """The smallest possible overlap, and the probabilities of it and all larger ones."""
+    """The smallest possible overlap, and the probabilities of that and every larger overlap."""
     low = max(0, a + b - n)
     k = np.arange(low, min(a, b) + 1)
     logs = _choices(a, k) + _choices(n - a, b - k) - _choices(n, b)
@@ -88,7 +88,7 @@ def _hypergeometric(a: int, b: int, n: int) -> tuple[int, np.ndarray]:
 
 
 def _choices(n: int, k: np.ndarray | int) -> np.ndarray:
-    """Logarithm of n over k."""
+    """Logarithm of the binomial coefficient, n choose k."""
     return gammaln(n + 1) - gammaln(np.asarray(k) + 1) - gammaln(n - np.asarray(k) + 1)
 
 
@@ -100,8 +100,9 @@ def pairs(
 ) -> Iterator[dict[str, str | int | float]]:
     """Overlap of the first neurons of every two concepts: rows of the table `overlap`.
 
-    `expected`, `low` and `high` are those of drawing from all candidates alike, and with the ending
-    `_layers` those of draws with the same number from each layer as the two concepts have.
+    `expected`, `low` and `high` are `chance` over all candidates. With the ending `_layers` they
+    are `chance_by_layer`, for draws that take from each layer as many neurons as the concept has
+    there.
     """
     first = {name: best(r, top, allowed) for name, r in zip(names, ranks, strict=True)}
     candidates = allowed.sum(axis=1)
@@ -122,10 +123,10 @@ def takeover(
     top: int,
     allowed: Bool[np.ndarray, "S D"],
 ) -> Iterator[dict[str, str | int | float]]:
-    """Concepts that the pruned neurons stand for: rows of the table `takeover`.
+    """Concepts that the pruned neurons represent: rows of the table `takeover`.
 
-    `neurons` counts the pruned neurons among a concept's first `top` by the ranks `now`, `was` by
-    those of the base model; chance is any as many of the allowed neurons.
+    `neurons` counts the pruned neurons among a concept's first `top` by the ranks `now`, and `was`
+    by the ranks of the base model. Chance draws as many neurons from all allowed ones.
     """
     members = pruned & allowed
     by_chance = chance(int(members.sum()), top, int(allowed.sum()))

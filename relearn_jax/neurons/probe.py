@@ -1,10 +1,10 @@
-"""A linear probe of concept labels on all neurons at once, trained on the stream of word vectors.
+"""A linear probe of concept labels on all neurons at once, trained on word vectors in a stream.
 
-Letters: C models, W words of a batch, Y concept labels, N neurons. Softmax regression with elastic
-net, with the settings of the original's second ranking (specs: relearning 9): Adam at 1e-3, L1 = L2
-= 5e-5, 10 epochs, and NeuroX's penalty (the L2 norm, not its square). Unlike NeuroX, which draws 32
-words at a time, a batch is `tracking.batch_size` sentences of similar length, recomputed and never
-stored, so there are fewer steps in an epoch.
+Letters: C models, W words of a batch, Y concept labels, N neurons. The probe is a softmax
+regression with elastic net and the settings of the original's second ranking (specs: relearning 9):
+Adam at 1e-3, L1 = L2 = 5e-5, 10 epochs, and NeuroX's penalty (the L2 norm, not its square). NeuroX
+draws 32 words at a time. Here a batch is `tracking.batch_size` sentences of similar length, so an
+epoch has fewer steps; word vectors are recomputed in every epoch and never stored.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _step(model, site, params, probe, batch, sites):
 def _fitted(model, site, batch, params, probe, sites):
     x = _vectors(model, params, batch, sites, site)
     real = batch.kind >= 0
-    # A word of several labels counts for each of them in equal parts.
+    # A word with several labels counts for each of them in equal parts.
     target = batch.member / jnp.maximum(batch.member.sum(-1, keepdims=True), 1)
 
     def loss(fit: tuple[Array, Array]) -> Array:
@@ -79,7 +79,7 @@ def train(
 ) -> Float[Array, "C N Y"]:
     """Weights of the probes of C models; `batches` starts a new sweep over the text each epoch.
 
-    `zeros` makes the arrays that are trained, where the models lie.
+    `zeros` makes the trained arrays, with the sharding of the models.
     """
     rows, channels = neuron_shape(model, site)
     models = jax.tree.leaves(params)[0].shape[0]

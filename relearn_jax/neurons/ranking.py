@@ -1,7 +1,7 @@
-"""How strongly each neuron stands for each concept: scores, orders and ranks.
+"""How strongly each neuron represents each concept: scores, orders and ranks.
 
 Axes: Y concept labels, S state (or block) rows, D channels, N = S*D neurons, flattened row-major.
-Host code in float64: differences of means that are nearly equal decide the order.
+This is host code in float64, as differences of nearly equal means decide the order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def probeless(
 
     `rest`: |mean of the label's words - mean of all other words|, the paper's two classes.
     `pairwise`: the sum over every other label z' of |q(z) - q(z')|, where q(z) is the mean over the
-    words of z; labels without words are skipped. The two agree when two labels share out all words.
+    words of z; labels without words are skipped. Both contrasts agree if there are two labels and
+    every word has exactly one.
 
     Raises UserError if the label has no words, or (`rest`) if it has all of them.
     """
@@ -33,7 +34,7 @@ def probeless(
 
 
 def probeless_all(moments: Moments) -> Float[np.ndarray, "S D"]:
-    """Score over all labels at once: the sum over z of the pairwise score of z (protocol 4.1)."""
+    """One score for all labels: the sum over labels z of the pairwise score of z (protocol 4.1)."""
     return np.nansum(scores_all(moments, "probeless", "pairwise"), axis=0)
 
 
@@ -55,9 +56,9 @@ def scores_all(
     ranking: Literal["probeless", "mean_difference"],
     contrast: Contrast = "rest",
 ) -> Float[np.ndarray, "Y S D"]:
-    """Scores of every neuron for every label; `contrast` is read by `probeless` alone.
+    """Scores of every neuron for every label; `contrast` is used by `probeless` only.
 
-    A label that cannot be contrasted (no words, or nothing but its words) has NaN throughout.
+    A label that cannot be contrasted (without words, or with all words) has only NaN.
     """
     labels = np.arange(len(moments.count) - 1)
     if ranking == "probeless":
@@ -76,7 +77,7 @@ def order(scores: Float[np.ndarray, "*labels S D"]) -> Int[np.ndarray, "*labels 
     """Neuron ids from the highest score to the lowest; NaN comes last.
 
     Neurons with equal scores keep ascending ids. NeuroX reverses an unstable ascending sort, so its
-    order among equal scores is undefined (mostly descending ids); elsewhere the orders are equal.
+    order among equal scores is undefined (mostly descending ids); otherwise the orders are equal.
     """
     scores = np.asarray(scores)
     flat = scores.reshape(*scores.shape[:-2], -1)
@@ -84,11 +85,11 @@ def order(scores: Float[np.ndarray, "*labels S D"]) -> Int[np.ndarray, "*labels 
 
 
 def ranks(scores: Float[np.ndarray, "*labels S D"]) -> Int[np.ndarray, "*labels S D"]:
-    """Place of every neuron in `order`, 0 the best."""
+    """Rank of every neuron: its position in `order`, 0 for the best."""
     ids = order(scores)
-    place = np.empty(ids.shape, np.int32)
-    np.put_along_axis(place, ids, np.arange(ids.shape[-1], dtype=np.int32), axis=-1)
-    return place.reshape(np.shape(scores))
+    positions = np.empty(ids.shape, np.int32)
+    np.put_along_axis(positions, ids, np.arange(ids.shape[-1], dtype=np.int32), axis=-1)
+    return positions.reshape(np.shape(scores))
 
 
 def _require_words(moments: Moments, label: int, contrast: Contrast) -> None:
@@ -135,10 +136,10 @@ def _mean_difference(moments: Moments, labels: Int[np.ndarray, " K"]) -> Float[n
     difference, inside, outside = _rest_difference(moments, labels)
     total = inside + outside
     m2 = np.asarray(moments.m2[-1], np.float64)
-    # The squared deviations within two groups are those of all words less those between the groups.
+    # Squared deviations: within the two groups = of all words - between the groups.
     within = m2 - inside * outside / total * difference**2
     deviation = np.sqrt(np.maximum(within, 0) / np.maximum(total - 2, 1))
-    smallest = RESOLUTION * np.abs(np.asarray(moments.mean[-1], np.float64))
-    varies = (deviation > smallest) & (within > RESOLUTION * m2)
+    resolution = RESOLUTION * np.abs(np.asarray(moments.mean[-1], np.float64))
+    varies = (deviation > resolution) & (within > RESOLUTION * m2)
     scores = np.abs(difference) / np.where(varies, deviation, 1)
     return np.where(varies | np.isnan(difference), scores, 0.0)

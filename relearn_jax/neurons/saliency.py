@@ -1,13 +1,13 @@
-"""Concept saliency, and how it is summed up by layer with pruned and unpruned neurons apart.
+"""Concept saliency, and its summaries by layer for pruned and unpruned neurons.
 
 Axes: Y concept labels, S state (or block) rows, called layers in the tables, D channels, N = S*D.
 
-Saliency by rank (`paper`, `rank`) is zero-sum. It says how a neuron stands among the others, so a
-neuron that did not change rises whenever others fall, as the untouched embedding state does when
-late layers lose their gain (protocol 8.5). `standardized` answers that objection: it is computed
-from the words of that neuron alone, so nothing done to other neurons moves it, and it does not see
-the neuron's own scale, so a gain near zero does not hide what the neuron still tells apart. What it
-leaves out is how much of the neuron reaches the next layer: read it beside the ranks.
+Saliency by rank (`paper`, `rank`) is zero-sum: a neuron that did not change rises whenever others
+fall, as the untouched embedding state does when late layers lose their gain (protocol 8.5).
+`standardized` avoids this. It depends on the neuron's own activations only, so changes of other
+neurons do not move it. It does not depend on the neuron's scale either, so a gain near zero does
+not hide that a neuron still separates the concept. It does not measure how much of the neuron
+reaches the next layer, so read it beside the ranks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GROUPS = ("all", "pruned", "unpruned")
 
 
 class LayerSummary(NamedTuple):
-    """Mean by layer for each of GROUPS, the half width of its 95 % interval, and the neurons."""
+    """Mean by layer for each of GROUPS, half width of its 95 % interval, and number of neurons."""
 
     mean: Float[np.ndarray, "G S"]
     ci95: Float[np.ndarray, "G S"]
@@ -46,9 +46,9 @@ class Redistribution(NamedTuple):
 class Association(NamedTuple):
     """Two measures over the neurons where both are defined, for each of GROUPS.
 
-    `mean`, `std` (n - 1) and `ci95` (half width) hold one row for either measure. `spearman` is the
-    rank correlation over all layers, `spearman_by_layer` within each: the pooled one mixes layers
-    and can differ from them even in sign (protocol 8.6).
+    The last axis of `mean`, `std` (n - 1) and `ci95` (half width) is the two measures. `spearman`
+    is the rank correlation over all layers, `spearman_by_layer` within each layer. The pooled
+    correlation mixes layers and may even differ in sign from all of them (protocol 8.6).
     """
 
     mean: Float[np.ndarray, "G 2"]
@@ -62,8 +62,8 @@ class Association(NamedTuple):
 def paper(ranks: Int[np.ndarray, ...], ranked: int) -> Float[np.ndarray, ...]:
     """Saliency in [0, 1] in buckets of 100 ranks, as published (protocol 6.2).
 
-    With i the zero-based rank, b = floor(i / 100) + 1 and N = `ranked`, the number of neurons that
-    were ranked: |(b - N/100) / (1 - N/100)|. Up to 100 neurons are one bucket with saliency 1.
+    The saliency is |(b - N/100) / (1 - N/100)| with the zero-based rank i, b = floor(i / 100) + 1
+    and N = `ranked`, the number of ranked neurons. Up to 100 neurons have saliency 1.
     """
     if ranked <= BUCKET:
         return np.ones(np.shape(ranks))
@@ -79,13 +79,13 @@ def rank(ranks: Int[np.ndarray, ...], ranked: int) -> Float[np.ndarray, ...]:
 def standardized(moments: Moments) -> Float[np.ndarray, "Y S D"]:
     """Scale-free saliency for every label: the standardized mean difference, 0 and upwards.
 
-    See the head of this file for what it answers; NaN for a label that cannot be contrasted.
+    See the head of this file for its purpose. A label that cannot be contrasted has NaN.
     """
     return ranking.scores_all(moments, "mean_difference")
 
 
 def groups(pruned: Bool[np.ndarray, "S D"]) -> Bool[np.ndarray, "G S D"]:
-    """Members of GROUPS: all neurons, the pruned ones, the others."""
+    """Members of each of GROUPS: all neurons, the pruned, the unpruned."""
     pruned = np.asarray(pruned, bool)
     return np.stack([np.ones_like(pruned), pruned, ~pruned])
 
@@ -95,8 +95,8 @@ def layer_summary(
 ) -> LayerSummary:
     """Mean of a measure by layer over all, pruned and unpruned neurons; NaN values are left out.
 
-    The interval is 1.96 standard errors (n - 1) to either side. A mean of no neurons and an
-    interval of fewer than two are NaN.
+    The interval is 1.96 standard errors (n - 1) to either side. The mean of no neurons is NaN, and
+    so is the interval of fewer than two.
     """
     values = np.asarray(values, np.float64)
     member = groups(pruned) & np.isfinite(values)
@@ -109,19 +109,19 @@ def redistribution(
     kept: Bool[np.ndarray, "S D"] | None = None,
     null: Bool[np.ndarray, "S D"] | None = None,
 ) -> Redistribution:
-    """Where the neurons with a `paper` saliency above 0.5 are (protocol 6.2, table of 8.3).
+    """Layers of the neurons with a `paper` saliency above 0.5 (protocol 6.2, table of 8.3).
 
-    `ranks` are those among all neurons. At the base stage all count: leave `kept` out. At later
-    stages pass the unpruned neurons: they are ranked anew among themselves, so exactly the upper
-    half of them is high. (The paper took the lower half of the base ranking for unpruned, whatever
-    was pruned: `base_ranks >= N // 2`.) Null neurons are never high. Shares sum to 1, or are NaN if
-    no neuron is high.
+    `ranks` are ranks among all neurons. Leave `kept` out at the base stage, where all neurons
+    count. At later stages it marks the unpruned neurons. They are ranked again among themselves, so
+    exactly the upper half of them is high. (The paper took the lower half of the base ranking as
+    unpruned, whatever was pruned: `base_ranks >= N // 2`.) Null neurons are never high. Shares sum
+    to 1, or are NaN if no neuron is high.
     """
     ranks = np.asarray(ranks)
     kept = np.ones(ranks.shape, bool) if kept is None else np.asarray(kept, bool)
-    anew = np.full(ranks.shape, -1)
-    anew[kept] = np.argsort(np.argsort(ranks[kept]))
-    high = kept & (paper(anew, int(kept.sum())) > HIGH)
+    kept_ranks = np.full(ranks.shape, -1)
+    kept_ranks[kept] = np.argsort(np.argsort(ranks[kept]))
+    high = kept & (paper(kept_ranks, int(kept.sum())) > HIGH)
     if null is not None:
         high &= ~np.asarray(null, bool)
     count = high.sum(axis=1)
@@ -152,7 +152,7 @@ def association(
 def _describe(
     values: Float[np.ndarray, "S D"], member: Bool[np.ndarray, "G S D"]
 ) -> tuple[Float[np.ndarray, "G S"], Float[np.ndarray, "G S"], Int[np.ndarray, "G S"]]:
-    """Mean, standard deviation (n - 1) and number of the members by group and row."""
+    """Mean and standard deviation (n - 1) of the members, and their number, by group and row."""
     neurons = member.sum(axis=-1)
     mean = np.where(member, values, 0).sum(axis=-1) / np.where(neurons > 0, neurons, np.nan)
     deviation = np.where(member, values - mean[..., None], 0)
@@ -165,7 +165,7 @@ def _ci95(std: Float[np.ndarray, ...], neurons: Int[np.ndarray, ...]) -> Float[n
 
 
 def _spearman(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
-    """Correlation of the ranks, ties at their mean rank; NaN where it is not defined."""
+    """Correlation of the ranks, ties at their mean rank; NaN where it is undefined."""
     a, b = _mean_ranks(first), _mean_ranks(second)
     a, b = a - a.sum() / max(len(a), 1), b - b.sum() / max(len(b), 1)
     scale = np.sqrt((a @ a) * (b @ b))

@@ -1,4 +1,4 @@
-"""Concept similarity: how close a neuron's tokens are to its own earlier ones, beside a null.
+"""Concept similarity of a neuron's tokens to its own earlier tokens, beside a null.
 
 Axes: V word types, E width of the word vectors, N = S*D neurons, k tokens of a neuron (-1 = none),
 G the groups of `saliency.GROUPS`, S rows (layers). A row of NaN is a word without a vector.
@@ -33,7 +33,7 @@ def vectors_from_embeddings(
 ) -> Float[np.ndarray, "V E"]:
     """A vector for every word type: the mean of the embedding rows of its sub-words.
 
-    `pieces` holds the sub-word ids of each type, without special tokens; none of them gives NaN.
+    `pieces` holds the sub-word ids of each type, without special tokens; no ids give NaN.
     """
     embeddings = np.asarray(embeddings, np.float32)
     counts = np.fromiter((len(ids) for ids in pieces), np.int64, len(pieces))
@@ -49,15 +49,15 @@ def vectors_from_embeddings(
 def vectors_from_file(path: str | Path, types: Sequence[str]) -> Float[np.ndarray, "V E"]:
     """Vectors of the word types from a text file with `word x1 x2 ...` on each line.
 
-    Spaces or tabs separate; a first line with two integers is a header (words, width). A type that
-    is not in the file takes the vector of its lower-case form, else NaN; of two lines for one word
-    the first counts. Lines of words that nobody asked for are checked for their length only.
+    Fields are separated by spaces or tabs; a first line of two integers is a header (words, width).
+    A type that is not in the file gets the vector of its lower-case form, else NaN. If a word has
+    two lines, the first counts. Lines of other words are only checked for their length.
 
     Raises UserError, with the line's number, for a file that is not UTF-8 text, a line of another
-    width and a number that is none or not finite; also if no type has a vector.
+    width and a field that is not a finite number; also if no type has a vector.
     """
-    wanted = {form for word in types for form in (word, word.lower())}
-    found: dict[str, np.ndarray] = {}
+    forms = {form for word in types for form in (word, word.lower())}
+    vectors: dict[str, np.ndarray] = {}
     width, number = 0, 0
     try:
         with Path(path).open(encoding="utf-8", newline="\n") as lines:
@@ -69,11 +69,11 @@ def vectors_from_file(path: str | Path, types: Sequence[str]) -> Float[np.ndarra
                     width, header = _first_line(text, f"{path}, line {number}")
                     if header:
                         continue
-                if text.split(" ", 1)[0] not in wanted and text.count(" ") >= width:
+                if text.split(" ", 1)[0] not in forms and text.count(" ") >= width:
                     continue
                 word, vector = _parse(text, width, f"{path}, line {number}")
-                if word in wanted:
-                    found.setdefault(word, vector)
+                if word in forms:
+                    vectors.setdefault(word, vector)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}, after line {number}: not UTF-8 text; word vectors must be a text file with "
@@ -84,13 +84,13 @@ def vectors_from_file(path: str | Path, types: Sequence[str]) -> Float[np.ndarra
             f"{path}: cannot be read ({error.strerror}); set tracking.vectors to `model` or to a "
             "text file of word vectors"
         ) from error
-    if not found:
+    if not vectors:
         raise UserError(
             f"{path}: holds a vector for none of the {len(types)} word types of the concept data; "
             "choose word vectors of the same language"
         )
     missing = np.full(width, np.nan, np.float32)
-    return np.stack([found.get(w, found.get(w.lower(), missing)) for w in types])
+    return np.stack([vectors.get(w, vectors.get(w.lower(), missing)) for w in types])
 
 
 def _first_line(text: str, where: str) -> tuple[int, bool]:
@@ -109,7 +109,7 @@ def _fields(text: str) -> list[str]:
 
 
 def _parse(text: str, width: int, where: str) -> tuple[str, Float[np.ndarray, " E"]]:
-    """Word and vector of one line; the word is all that stands before the last `width` fields."""
+    """Word and vector of a line; the word is everything before the last `width` fields."""
     fields = _fields(text)
     if len(fields) <= width:
         raise UserError(
@@ -130,9 +130,9 @@ def concept_similarity(
 ) -> Float[np.ndarray, " N"]:
     """Cosine of the mean vectors of a neuron's two token sets, in [-1, 1] (protocol 6.3).
 
-    Vectors are not normalised before the mean, and tokens without a vector are left out of it. NaN
-    where either set has no token with a vector. A neuron whose set did not change has 1 here;
-    the paper leaves it out: see `tokens.same_tokens`.
+    Vectors are not normalised before the mean, and tokens without a vector are left out of it. The
+    result is NaN where either set has no token with a vector. A neuron with the same tokens in both
+    sets has 1 here, while the paper leaves it out: see `tokens.same_tokens`.
     """
     return np.asarray(_similarity(jnp.asarray(first), jnp.asarray(second), jnp.asarray(vectors)))
 
@@ -147,11 +147,11 @@ def _similarity(
 
 @jax.jit
 def _direction(ids: Int[Array, "N k"], vectors: Float[Array, "V E"]) -> Float[Array, "N E"]:
-    """Mean vector of each token set, scaled to length 1; NaN where there is none."""
+    """Mean vector of each token set, scaled to length 1; NaN for a set without vectors."""
     has_vector = jnp.isfinite(vectors).all(axis=1)
     vectors = jnp.where(has_vector[:, None], vectors, 0).astype(jnp.float32)
     known = (ids >= 0) & has_vector[ids]
-    # One token at a time: the gather stays [N, E] instead of [N, k, E].
+    # One token at a time, so that the gathered array is [N, E] instead of [N, k, E].
     total = sum(vectors[ids[:, j]] * known[:, j, None] for j in range(ids.shape[1]))
     mean = total / jnp.maximum(known.sum(axis=1, keepdims=True), 1)
     length = jnp.linalg.norm(mean, axis=1, keepdims=True)
@@ -174,17 +174,16 @@ def null(
     draws: int = 1000,
     included: Bool[np.ndarray, "S D"] | None = None,
 ) -> Null:
-    """Similarity of one neuron's earlier tokens to the later tokens of ANOTHER neuron.
+    """Similarity of a neuron's earlier tokens to the later tokens of ANOTHER neuron.
 
-    What `concept_similarity` would give if a neuron's identity did not matter. In each draw the
-    neurons of one layer and one group are put on a ring in random order and each is paired with the
-    next one, so nobody is paired with itself, every neuron is used once on either side, and both
-    come from the same layer and the same group (pruned with pruned: their tokens differ as a
-    group). The draw's value is the mean over the pairs; `low` and `high` are its 2.5 and 97.5 %
-    quantiles over `draws`.
+    This is what `concept_similarity` would give if a neuron's identity did not matter. In each draw
+    the neurons of one layer and one group are put on a ring in random order, and each is paired
+    with the next. So no neuron is paired with itself, and each is used once on either side. Pairs
+    stay within a group, as the tokens of pruned and unpruned neurons differ. The value of a draw is
+    the mean over its pairs; `low` and `high` are its 2.5 and 97.5 % quantiles over `draws`.
 
-    Only neurons with a defined similarity take part, and of them those in `included` (default: all;
-    pass the changed ones where the measured mean is over the changed ones). Fewer than two: NaN.
+    Only neurons in `included` (default: all) with a defined similarity take part; pass the changed
+    neurons to compare with a mean over changed neurons. Fewer than two neurons give NaN.
     """
     layers, channels = np.shape(pruned)
     vectors = jnp.asarray(vectors)

@@ -1,4 +1,4 @@
-"""Concept statistics of all neurons in a stream: no activation outlives its batch.
+"""Concept statistics of all neurons, computed in a stream: no activations are stored.
 
 Letters: C models side by side (leading axis of params, of sites and of all results), B batch, T
 tokens, W words of a sentence, Y concept labels (row Y: all words), S rows of neurons (L+1 hidden
@@ -6,8 +6,8 @@ states, or L feed-forward layers), D channels, V word types.
 
 A word's vector is the mean over its sub-words (specs: relearning 2.3). The first sweep merges
 counts, means and squared deviations batch by batch (Chan, Golub, LeVeque 1979), which keeps float32
-exact enough for channels whose mean is large against their spread. The second, which needs the
-means, adds |z| of every word to its type (6.1).
+exact enough for channels with a mean much larger than their spread. The second sweep needs the
+means, and adds |z| of every word to its type (6.1).
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from relearn_jax.models.transformer import Model
 PyTree = Any
 Zeros = Callable[[tuple[int, ...]], Array]
 RESOLUTION = 1e-6
-"""Moments are float32. A spread below this share of the mean is rounding, as in a pruned neuron
-whose value is its bias for every word."""
+"""Moments are float32. A spread below this share of the mean is a rounding error, as for a pruned
+neuron, which has the same value for every word."""
 EXACT = jax.lax.Precision.HIGHEST
 """Accelerators' default for float32 products keeps 8 to 10 bits, too few for sums of thousands."""
 
 
 class Moments(NamedTuple):
-    """Counts, means and sums of squared deviations per label; the last row is all words.
+    """Counts, means and sums of squared deviations by label; the last row is all words.
 
-    Here and in `TypeScores` for one model; the sweeps give them a leading axis C.
+    Shapes here and in `TypeScores` are for one model; the sweeps return a leading axis C.
     """
 
     count: Float[Array, Y1]
@@ -58,7 +58,7 @@ def deviation(moments: Moments) -> Float[Array, "S D"]:
 
 
 def word_vectors(h: Float[Array, "B T D"], word: Int[Array, "B T"]) -> Float[Array, "B W D"]:
-    """Mean over the sub-words of each word; 0 for words without any. W = T."""
+    """Mean over the sub-words of each word, with W = T; 0 for words without sub-words."""
     belongs = (word[:, :, None] == jnp.arange(word.shape[1])).astype(jnp.float32)
     sums = jnp.einsum("BTW,BTD->BWD", belongs, h.astype(jnp.float32), precision=EXACT)
     return sums / jnp.maximum(belongs.sum(1), 1.0)[:, :, None]
@@ -79,8 +79,8 @@ def _taps(site: str, tap: Tap) -> Taps:
 
 @partial(jax.jit, static_argnames=("model", "site"), donate_argnames="carry")
 def _add_moments(model, site, params, carry, batch, sites):
-    one = partial(_with_moments, model, site, batch)
-    return jax.vmap(one)(params, carry, sites)
+    of_model = partial(_with_moments, model, site, batch)
+    return jax.vmap(of_model)(params, carry, sites)
 
 
 def _with_moments(model, site, batch, params, carry, sites):
@@ -90,7 +90,7 @@ def _with_moments(model, site, batch, params, carry, sites):
 
     def reduce(h: Array, _: None) -> tuple[Array, Array]:
         x = word_vectors(h, batch.word)
-        # Squares are taken around the batch's own mean, so they never cancel badly.
+        # Deviations are taken from the batch's own mean, so that squares do not cancel badly.
         total = jnp.einsum("BW,BWD->D", member[..., -1], x, precision=EXACT)
         centre = total / jnp.maximum(count[-1], 1.0)
         x = x - centre
@@ -106,8 +106,8 @@ def _with_moments(model, site, batch, params, carry, sites):
 
 @partial(jax.jit, static_argnames=("model", "site", "signed"), donate_argnames="carry")
 def _add_scores(model, site, signed, params, carry, batch, sites, centre, spread):
-    one = partial(_with_scores, model, site, signed, batch)
-    return jax.vmap(one)(params, carry, sites, centre, spread)
+    of_model = partial(_with_scores, model, site, signed, batch)
+    return jax.vmap(of_model)(params, carry, sites, centre, spread)
 
 
 def _with_scores(model, site, signed, batch, params, carry, sites, centre, spread):
@@ -143,7 +143,7 @@ def concept_moments(
 ) -> Moments:
     """First sweep: moments of all neurons for all Y labels and for all words together.
 
-    `zeros`, here and below, makes the arrays that are added to, where the models lie.
+    `zeros`, here and below, makes the arrays to add to, with the sharding of the models.
     """
     size = (_models(params), labels + 1)
     shape = (*size, *neuron_shape(model, site))
@@ -166,7 +166,7 @@ def type_scores(
 ) -> TypeScores:
     """Second sweep: mean |z| (signed: z) per word type and neuron; 0 for neurons that never vary.
 
-    The result takes C * V * N * 4 bytes, the only thing here that grows with the text.
+    The result takes C * V * N * 4 bytes; nothing else here grows with the text.
     """
     size = (_models(params), types)
     carry = TypeScores(zeros((*size, *neuron_shape(model, site))), zeros(size))

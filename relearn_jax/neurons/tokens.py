@@ -1,4 +1,4 @@
-"""Top tokens: the word types that a neuron answers to most strongly, and what sets of them share.
+"""Top tokens: the word types with a neuron's strongest responses, and measures on sets of them.
 
 Axes: V word types in the order of their first occurrence, S rows, D channels, N = S*D neurons,
 k tokens of a neuron, Y concept labels. In `ids`, -1 means no token.
@@ -25,11 +25,11 @@ def top_tokens(
 ) -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
     """The `top_k` word types of every neuron and their scores (protocol 6.1, NeuroX's top words).
 
-    `type_score` is the mean over a type's occurrences of |z|, or of z where `settings.signed` (what
-    it is was decided when it was computed). Of the types that occur at least `min_count` times,
-    scores are divided by the neuron's highest, those above `min_score` are kept, and the first k of
-    them in descending order are returned; equal scores keep first-occurrence order. A neuron
-    without a positive score (one that never varies) has no tokens: ids -1, scores 0.
+    `type_score` is the mean over a type's occurrences of |z|, or of z if it was computed with
+    `settings.signed`. Only types that occur at least `min_count` times count. Their scores are
+    divided by the neuron's highest, and the first k above `min_score` are returned in descending
+    order; equal scores keep first-occurrence order. A neuron without a positive score (one that
+    never varies) has no tokens: ids -1, scores 0.
     """
     types = len(type_count)
     flat = type_score.reshape(types, -1)
@@ -40,7 +40,7 @@ def top_tokens(
     scores = np.zeros((neurons, settings.top_k), np.float32)
     width = max(1, min(neurons, CHUNK // max(types, 1)))
     for start in range(0, neurons, width):
-        # The last chunk reaches back, so that every chunk has one shape and compiles once.
+        # The last chunk overlaps the one before, so that all have the same shape: one compilation.
         begin = min(start, neurons - width)
         part = _columns(flat, begin, width)
         ids[begin : begin + width, :k], scores[begin : begin + width, :k] = _top(
@@ -77,7 +77,7 @@ def is_null(ids: Int[np.ndarray, "N k"], types: Sequence[str]) -> Bool[np.ndarra
 def same_tokens(
     first: Int[np.ndarray, "N k"], second: Int[np.ndarray, "N k"]
 ) -> Bool[np.ndarray, " N"]:
-    """Whether a neuron has the same set of tokens in both; two empty sets are the same."""
+    """Whether a neuron's two token sets are equal; two empty sets are."""
     shared, union = _overlap(first, second)
     return shared == union
 
@@ -85,7 +85,7 @@ def same_tokens(
 def jaccard(
     first: Int[np.ndarray, "N k"], second: Int[np.ndarray, "N k"]
 ) -> Float[np.ndarray, " N"]:
-    """Shared tokens over all tokens of two sets, for each neuron; NaN if both are empty."""
+    """Jaccard index of each neuron's two token sets (shared over all); NaN if both are empty."""
     shared, union = _overlap(first, second)
     return shared / np.where(union > 0, union, np.nan)
 
@@ -93,7 +93,7 @@ def jaccard(
 def types_with_labels(
     kind: Int[np.ndarray, " W"], member: Bool[np.ndarray, "W Y"], types: int
 ) -> Bool[np.ndarray, "V Y"]:
-    """Which word types occur with which label; `kind` and `member` are those of all words."""
+    """Which word types occur with which label; `kind` and `member` cover all words of the text."""
     occurs = np.zeros((types, member.shape[1]), bool)
     for label in range(member.shape[1]):
         occurs[kind[member[:, label]], label] = True
@@ -105,7 +105,7 @@ def target_share(
 ) -> Float[np.ndarray, " N"]:
     """Share of a neuron's tokens that occur with the target label; NaN without tokens.
 
-    `with_target` is the target's column of `types_with_labels`; its mean is chance.
+    `with_target` is the target's column of `types_with_labels`; its mean is the chance level.
     """
     tokens = (ids >= 0).sum(axis=1)
     return _lookup(with_target, ids).sum(axis=1) / np.where(tokens > 0, tokens, np.nan)
@@ -118,7 +118,7 @@ def _lookup(of_type: Bool[np.ndarray, " V"], ids: Int[np.ndarray, "N k"]) -> np.
 def _overlap(
     first: Int[np.ndarray, "N k"], second: Int[np.ndarray, "N k"]
 ) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
-    """Sizes of intersection and union; the ids of a neuron are distinct, so pairs count once."""
+    """Sizes of intersection and union. A neuron's ids are distinct, so equal pairs count once."""
     equal = (first[:, :, None] == second[:, None, :]) & (first[:, :, None] >= 0)
     shared = equal.sum(axis=(1, 2))
     return shared, (first >= 0).sum(axis=1) + (second >= 0).sum(axis=1) - shared

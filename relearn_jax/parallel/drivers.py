@@ -1,12 +1,11 @@
-"""Three ways to run the one step body on the devices; each gives the same step to the same bits or
-to rounding, and none repeats it.
+"""Three drivers that run the same step body on the devices, with results equal up to rounding.
 
-    jit         over the mesh: the compiler places the communication. Every axis; the default.
-    shard_map   over the mesh, sums spelled out. Axes sets and data.
-    pmap        data only, parameters whole on each device. The classic way; see `_pmapped`.
+    jit         over the mesh: the compiler places the communication. All axes; the default.
+    shard_map   over the mesh, with explicit sums. Axes sets and data.
+    pmap        axis data only, all parameters on each device. The classic way; see `_pmapped`.
 
 C concept sets are trained side by side: leaves of `State` and of `Round` have a leading axis C. A
-batch is one for all sets [B, ...] or one for each [C, B, ...].
+batch is either shared by all sets, [B, ...], or has an axis of sets, [C, B, ...].
 """
 
 from __future__ import annotations
@@ -30,25 +29,25 @@ from relearn_jax.training.losses import Loss
 from relearn_jax.training.step import Batches, Round, State, Sums, train_step
 
 Step = Callable[[State, Batches, Round], tuple[State, Sums]]
-"""Takes batches of NumPy arrays, this process's rows; donates the state."""
+"""A driver's step. It takes this process's rows as NumPy arrays, and donates the state."""
 SHARED = ("frozen", "reference")
 """Fields of `Round` that all sets may share."""
 
 
 class Body(NamedTuple):
-    """The step of one set, and how fields of `Round` lie along the sets."""
+    """The step of one set, and which fields of `Round` have an axis of sets."""
 
     step: Callable[..., tuple[State, Sums]]
     axes: Round
-    """0 for fields with a leading axis C, None for those that all sets share."""
+    """0 for fields with a leading axis C, None for fields shared by all sets."""
 
     def over_sets(
         self, batches: Batches, axis_name: str | None = None
     ) -> Callable[..., tuple[State, Sums]]:
         """The step of C sets, under `vmap`.
 
-        `axis_name` is that of the devices whose sums are added up; None: the compiler adds them up,
-        and is told that the sets lie along the mesh axis `sets`.
+        `axis_name` names the axis of devices to add sums over. None: the compiler adds them up, and
+        is told that the sets lie along the mesh axis `sets`.
         """
         axes = (0, {name: _sets_axis(batch) for name, batch in batches.items()}, self.axes)
         spmd = SETS if axis_name is None else None
@@ -64,10 +63,10 @@ def body(
     """The step of one set, which the drivers wrap.
 
     Args:
-      loss: what is minimized; its model should be `sharding.spread` over the mesh.
+      loss: the loss to minimize; its model should be `sharding.spread` over the mesh.
       optimizer: from `optimizer.direction`.
-      parts: parts that each batch is computed in (gradient accumulation).
-      shared: which of `frozen` and `reference` all sets share; they have no axis C then.
+      parts: number of parts in which a batch is computed (gradient accumulation).
+      shared: which of `frozen` and `reference` are the same for all sets, without an axis C.
     """
     axes = Round(*(None if name in shared else 0 for name in Round._fields))
     return Body(partial(train_step, loss, optimizer, parts=parts), axes)
@@ -89,9 +88,9 @@ def make(driver: str, mesh: Mesh, body: Body) -> Step:
 
 
 def check(driver: str, mesh: Mesh) -> None:
-    """Refuse axes that a driver knows nothing of."""
-    unknown = {"jit": (), "shard_map": (FSDP, TENSOR), "pmap": (SETS, FSDP, TENSOR)}[driver]
-    for axis in unknown:
+    """Raise UserError if the mesh uses an axis that the driver cannot."""
+    unusable = {"jit": (), "shard_map": (FSDP, TENSOR), "pmap": (SETS, FSDP, TENSOR)}[driver]
+    for axis in unusable:
         if mesh.shape[axis] > 1:
             raise UserError(
                 f"parallel.driver {driver} cannot use the mesh axis {axis} (now {mesh.shape[axis]} "
@@ -117,7 +116,7 @@ def _jitted(mesh: Mesh, body: Body) -> Step:
 
 
 def over_mesh(mesh: Mesh, body: Body) -> Callable[..., tuple[State, Sums]]:
-    """The jitted step of the driver jit, which takes batches that are on the mesh already."""
+    """The jitted step of driver `jit`, for batches that are already on the mesh."""
 
     @partial(jax.jit, donate_argnums=0)
     def step(state: State, batches: Batches, round_: Round) -> tuple[State, Sums]:
@@ -149,10 +148,10 @@ def _shard_mapped(mesh: Mesh, body: Body) -> Step:
 def _pmapped(mesh: Mesh, body: Body) -> Step:
     """Data parallel under `jax.pmap`, on one host or several.
 
-    Every device holds all parameters of all sets and a share of each batch's rows. Move to the mesh
-    (driver jit) when a model with its moments no longer fits one device, when sets are to lie on
-    different devices, or on several hosts for speed: there pmap turns each process's arrays into
-    global ones and back at every step.
+    Every device holds all parameters of all sets and a share of each batch's rows. Use the driver
+    jit when a model with its moments no longer fits one device, when sets are to lie on different
+    devices, or for speed on several hosts: there pmap turns each process's arrays into global
+    arrays and back at every step.
     """
 
     devices = mesh.local_devices

@@ -1,9 +1,10 @@
 """The devices of a run as a mesh of four axes, and arrays put onto it.
 
-    sets     concept sets, each device with its own       data     sentences
-    fsdp     sentences, and parameters shared out         tensor   the sides of matrix products
+    sets     concept sets, split over devices             data     sentences
+    fsdp     sentences, and parameters split as well      tensor   the sides of matrix products
 
-Parameters of C sets have a leading axis C over `sets`; a batch's rows lie over `data` and `fsdp`.
+Parameters of C sets have a leading axis C, split over `sets`; a batch's rows are split over `data`
+and `fsdp`.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from relearn_jax.errors import UserError
 PyTree = Any
 SETS, DATA, FSDP, TENSOR = AXES = ("sets", "data", "fsdp", "tensor")
 ROWS = (DATA, FSDP)
-"""The axes that a batch's rows are spread over."""
+"""The axes over which a batch's rows are split."""
 
 
 def make(settings: config.Parallel, sets: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh for `sets` concept sets side by side, over all devices (or those given).
+    """A mesh for `sets` concept sets side by side, over `devices` (default: all).
 
     Raises:
-      UserError: the axes multiply to more devices than there are, or, where they leave some out,
-        there are several processes.
+      UserError: the axes multiply to more devices than there are, or, with several processes, to
+        fewer.
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = axis_sizes(settings, sets, len(devices))
@@ -49,9 +50,9 @@ def make(settings: config.Parallel, sets: int, devices: Sequence[jax.Device] | N
 
 
 def simulate(settings: config.Parallel) -> None:
-    """Let the CPU stand for as many devices as the settings name, for plans.
+    """Simulate as many CPU devices as the settings name, for plans.
 
-    To be called before anything touches a device; afterwards, and on accelerators, it does nothing.
+    Call it before anything touches a device; afterwards, and on accelerators, it does nothing.
     """
     named = (settings.sets, settings.data, settings.fsdp, settings.tensor)
     with contextlib.suppress(RuntimeError):
@@ -59,46 +60,46 @@ def simulate(settings: config.Parallel) -> None:
 
 
 def axis_sizes(settings: config.Parallel, sets: int, devices: int) -> tuple[int, ...]:
-    """Sizes of the four axes: sets first, data what is left, where the settings leave them open.
+    """Sizes of the four axes; sizes left open are chosen here: `sets` first, then `data`.
 
-    Under pmap, which knows data alone, an open `sets` is 1.
+    Under pmap, which uses `data` only, an open `sets` is 1.
     """
-    free = max(devices // (settings.fsdp * settings.tensor * (settings.data or 1)), 1)
-    most = 1 if settings.driver == "pmap" else min(sets, free)
-    along_sets = settings.sets or max(n for n in range(1, most + 1) if free % n == 0)
-    along_data = settings.data or max(free // along_sets, 1)
+    available = max(devices // (settings.fsdp * settings.tensor * (settings.data or 1)), 1)
+    limit = 1 if settings.driver == "pmap" else min(sets, available)
+    along_sets = settings.sets or max(n for n in range(1, limit + 1) if available % n == 0)
+    along_data = settings.data or max(available // along_sets, 1)
     return along_sets, along_data, settings.fsdp, settings.tensor
 
 
 def padded(sets: int, mesh: Mesh) -> int:
-    """The number of sets that divides evenly: sets are repeated to reach it."""
-    along = mesh.shape[SETS]
-    return -(-sets // along) * along
+    """The number of sets, filled up by repeated sets to a multiple of the axis `sets`."""
+    devices = mesh.shape[SETS]
+    return -(-sets // devices) * devices
 
 
 def rows_of(mesh: Mesh, batch_size: int, parts: int = 1) -> Rows:
-    """What a batch of that size is made of for this mesh, by this process.
+    """Number of rows of a batch on this mesh, and which of them this process makes.
 
-    Rows that are all padding make it divide evenly over the devices, and into `parts` there.
+    Rows of padding are added so that the rows of each device divide into `parts`.
     """
-    along = parts * math.prod(mesh.shape[axis] for axis in ROWS)
-    total = -(-batch_size // along) * along
+    shares = parts * math.prod(mesh.shape[axis] for axis in ROWS)
+    total = -(-batch_size // shares) * shares
     return Rows(total, own_rows(mesh, total))
 
 
 def rows(mesh: Mesh, sets_axis: bool) -> NamedSharding:
-    """Sharding of a batch, [B, ...] or one for each set [C, B, ...]."""
+    """Sharding of a batch, [B, ...] or, with an axis of sets, [C, B, ...]."""
     return NamedSharding(mesh, P(SETS, ROWS) if sets_axis else P(ROWS))
 
 
 def pairs(mesh: Mesh, count: int) -> NamedSharding:
-    """Sharding of `count` rows that cannot be filled up: whole everywhere if they do not divide."""
+    """Sharding of `count` rows without padding: replicated if they do not divide evenly."""
     divides = count % math.prod(mesh.shape[axis] for axis in ROWS) == 0
     return rows(mesh, False) if divides else replicated(mesh)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
+    """Sharding of an array that is complete on every device."""
     return NamedSharding(mesh, P())
 
 
@@ -116,12 +117,12 @@ def put_rows(mesh: Mesh, tree: PyTree, sets_axis: bool) -> PyTree:
     sharding, axis = rows(mesh, sets_axis), 1 if sets_axis else 0
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
-    along = math.prod(mesh.shape[name] for name in ROWS)
-    own = own_rows(mesh, along)
+    shares = math.prod(mesh.shape[name] for name in ROWS)
+    own_share = own_rows(mesh, shares)
 
     def put(leaf: np.ndarray) -> jax.Array:
-        # Of the sets' axis every process makes the whole and hands out what its devices hold.
-        total = leaf.shape[axis] * along // (own.stop - own.start)
+        # Every process makes all sets; JAX asks only for the parts of this process's devices.
+        total = leaf.shape[axis] * shares // (own_share.stop - own_share.start)
         start = own_rows(mesh, total).start
         shape = (*leaf.shape[:axis], total, *leaf.shape[axis + 1 :])
 

@@ -1,7 +1,7 @@
-"""Where each parameter lies on the mesh: regexes over paths, the first that fits decides.
+"""The partition of each parameter on the mesh, by regexes over paths; the first match decides.
 
-A path is that of the flat parameters ("blocks/up/kernel"), alone or at the end of a longer one, so
-optimizer moments and masks follow their parameters. Every leaf must be covered. The stacked layer
+A rule matches a path of the flat parameters ("blocks/up/kernel"), or the end of a longer path, so
+that optimizer moments and masks follow their parameters. Every leaf must match. The stacked layer
 axis of `blocks` is never split: the scan over layers would fetch each layer from one device.
 """
 
@@ -43,9 +43,9 @@ RULES: tuple[tuple[str, P], ...] = (
 def spec(path: str, shape: tuple[int, ...], mesh: Mesh, sets_axis: bool = False) -> P:
     """The partition of one leaf. Scalars are never split.
 
-    A mesh axis that does not divide its side (GPT-2 has 50,257 words) joins the rule's other axis
-    on the other side, or is left out if it does not fit there either. With `sets_axis` the leaf's
-    first axis is C.
+    A side that a mesh axis does not divide (GPT-2 has 50,257 words) is not split: the mesh axis
+    joins the rule's other axis on the other side, or is left out if it does not divide that either.
+    With `sets_axis` the leaf's first axis is C.
 
     Raises:
       ValueError: no rule covers the path.
@@ -63,7 +63,7 @@ def spec(path: str, shape: tuple[int, ...], mesh: Mesh, sets_axis: bool = False)
 
 
 def _fitted(rule: P, sides: tuple[int, ...], mesh: Mesh) -> list[str | tuple[str, ...] | None]:
-    """A rule's axes, each on its own side or, if that does not divide, on another that has one."""
+    """Mesh axes of each side; an axis that does not divide its side joins another named side."""
     named = [side for side, axis in enumerate(rule) if axis]
     split: dict[int, tuple[str, ...]] = dict.fromkeys(named, ())
 
@@ -74,44 +74,44 @@ def _fitted(rule: P, sides: tuple[int, ...], mesh: Mesh) -> list[str | tuple[str
         split[side] = joined
         return True
 
-    for own in [side for side in named if not put(rule[side], side)]:
-        any(put(rule[own], side) for side in named)
+    for moved in [side for side in named if not put(rule[side], side)]:
+        any(put(rule[moved], side) for side in named)
     parts = [split.get(side, ()) for side in range(len(rule))]
     return [axes[0] if len(axes) == 1 else axes or None for axes in parts]
 
 
 def shardings(tree: PyTree, mesh: Mesh, sets_axis: bool = False) -> PyTree:
-    """Shardings for a tree of parameters, moments or masks (arrays or their shapes)."""
+    """A tree of shardings for parameters, moments or masks (arrays or their shapes)."""
 
-    def one(path: Any, leaf: Any) -> NamedSharding:
+    def sharding(path: Any, leaf: Any) -> NamedSharding:
         return NamedSharding(mesh, spec(paths.name(path), tuple(leaf.shape), mesh, sets_axis))
 
-    return jax.tree_util.tree_map_with_path(one, tree)
+    return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
 def placer(mesh: Mesh, sets_axis: bool = False) -> Callable[[str, tuple[int, ...]], NamedSharding]:
-    """Where loading puts each parameter, by path and shape."""
+    """A function from a parameter's path and shape to its sharding, for loading."""
     return lambda path, shape: NamedSharding(mesh, spec(path, shape, mesh, sets_axis))
 
 
 def spread(model: Model, mesh: Mesh) -> Model:
-    """The model with its states split by rows and its word embedding gathered over fsdp alone."""
+    """The model with its states split by rows and its word embedding gathered over fsdp only."""
     if mesh.shape[FSDP] * mesh.shape[TENSOR] == 1:
         return model
     shape = (model.config.vocabulary, model.config.width)
     split = spec("embed/word/embedding", shape, mesh)
-    kept = P(*(TENSOR if axes and TENSOR in axes else None for axes in split))
-    layout = Layout(states=meshes.rows(mesh, False), words=NamedSharding(mesh, kept))
+    words = P(*(TENSOR if axes and TENSOR in axes else None for axes in split))
+    layout = Layout(states=meshes.rows(mesh, False), words=NamedSharding(mesh, words))
     return dataclasses.replace(model, layout=layout)
 
 
 def constrain(tree: PyTree, mesh: Mesh, sets_axis: bool = False) -> PyTree:
-    """Inside jit: keep a tree where the rules want it."""
+    """Inside jit: constrain a tree to the shardings of the rules."""
     return jax.lax.with_sharding_constraint(tree, shardings(tree, mesh, sets_axis))
 
 
 def bytes_per_device(tree: PyTree, mesh: Mesh, sets_axis: bool = False) -> int:
-    """Memory that a tree takes on each device."""
+    """Bytes that a tree takes on each device."""
     places = shardings(tree, mesh, sets_axis)
     sizes = jax.tree.map(
         lambda leaf, place: math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize,

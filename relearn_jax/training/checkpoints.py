@@ -1,11 +1,11 @@
-"""Checkpoints in the middle of a training round: written beside the training, whole or absent.
+"""Checkpoints within a training round, written in the background; each is complete or absent.
 
-A checkpoint is a folder named by its step, an Orbax checkpoint with the arrays, and in Orbax's
-metadata the progress and the fingerprint of every array. Several processes call these functions
-together, on one folder that all of them see.
+A checkpoint is an Orbax folder named by its step. It holds the arrays, and Orbax's metadata hold
+the progress and the fingerprint of every array. Several processes call these functions together, on
+one folder that all of them see.
 
 Orbax's own sequence of checkpoints (`ocp.training.Checkpointer`) is not used: it cannot be opened
-beside a checkpoint whose metadata are damaged.
+while the metadata of any checkpoint are damaged.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ PyTree = Any
 LEFTOVERS = "*.orbax-checkpoint-tmp"
 ELSEWHERE = "another process cannot read it"
 ORBAX = ocp.Context()
-# Where making folders fails in the background, threads hang.
+# If Orbax fails to create a folder in the background, its threads hang.
 ORBAX.asynchronous.create_directories_asynchronously = False
-# It takes cores from training, several times what writing takes, and saves a tenth.
+# Compression takes several times the CPU time of writing, and saves a tenth of the space.
 ORBAX.array.saving.use_compression = False
 
 
 class Checkpointer(NamedTuple):
-    """Where checkpoints go, how many of them stay, and the one that is being written, if any."""
+    """A folder of checkpoints, how many of them are kept, and the save in progress, if any."""
 
     folder: Path
     keep: int
@@ -47,13 +47,13 @@ class Checkpointer(NamedTuple):
 
 @contextlib.contextmanager
 def opened(folder: Path, keep: int) -> Iterator[Checkpointer]:
-    """A folder of checkpoints to save to, of which the newest `keep` stay; made where missing.
+    """Open a folder of checkpoints and keep the newest `keep`; the folder is made where missing.
 
-    What an interrupted save left is removed at the start, and a running save is finished at the
+    Leftovers of an interrupted save are removed at the start; a running save is finished at the
     end.
 
     Raises:
-      UserError: the folder, or at the end the last checkpoint, could not be written.
+      UserError: the folder could not be written, or, at the end, the last checkpoint.
     """
     folder = folder.resolve()
     if jax.process_index() == 0:
@@ -72,26 +72,26 @@ def opened(folder: Path, keep: int) -> Iterator[Checkpointer]:
 def save(
     checkpointer: Checkpointer, step: int, state: PyTree, progress: dict, wait: bool = False
 ) -> None:
-    """Start to write a checkpoint; the save before is waited for.
+    """Start to write a checkpoint, once the previous save has finished.
 
     The arrays may be donated, and the progress changed, as soon as this returns.
 
     Args:
       checkpointer: from `opened`.
-      step: names the checkpoint. Those of later steps, of a training that went on from an earlier
-        one, are removed when this one is whole.
-      state: a tree of jax.Arrays, sharded in whatever way. No array may be empty.
+      step: names the checkpoint. Checkpoints of later steps, left by a training that was since
+        continued from an earlier step, are removed when this one is complete.
+      state: a tree of jax.Arrays, with any sharding. No array may be empty.
       progress: plain JSON data.
-      wait: return only when the checkpoint is whole.
+      wait: return only when the checkpoint is complete.
 
     Raises:
-      UserError: the save before, or with `wait` this one, could not be written.
+      UserError: the previous save failed, or, with `wait`, this one did.
     """
     _finish(checkpointer)
     record = {"step": step, "progress": progress, "fingerprint": fingerprint(state)}
     record = json.loads(json.dumps(record))
-    # Orbax reads the arrays before it returns. On CPU it keeps views of them; JAX does not give
-    # the memory of an array away while there is a view of it.
+    # Orbax reads the arrays before it returns. On CPU it keeps views of them; JAX does not reuse
+    # the memory of an array while a view of it exists.
     with _reported(checkpointer.folder), ORBAX:
         response = ocp.save_checkpointables_async(
             checkpointer.folder / str(step),
@@ -109,25 +109,25 @@ def save(
 def restore(
     folder: Path, abstract: Callable[[dict[str, Any]], PyTree], say: Callable[[str], None]
 ) -> tuple[PyTree, dict[str, Any]] | None:
-    """The state and the progress of the newest checkpoint that is whole, or None.
+    """The state and the progress of the newest usable checkpoint, or None.
 
     Args:
-      folder: that of `opened`. Need not exist.
-      abstract: from the progress, a tree of jax.ShapeDtypeStruct with shardings: what is expected,
-        and where to put it. The shardings need not be those of the saved arrays.
-      say: takes a line about every checkpoint that is newer but cannot be used.
+      folder: the folder of `opened`. It need not exist.
+      abstract: makes from the progress a tree of jax.ShapeDtypeStruct with shardings: the expected
+        arrays and where to put them. The shardings may differ from those of the saved arrays.
+      say: takes a line about every newer checkpoint that cannot be used.
     """
     steps = _steps(folder.resolve())
     while (step := hosts.first(max(steps, default=-1))) >= 0:
         place = folder.resolve() / str(step)
         with _quiet("absl", "asyncio"):
-            read = _read(place, step, abstract)
+            result = _read(place, step, abstract)
             gc.collect()  # asyncio reports the tasks that failed when they are collected
-        if not isinstance(read, str):
-            return read
+        if not isinstance(result, str):
+            return result
         steps = [older for older in steps if older < step]
         instead = f"taking the one before it, {max(steps)}" if steps else "and there is none before"
-        say(f"checkpoint {place} cannot be used: {read}; {instead}")
+        say(f"checkpoint {place} cannot be used: {result}; {instead}")
     return None
 
 
@@ -149,16 +149,16 @@ def _reported(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         raise UserError(
-            f"cannot write a checkpoint to {folder}: {_brief(error)}. Those written before are "
-            "kept: mend that, and the same command goes on from the newest."
+            f"cannot write a checkpoint to {folder}: {_brief(error)}. Earlier checkpoints "
+            "are kept: mend that, and the same command continues from the newest."
         ) from error
 
 
 def _tidy(checkpointer: Checkpointer, step: int) -> None:
-    """Remove the checkpoints that the one of `step`, now whole, makes superfluous."""
+    """Remove superfluous checkpoints, now that the checkpoint of `step` is complete."""
     steps = sorted(_steps(checkpointer.folder))
-    line = [s for s in steps if s <= step]
-    for superfluous in set(steps) - set(line[-checkpointer.keep :]):
+    earlier = [s for s in steps if s <= step]
+    for superfluous in set(steps) - set(earlier[-checkpointer.keep :]):
         shutil.rmtree(checkpointer.folder / str(superfluous))
 
 
@@ -171,7 +171,7 @@ def _steps(folder: Path) -> list[int]:
 def _read(
     place: Path, step: int, describe: Callable[[dict[str, Any]], PyTree]
 ) -> tuple[PyTree, dict[str, Any]] | str:
-    """What a checkpoint holds, or why it cannot be used; all processes say the same of it."""
+    """State and progress of a checkpoint, or why it cannot be used; all processes agree."""
     record = _record(place, step)
     if not hosts.all_of(not isinstance(record, str)):
         return record if isinstance(record, str) else ELSEWHERE
@@ -183,9 +183,9 @@ def _read(
     before, now = record["fingerprint"], fingerprint(state)
     wrong = sorted(name for name in before.keys() | now if before.get(name) != now.get(name))
     if wrong:
-        more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
-        return f"not the values that were saved in {wrong[0]}{more}"
-    # Orbax gives a PRNG key on one device the sharding of its data, which have an axis more.
+        others = f" and {len(wrong) - 1} more" if wrong[1:] else ""
+        return f"not the values that were saved in {wrong[0]}{others}"
+    # Orbax gives a PRNG key on one device the sharding of its data, which has one more axis.
     state = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), state, abstract)
     return state, record["progress"]
 
@@ -220,7 +220,7 @@ def _digest(record: dict[str, Any]) -> str:
 
 
 def _brief(error: Exception) -> str:
-    """The end, where the reason is, of the first line of what caused an error."""
+    """The first line of an error's root cause, cut to its end, where the reason is."""
     while error.__cause__ is not None:
         error = error.__cause__
     line, _, _ = str(error).strip().partition("\n")
@@ -230,15 +230,15 @@ def _brief(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Drop what loggers say about Orbax: pages for each failure, which we put in a line."""
+    """Silence these loggers about Orbax: they print pages for a failure that we put in a line."""
 
-    def other(record: logging.LogRecord) -> bool:
+    def not_orbax(record: logging.LogRecord) -> bool:
         return record.name == "absl" and "orbax" not in record.pathname
 
     for name in names:
-        logging.getLogger(name).addFilter(other)
+        logging.getLogger(name).addFilter(not_orbax)
     try:
         yield
     finally:
         for name in names:
-            logging.getLogger(name).removeFilter(other)
+            logging.getLogger(name).removeFilter(not_orbax)

@@ -1,4 +1,4 @@
-"""Numbers that tell whether arrays are the same to the last bit, on any number of devices."""
+"""Checksums that tell whether arrays are equal to the last bit, on any number of devices."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ GOLDEN = 0x9E3779B1
 def fingerprint(state: PyTree) -> dict[str, int]:
     """One number below 2^32 for every array of a tree, by its path ("params/embed/words").
 
-    A change of any one element changes the number for certain, other changes (elements exchanged,
-    a stretch of zeros) all but once in 2^32. Arrays may be of any dtype of 1 to 8 bytes, or PRNG
-    keys; shapes are not told apart. All processes call this, and all get the same.
+    A change of a single element always changes the number; any other change (two elements
+    exchanged, a stretch of zeros) goes unnoticed once in 2^32. Arrays may be of any dtype of 1 to 8
+    bytes, or PRNG keys; shapes are not told apart. All processes call this and get the same.
     """
     leaves = paths.flatten(state)
     sums = jax.device_get(_sums(list(leaves.values())))
@@ -30,12 +30,12 @@ def fingerprint(state: PyTree) -> dict[str, int]:
 
 @jax.jit
 def _sums(leaves: list[Array]) -> list[UInt32[Array, ""]]:
-    # Integers that wrap add up to the same in any order, so the sharding does not matter.
+    # A sum of wrapping integers does not depend on their order, so sharding does not matter.
     return [jnp.sum(_mix(_placed(_words(leaf))), dtype=jnp.uint32) for leaf in leaves]
 
 
 def _words(leaf: Array) -> UInt32[Array, ...]:
-    """The bits of an array; 8-byte elements get a last axis of 2."""
+    """The bits of an array as 32-bit words; 8-byte elements get a last axis of 2."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     if leaf.dtype == jnp.bool_:
@@ -45,7 +45,7 @@ def _words(leaf: Array) -> UInt32[Array, ...]:
 
 
 def _placed(words: UInt32[Array, ...]) -> UInt32[Array, ...]:
-    """Add to every word a number of its own, from its position in row-major order."""
+    """Add to every word a different number, computed from its position in row-major order."""
     for axis in range(words.ndim):
         step = GOLDEN * math.prod(words.shape[axis + 1 :]) % 2**32
         words += jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis) * jnp.uint32(step)

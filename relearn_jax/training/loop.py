@@ -1,6 +1,6 @@
-"""One training round: epochs of steps, a few numbers a second to the log, no sync in between.
+"""One training round: epochs of steps, logged every few steps without waiting for the devices.
 
-C concept sets are trained side by side; State, Sums and places have one entry for each.
+C concept sets are trained side by side; State, Sums and places have one entry for each set.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from relearn_jax.training.step import Batches, Round, State, Sums
 Step = Callable[[State, Batches, Round], tuple[State, Sums]]
 LOG_EVERY = 25
 IN_FLIGHT = 3
-"""Steps that the host may be ahead of the devices: enough to keep them busy, few enough that speeds
-are true and a stop is quick."""
+"""Steps that the host may run ahead of the devices: enough to keep the devices busy, few enough
+that measured speeds are true and a stop is quick."""
 
 
 class Position(NamedTuple):
-    """Where a round stands: whole epochs done, and batches of the next one."""
+    """Progress of a round: complete epochs done, and batches done of the next epoch."""
 
     epoch: int = 0
     batch: int = 0
 
 
 class Hooks(NamedTuple):
-    """What a round tells its caller.
+    """Callbacks of a round.
 
     log: takes lists of {"step", "epoch", "loss", "sentences_per_s"}, one entry for each set; the
-    speed is that of one set, and of this process's share of it.
-    due: asked after every step, whether `save` is wanted there.
-    save: with the position and the state; the lines up to there have gone to `log`.
-    after_epoch: with the epochs done and the state (evaluation).
+    speed counts one set's sentences, and of them this process's share.
+    due: called after every step; true where `save` should be called.
+    save: takes the position and the state, after `log` has taken all earlier lines.
+    after_epoch: takes the number of epochs done and the state (for evaluation).
     """
 
     log: Callable[[list[dict[str, Any]]], None]
@@ -57,44 +57,44 @@ def fit(
     places: Sequence[str],
     begin: Position = Position(),  # noqa: B008 (immutable)
 ) -> State:
-    """Train for one round, or for the rest of one.
+    """Train for one round, or for what is left of it.
 
     Args:
       step: from `parallel.drivers.make`.
       state: where to start; it is donated.
       round_: schedule, dropout keys, sites and frozen entries.
-      epochs: how many the round has.
-      batches: the batches of an epoch, counted from 0, but the first so many.
-      hooks: where progress goes.
-      places: the sets as errors name them ("seed 0, concept, round 2").
+      epochs: number of epochs of the round.
+      batches: takes an epoch, counted from 0, and how many batches to skip; gives the others.
+      hooks: callbacks.
+      places: names of the sets in errors ("seed 0, concept, round 2").
       begin: epochs and batches that `state` has behind it.
 
     Returns:
       The last state.
 
     Raises:
-      UserError: a loss is not finite. Nothing is written then; the stage before stays.
+      UserError: a loss is not finite. Nothing is written then; finished stages are kept.
     """
     for epoch in range(begin.epoch, epochs):
         done = begin.batch if epoch == begin.epoch else 0
         began, rows = time.perf_counter(), 0
-        # The host does not wait for the numbers of a step that the devices have yet to do.
+        # Numbers are logged one interval later, so that the host need not wait for the devices.
         lines: deque[tuple[Sums, float]] = deque()
         sums: Sums | None = None
-        ahead: deque[Sums] = deque()
+        in_flight: deque[Sums] = deque()
         for number, batch in enumerate(batches(epoch, done), start=done + 1):
             state, sums = step(state, batch, round_)
             rows += _sentences(batch)
-            ahead.append(sums)
-            if len(ahead) > IN_FLIGHT:
-                jax.block_until_ready(ahead.popleft())
+            in_flight.append(sums)
+            if len(in_flight) > IN_FLIGHT:
+                jax.block_until_ready(in_flight.popleft())
             if number % LOG_EVERY == 0:
                 _report(lines, epoch, hooks, places)
                 lines.append((sums, rows / (time.perf_counter() - began)))
-            at = Position(epoch, number)
-            if hooks.due(at):
+            position = Position(epoch, number)
+            if hooks.due(position):
                 _report(lines, epoch, hooks, places)
-                hooks.save(at, state)
+                hooks.save(position, state)
         _report(lines, epoch, hooks, places)
         if sums is not None:
             check_finite(sums.bad_step, places)
@@ -132,6 +132,6 @@ def check_finite(bad_step: Int[Array, " C"], places: Sequence[str]) -> None:
     for step, place in zip(np.asarray(bad_step), places, strict=False):
         if step >= 0:
             raise UserError(
-                f"the loss is not finite at step {step} of {place}. The stages finished before it "
-                "are kept. Lower training.learning_rate, or compute in float32."
+                f"the loss is not finite at step {step} of {place}. Finished stages are kept. "
+                "Lower training.learning_rate, or compute in float32."
             )

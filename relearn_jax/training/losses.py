@@ -1,8 +1,8 @@
 """Losses: pure functions of parameters, reference parameters and named batches.
 
-A loss gives the terms of a sum, each as a sum over something (tokens, sentences) with its count, in
-float32. Whoever divides does so once, after adding up over parts of a batch and over devices. Label
--100 means that there is none.
+A loss returns named terms. Each is a sum over tokens or sentences, with their count, in float32.
+The step divides once, after adding up over the parts of a batch and over devices. Label -100 marks
+tokens without a label.
 
 To add a loss, write a function of this type and name it where an experiment makes its step.
 """
@@ -27,7 +27,7 @@ from relearn_jax.models.transformer import Model
 
 PyTree = Any
 CHUNK = 32
-"""Tokens of each sentence whose logits over a vocabulary exist at one time."""
+"""Tokens of each sentence whose logits over the vocabulary are in memory at one time."""
 
 
 class Term(NamedTuple):
@@ -35,7 +35,7 @@ class Term(NamedTuple):
 
     sum: Float[Array, ""]
     count: Float[Array, ""]
-    """What the sum is over. It depends on the batch alone, never on parameters."""
+    """Number of tokens or sentences in the sum. It depends on the batch only."""
 
     @property
     def mean(self) -> Float[Array, ""]:
@@ -44,7 +44,7 @@ class Term(NamedTuple):
 
 
 class Text(NamedTuple):
-    """One of the texts of a step, as a loss reads it."""
+    """The batch of one text in a step, as a loss reads it."""
 
     batch: TokenBatch
     keys: RowKeys | None = None
@@ -58,21 +58,21 @@ Terms = dict[str, Term]
 Loss = Callable[[PyTree, PyTree, Texts], Terms]
 """(parameters, reference parameters or None, texts) -> terms by name."""
 TASK = "task"
-"""The one text of a training that has one, and the term of its loss."""
+"""Name of the text, and of the loss term, of a training with a single text."""
 
 
 def token_classification(model: Model, params: PyTree, reference: None, texts: Texts) -> Terms:
-    """Cross-entropy of the labels of tokens."""
+    """Cross-entropy of the token labels."""
     return {TASK: cross_entropy(model, params, texts[TASK])}
 
 
 def next_token(model: Model, params: PyTree, reference: None, texts: Texts) -> Terms:
-    """Cross-entropy of the next token, where the labels say that it counts."""
+    """Cross-entropy of the next token, where it has a label."""
     return {TASK: cross_entropy(model, params, texts[TASK])}
 
 
 def cross_entropy(model: Model, params: PyTree, text: Text) -> Term:
-    """Cross-entropy of a text's labels; a language model's logits are made in chunks."""
+    """Cross-entropy of a text's labels; a language model's logits are computed in chunks."""
     batch, keys, sites = text
     h, _ = transformer.hidden(model, params, batch.inputs, sites, keys=keys)
     head = partial(transformer.head, model, params, keys=keys)
@@ -82,7 +82,7 @@ def cross_entropy(model: Model, params: PyTree, text: Text) -> Term:
 
 
 def token_loss(logits: Float[Array, "B T Y"], labels: Int[Array, "B T"]) -> Term:
-    """Cross-entropy over labelled tokens, and their number."""
+    """Summed cross-entropy of the labelled tokens, and their number."""
     labelled = labels >= 0
     losses = optax.softmax_cross_entropy_with_integer_labels(
         logits.astype(jnp.float32), jnp.where(labelled, labels, 0)
@@ -96,16 +96,16 @@ def chunked_token_loss(
     labels: Int[Array, "B T"],
     chunk: int,
 ) -> Term:
-    """`token_loss(head(h), labels)`, of whose logits only `chunk` tokens a row ever exist.
+    """`token_loss(head(h), labels)` with the logits of only `chunk` tokens a row in memory.
 
-    The backward pass computes them again, chunk by chunk. Chunks run along T, so that the rows of
-    a batch stay on their devices.
+    The backward pass computes the logits again, chunk by chunk. Chunks run along T, so that the
+    rows of a batch stay on their devices.
     """
     count = jnp.sum(labels >= 0, dtype=jnp.float32)
     chunk = min(chunk, h.shape[1])
-    missing = -h.shape[1] % chunk
-    h = jnp.pad(h, ((0, 0), (0, missing), (0, 0)))
-    labels = jnp.pad(labels, ((0, 0), (0, missing)), constant_values=IGNORED)
+    padding = -h.shape[1] % chunk
+    h = jnp.pad(h, ((0, 0), (0, padding), (0, 0)))
+    labels = jnp.pad(labels, ((0, 0), (0, padding)), constant_values=IGNORED)
 
     def split(x: Array) -> Array:
         return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
@@ -119,7 +119,7 @@ def chunked_token_loss(
 
 
 def next_tokens(inputs: Inputs) -> Int[Array, "B T"]:
-    """Labels of a causal language model: the token after each real one, where there is one."""
+    """Labels of a causal language model: for each real token the next one; IGNORED at the end."""
     follows = inputs.mask[:, :-1] & inputs.mask[:, 1:]
     labels = jnp.where(follows, inputs.ids[:, 1:], IGNORED)
     return jnp.pad(labels, ((0, 0), (0, 1)), constant_values=IGNORED)

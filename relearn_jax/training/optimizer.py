@@ -1,4 +1,7 @@
-"""AdamW with decay chosen by name and a learning rate that is data, so that rounds share a step."""
+"""AdamW with weight decay by parameter name, and a learning rate that is data.
+
+As the rate is data, all rounds share one compiled step.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ PyTree = Any
 
 
 class Schedule(NamedTuple):
-    """Linear warm-up to `peak` and linear decay to 0 over `steps` (as Hugging Face's default)."""
+    """Linear warm-up to `peak` and linear decay to 0 over `steps` (the default of Hugging Face)."""
 
     peak: Float[Array, ""]
     steps: Float[Array, ""]
@@ -24,9 +27,9 @@ class Schedule(NamedTuple):
 
 
 def schedule(settings: config.Training, steps: int) -> Schedule:
-    """The schedule of one training round of `steps` steps, of one model.
+    """The schedule of one model for a training round of `steps` steps.
 
-    Models side by side may have schedules of their own: stacked, with a leading axis C.
+    Models side by side may have different schedules, stacked with a leading axis C.
     """
     values = (settings.learning_rate, steps, settings.warmup * steps)
     return Schedule(*(np.float32(v) for v in values))
@@ -41,7 +44,7 @@ def rate(schedule: Schedule, step: Int[Array, ""]) -> Float[Array, ""]:
 
 
 def decayed(params: PyTree) -> PyTree:
-    """True for leaves under weight decay: all but biases and norm parameters, told by name.
+    """True for leaves under weight decay, by name: all but biases and norm parameters.
 
     Stacked biases have two axes, so a rule by number of axes would be wrong here.
     """

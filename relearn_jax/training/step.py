@@ -1,4 +1,4 @@
-"""The one training step body. Drivers (jit, pmap, shard_map) wrap it; none repeats it."""
+"""The body of a training step. The drivers (jit, pmap, shard_map) all wrap this one function."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ PyTree = Any
 Batches = Mapping[str, TokenBatch]
 """The texts of a step by name, each with its own number of rows."""
 TEXT_ROWS = 2**24
-"""No text has more rows in a step."""
+"""Upper bound on the rows of a text in a step."""
 
 
 class State(NamedTuple):
-    """What a step changes."""
+    """The values that a step changes."""
 
     params: PyTree
-    """The trainable leaves alone."""
+    """The trainable leaves only."""
     moments: optax.OptState
     step: Int[Array, ""]
     bad_step: Int[Array, ""]
@@ -38,7 +38,7 @@ class State(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What a step reports. Copies, as the state it came from is donated to the next step."""
+    """The report of a step. Its arrays are copies, as the state is donated to the next step."""
 
     loss: Float[Array, ""]
     """The weighted sum of the mean terms."""
@@ -48,24 +48,24 @@ class Sums(NamedTuple):
 
 
 class Round(NamedTuple):
-    """What a step reads and never changes, for one training round."""
+    """The values that a step only reads, which are constant in a training round."""
 
     schedule: Schedule
     key: Array
-    """Dropout key; each step folds its number in, and each row its place in the step."""
+    """Dropout key; the step number and the position of each row are folded into it."""
     weights: Mapping[str, Float[Array, ""]] | None = None
-    """Of the terms of the loss, by name; None: all 1."""
+    """Weights of the loss terms, by name; None: all 1."""
     sites: Sites = Sites()
     frozen: PyTree = None
-    """The leaves that are not trained, if any: a tree of dicts without the trainable ones."""
+    """The leaves that are not trained, if any, as a tree of dicts without the trainable leaves."""
     reference: PyTree = None
     """Reference parameters, for losses that compare with another model."""
     held: Mask | None = None
-    """Entries of trainable leaves that stay as they are."""
+    """Entries of trainable leaves that do not change."""
 
 
 def start(params: PyTree, optimizer: optax.GradientTransformation) -> State:
-    """A fresh optimizer around trainable leaves, of one model or (under `vmap`) of several."""
+    """A state with a fresh optimizer for trainable leaves of one model, or of several by `vmap`."""
     return State(params, optimizer.init(params), jnp.int32(0), jnp.int32(-1))
 
 
@@ -81,13 +81,13 @@ def train_step(
     """One optimizer step on the weighted sum of the loss's mean terms.
 
     Sums and counts are added over `axis_name` (if any) and divided once, and each row has its own
-    dropout key. So the result does not depend on how a batch was spread over devices, nor on the
-    `parts` that it is computed in to save memory.
+    dropout key. So the result does not depend on how a batch is spread over devices, nor on the
+    number of `parts` in which it is computed to save memory.
 
-    Gradients, moments and updates exist for the trainable leaves alone.
+    Gradients, moments and updates exist for the trainable leaves only.
 
     Returns:
-      (the new state, what the step reports)
+      (the new state, the report)
     """
     texts = _texts(batches, round_, state.step, axis_name)
 
@@ -95,16 +95,16 @@ def train_step(
         params = trainable if round_.frozen is None else paths.merge(trainable, round_.frozen)
         return loss(params, round_.reference, texts)
 
-    # The counts of the whole batch come first. Their sums are dead code, which XLA drops.
+    # The counts of the whole batch are needed first. The sums here are dead code that XLA drops.
     counts = {name: term.count for name, term in terms_of(state.params, texts).items()}
     if axis_name is not None:
         counts = jax.lax.psum(counts, axis_name)
     counts = {name: jnp.maximum(count, 1.0) for name, count in counts.items()}
     weights = dict.fromkeys(counts, 1.0) if round_.weights is None else round_.weights
-    # The count of the first term is divided out last: a loss of one term is its sum until then.
+    # The first term's count is divided out last, so that a loss of one term stays a plain sum.
     first, *others = counts
-    whole = counts[first]
-    shares = {first: weights[first]} | {n: weights[n] * (whole / counts[n]) for n in others}
+    divisor = counts[first]
+    shares = {first: weights[first]} | {n: weights[n] * (divisor / counts[n]) for n in others}
 
     def total(trainable: PyTree, texts: Mapping[str, Text]) -> tuple[Array, Terms]:
         terms = terms_of(trainable, texts)
@@ -114,9 +114,9 @@ def train_step(
     (value, terms), grads = _accumulated(partial(grad, state.params), texts, parts)
     if axis_name is not None:
         value, terms, grads = jax.lax.psum((value, terms, grads), axis_name)
-    grads = jax.tree.map(lambda g: g / whole, grads)
+    grads = jax.tree.map(lambda g: g / divisor, grads)
 
-    # Before clipping, so that what stays has no part in the norm; and after, for weight decay.
+    # Before clipping, so that held entries have no part in the norm; after it, for weight decay.
     grads = masks.remove(grads, round_.held)
     updates, moments = optimizer.update(grads, state.moments, state.params)
     updates = masks.remove(updates, round_.held)
@@ -125,19 +125,19 @@ def train_step(
 
     bad = jnp.where((state.bad_step < 0) & ~jnp.isfinite(value), state.step, state.bad_step)
     state = State(params, moments, state.step + 1, bad)
-    return state, Sums(value / whole, terms, state.step, bad)
+    return state, Sums(value / divisor, terms, state.step, bad)
 
 
 def _texts(
     batches: Batches, round_: Round, step: Int[Array, ""], axis_name: str | None
 ) -> dict[str, Text]:
-    """The texts of a step, each row with a dropout key of its own, whatever the devices."""
+    """The texts of a step. A row's dropout key does not depend on the devices."""
     key = jax.random.fold_in(round_.key, step)
 
     def keys(number: int, rows: int) -> RowKeys:
         first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * rows
-        places = number * TEXT_ROWS + first + jnp.arange(rows)
-        return jax.vmap(partial(jax.random.fold_in, key))(places)
+        positions = number * TEXT_ROWS + first + jnp.arange(rows)
+        return jax.vmap(partial(jax.random.fold_in, key))(positions)
 
     return {
         name: Text(batches[name], keys(number, batches[name].labels.shape[0]), round_.sites)
@@ -148,12 +148,12 @@ def _texts(
 def _accumulated(
     grad: Callable[[Mapping[str, Text]], PyTree], texts: Mapping[str, Text], parts: int
 ) -> PyTree:
-    """The sum of `grad` over texts cut into `parts`, one after another."""
+    """Cut the texts into `parts`, and add up `grad` over them one after another."""
     if parts == 1:
         return grad(texts)
     sites = {name: text.sites for name, text in texts.items()}
 
-    # Every part takes rows from the whole batch, so that each device has its share of every part.
+    # A part takes every `parts`-th row, so that each device has its share of every part.
     def cut(x: Array) -> Array:
         return jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
 

@@ -1,4 +1,4 @@
-"""A fact, and the wrong answers to it."""
+"""Facts and their wrong answers."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ import numpy as np
 from relearn_jax.errors import UserError
 
 FEW = 8
-"""A relation with at most so many answers is a closed question: all of them are alternatives."""
+"""Largest number of answers of a closed relation, whose answers are all alternatives."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One subject, one relation, one right answer."""
+    """A fact: a subject, a relation and the right answer."""
 
     subject: str
-    """`DeForest Buckner`."""
+    """Such as `DeForest Buckner`."""
     relation: str
-    """`plays the sport of`, or CounterFact's id of the relation."""
+    """Such as `plays the sport of`, or CounterFact's id of the relation."""
     target: str
-    """The right answer, without blanks around it: `football`."""
+    """The right answer without surrounding blanks, such as `football`."""
     alternatives: tuple[str, ...] = ()
     """Wrong answers; the first is the one to inject."""
     prompts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Texts that the data themselves bring, by format (`standard`, `paraphrase`, `neighborhood`,
-    `mcq`); empty where templates make them."""
+    """Texts from the data, by format (`standard`, `paraphrase`, `neighborhood`, `mcq`); empty if
+    prompts are made by templates."""
 
 
 def inject(facts: Sequence[Fact], pool: Sequence[str], seed: int) -> tuple[Fact, ...]:
-    """Facts with alternatives: where there are none, one is drawn, and comes first.
+    """Add alternatives to facts without any: a random wrong answer first.
 
-    Drawn uniformly from `pool` or, if that is empty, from the right answers of all facts with the
-    same relation, never the fact's own. The relation's other answers follow if they are few.
+    It is drawn uniformly from `pool` or, if `pool` is empty, from the right answers of all facts
+    with the same relation, and is never the fact's own. In a closed relation (at most `FEW`
+    answers) the other answers follow.
 
-    Raises UserError if a fact's answer is the only one there is.
+    Raises UserError if no other answer exists.
     """
     rng = np.random.default_rng(seed)
     answers: dict[str, dict[str, None]] = {}

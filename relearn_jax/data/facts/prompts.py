@@ -1,4 +1,4 @@
-"""Prompts as token ids: where the subject stands, where the answer is read off, and which it is."""
+"""Prompts as token ids, with the positions of subject and answer, and the answer's token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Answers = Literal["one_token", "first_token"]
 SHOWN = 3
-"""Examples in a message."""
+"""Number of examples in a message."""
 
 
 class Prompts(NamedTuple):
@@ -28,19 +28,19 @@ class Prompts(NamedTuple):
     subject: Bool[np.ndarray, "B T"]
     """The subject's tokens."""
     last: Int[np.ndarray, " B"]
-    """The last token of the prompt: its logits are the answer."""
+    """Position of the prompt's last token, whose logits are the answer."""
     target: Int[np.ndarray, " B"]
-    """The right answer."""
+    """Token id of the right answer."""
     others: Int[np.ndarray, "B A"]
-    """The alternatives, the injected one first; -1 where a fact has fewer."""
+    """Token ids of the alternatives, with the injected answer first; padded with -1."""
 
 
 class _Problem(NamedTuple):
-    """Prompts that cannot be used, and what to do."""
+    """Unusable prompts, with an error message and a remedy."""
 
     rows: Bool[np.ndarray, " B"]
     shown: Callable[[int], str]
-    """What to show of a row."""
+    """Gives the description of a row for the message."""
     remedy: str
 
 
@@ -55,24 +55,23 @@ def encode(
 ) -> Prompts:
     """Token ids of prompts and of their answers; all integers int32.
 
-    An answer's tokens are those that follow the prompt's when both are encoded as one text, so
-    blanks and special tokens are the tokenizer's business. The subject is where it last stands in
-    the prompt; a token that it shares with the punctuation beside it counts as its own.
+    Prompt and answer are encoded as one text, and the answer's tokens are those after the prompt's,
+    so the tokenizer handles blanks and special tokens. The subject is its last occurrence in the
+    prompt; a token shared with adjacent punctuation belongs to the subject.
 
     Args:
-      facts: what `texts.fact` points into.
-      texts: from `formats.render`; or one prompt for each fact, answered by the target.
-      tokenizer: a fast one (it must know offsets), loaded with `words=False`.
-      answers: what to do with an answer of several tokens: refuse it, or let its first token stand
-        for it.
-      positions: whether to find subjects. False for prompts about others (neighbourhood):
-        `subject` is False everywhere.
-      length: T; None: that of the longest prompt.
+      facts: the facts that `texts.fact` refers to.
+      texts: from `formats.render`; or a prompt for each fact, whose answer is the target.
+      tokenizer: a fast one (with offsets), loaded with `words=False`.
+      answers: `one_token` refuses answers of several tokens; `first_token` uses their first token.
+      positions: whether to find subjects. Pass False for prompts about other subjects
+        (neighbourhood); `subject` is then False everywhere.
+      length: T; None: length of the longest prompt.
 
     Raises:
-      UserError: an answer of several tokens or none, an alternative that starts like the answer, a
-        subject that is not in its prompt, shares a token with the word beside it, has no token or
-        an unknown one, a prompt longer than `length`.
+      UserError: an answer of several tokens or none, an alternative with the answer's first token,
+        a subject that is not in its prompt, shares a token with an adjacent word, or has no token
+        or an unknown token, a prompt longer than `length`.
     """
     prompts, problems = _encoded(facts, texts, tokenizer, answers, positions)
     for problem in problems:
@@ -90,13 +89,13 @@ def usable(
     answers: Answers = "one_token",
     positions: bool = True,
 ) -> Bool[np.ndarray, " B"]:
-    """Which prompts `encode` does not refuse."""
+    """Which prompts `encode` accepts."""
     _, problems = _encoded(facts, texts, tokenizer, answers, positions)
     return ~np.any([problem.rows for problem in problems], axis=0)
 
 
 def take(prompts: Prompts, rows: Int[np.ndarray, " b"] | Bool[np.ndarray, " B"]) -> Prompts:
-    """Some of the prompts; T and A stay."""
+    """Select rows of prompts; T and A do not change."""
     return Prompts(*(part[rows] for part in prompts))
 
 
@@ -134,9 +133,9 @@ def _encoded(
                 "others. Use another tokenizer, or set `facts.unusable: drop`. Subjects:",
             )
         )
-    target, wrong = _answers(texts.prompt, texts.answer, rows, tokenizer, answers)
+    target, wrong_answers = _answers(texts.prompt, texts.answer, rows, tokenizer, answers)
     others, wrong_others = _others(texts, rows, tokenizer, answers)
-    alike = _Problem(
+    same_token = _Problem(
         (others == target[:, None]).any(1) & (target >= 0),
         lambda row: f"{texts.answer[row]!r} and {', '.join(map(repr, texts.others[row]))}",
         "an alternative starts with the same token as the right answer. Correct the alternatives, "
@@ -144,7 +143,7 @@ def _encoded(
     )
     last = mask.sum(1, dtype=np.int32) - 1
     prompts = Prompts(ids, mask, subject, last, target, others)
-    return prompts, [*problems, wrong, wrong_others, alike]
+    return prompts, [*problems, wrong_answers, wrong_others, same_token]
 
 
 def _widened(prompts: Prompts, length: int | None, pad: int) -> Prompts:
@@ -164,20 +163,20 @@ def _widened(prompts: Prompts, length: int | None, pad: int) -> Prompts:
 def _subjects(
     prompts: Sequence[str], subjects: Sequence[str], offsets: Int[np.ndarray, "B T 2"]
 ) -> tuple[Bool[np.ndarray, "B T"], list[_Problem]]:
-    """The subjects' tokens: those that overlap with the characters of the subject."""
+    """The subjects' tokens, which overlap with the characters of the subject; and the problems."""
     start = np.array([_place(p, s) for p, s in zip(prompts, subjects, strict=True)])
     end = start + np.array([len(subject) for subject in subjects])
-    found = (offsets[..., 0] < end[:, None]) & (offsets[..., 1] > start[:, None])
-    found &= (start >= 0)[:, None]
-    lost = [
+    tokens = (offsets[..., 0] < end[:, None]) & (offsets[..., 1] > start[:, None])
+    tokens &= (start >= 0)[:, None]
+    uncovered = [
         a >= 0 and not _covers(prompt, a, b, row[hit])
-        for prompt, a, b, row, hit in zip(prompts, start, end, offsets, found, strict=True)
+        for prompt, a, b, row, hit in zip(prompts, start, end, offsets, tokens, strict=True)
     ]
 
     def shown(row: int) -> str:
         return f"{subjects[row]!r} in {prompts[row]!r}"
 
-    return found, [
+    return tokens, [
         _Problem(
             start < 0,
             shown,
@@ -185,7 +184,7 @@ def _subjects(
             "needs {subject}, or a text that holds it), or set `facts.unusable: drop`:",
         ),
         _Problem(
-            np.array(lost, bool),
+            np.array(uncovered, bool),
             shown,
             "the tokenizer leaves out a part of the subject or joins it to the word beside it, so "
             "its positions are lost. Change the words around {subject}, or set "
@@ -195,21 +194,21 @@ def _subjects(
 
 
 def _place(prompt: str, subject: str) -> int:
-    """Where the subject last starts, as words of its own if it does so anywhere; or -1."""
-    starts, at = [], prompt.find(subject)
-    while at >= 0:
-        starts.append(at)
-        at = prompt.find(subject, at + 1)
-    alone = [
+    """The last start of the subject in a prompt, -1 if absent; separate words are preferred."""
+    starts, position = [], prompt.find(subject)
+    while position >= 0:
+        starts.append(position)
+        position = prompt.find(subject, position + 1)
+    separate = [
         a
         for a in starts
         if not prompt[:a][-1:].isalnum() and not prompt[a + len(subject) :][:1].isalnum()
     ]
-    return (alone or starts or [-1])[-1]
+    return (separate or starts or [-1])[-1]
 
 
 def _covers(prompt: str, start: int, end: int, spans: Int[np.ndarray, "t 2"]) -> bool:
-    """Whether the spans hold all of the subject but its blanks, and nothing of another word."""
+    """Whether the spans cover the subject, except its blanks, and nothing of another word."""
     held = {at for a, b in spans for at in range(a, b)}
     inside = {at for at in range(start, end) if not prompt[at].isspace()}
     return inside <= held and not any(prompt[at].isalnum() for at in held - set(range(start, end)))
@@ -221,13 +220,13 @@ def _following(
     rows: Sequence[Sequence[int]],
     tokenizer: PreTrainedTokenizerFast,
 ) -> list[list[int]]:
-    """The tokens of each answer after its prompt; none where it changes the prompt's tokens."""
+    """The tokens of each answer after its prompt; empty if it changes the prompt's tokens."""
     if not prompts:
         return []
     both = tokenizer([p + a for p, a in zip(prompts, answers, strict=True)])["input_ids"]
     return [
-        whole[len(row) :] if whole[: len(row)] == row else []
-        for whole, row in zip(both, rows, strict=True)
+        ids[len(row) :] if ids[: len(row)] == row else []
+        for ids, row in zip(both, rows, strict=True)
     ]
 
 
@@ -236,42 +235,44 @@ def _answers(
     answers: Sequence[str],
     rows: Sequence[Sequence[int]],
     tokenizer: PreTrainedTokenizerFast,
-    wanted: Answers,
+    kind: Answers,
 ) -> tuple[Int[np.ndarray, " B"], _Problem]:
-    """The first token of each answer, -1 if it has none."""
-    found = _following(prompts, answers, rows, tokenizer)
-    most = 1 if wanted == "one_token" else np.inf
+    """The first token of each answer (-1 if it has no token), and the problem of other numbers."""
+    answer_tokens = _following(prompts, answers, rows, tokenizer)
+    limit = 1 if kind == "one_token" else np.inf
 
     def shown(row: int) -> str:
-        tokens = tokenizer.convert_ids_to_tokens(found[row])
+        tokens = tokenizer.convert_ids_to_tokens(answer_tokens[row])
         return f"{answers[row]!r} after {prompts[row][-30:]!r} is {tokens}"
 
     problem = _Problem(
-        np.array([not 1 <= len(tokens) <= most for tokens in found], bool),
+        np.array([not 1 <= len(tokens) <= limit for tokens in answer_tokens], bool),
         shown,
         "an answer is not one token of this tokenizer. Set `facts.answers: first_token` or "
         "`facts.unusable: drop`; where there is no token at all, put a blank before the answer in "
         "the template:",
     )
-    return np.array([tokens[0] if tokens else -1 for tokens in found], np.int32), problem
+    return np.array([tokens[0] if tokens else -1 for tokens in answer_tokens], np.int32), problem
 
 
 def _others(
     texts: Texts,
     rows: Sequence[Sequence[int]],
     tokenizer: PreTrainedTokenizerFast,
-    wanted: Answers,
+    kind: Answers,
 ) -> tuple[Int[np.ndarray, "B A"], _Problem]:
-    """The first token of each alternative, and the prompts one of whose alternatives is wrong."""
+    """The first token of each alternative, and the prompts with an unusable alternative."""
     count = np.array([len(answers) for answers in texts.others])
     row = np.repeat(np.arange(len(count)), count)
     flat = [answer for answers in texts.others for answer in answers]
     prompts, before = [texts.prompt[i] for i in row], [rows[i] for i in row]
-    found, problem = _answers(prompts, flat, before, tokenizer, wanted)
+    first_tokens, problem = _answers(prompts, flat, before, tokenizer, kind)
     filled = np.arange(count.max(initial=0)) < count[:, None]
     others = np.full(filled.shape, -1, np.int32)
-    others[filled] = found
-    wrong = np.zeros(len(count), bool)
-    wrong[row[problem.rows]] = True
-    worst = dict(zip(row[problem.rows], np.flatnonzero(problem.rows), strict=True))
-    return others, problem._replace(rows=wrong, shown=lambda row: problem.shown(worst[row]))
+    others[filled] = first_tokens
+    unusable_rows = np.zeros(len(count), bool)
+    unusable_rows[row[problem.rows]] = True
+    first_problem = dict(zip(row[problem.rows], np.flatnonzero(problem.rows), strict=True))
+    return others, problem._replace(
+        rows=unusable_rows, shown=lambda row: problem.shown(first_problem[row])
+    )

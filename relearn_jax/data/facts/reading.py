@@ -1,4 +1,4 @@
-"""From a config's `Facts` to facts with their formats, whatever the source."""
+"""Reading of a config's `Facts` from any source, as facts with their formats."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FactData:
-    """Facts, how they are asked for, and which of them are to be forgotten."""
+    """Facts, their prompt formats, and their split into facts to forget and to retain."""
 
     settings: config.Facts
     facts: tuple[Fact, ...]
@@ -38,13 +38,13 @@ class FactData:
     split: Split
     tokenizer: PreTrainedTokenizerFast
     source: str
-    """One line that says what this is."""
+    """A description in one line."""
     digest: str
     """SHA-256 (hex) of facts and formats."""
     options: tuple[str, ...] = ()
-    """What multiple choice offers; empty: each fact's own answers."""
+    """The choices of multiple-choice prompts; empty: each fact's own answers."""
     others: Mapping[str, tuple[Fact, ...]] = field(default_factory=dict)
-    """By format: other facts of the same subjects (the world's `city`)."""
+    """Other facts of the same subjects, by format (the world's `city`)."""
     world: World | None = None
 
 
@@ -58,11 +58,11 @@ def read(
     Args:
       settings: see the schema.
       base: the config's folder.
-      tokenizer: the model's (`load_tokenizer` with `words=False`); None for the built-in world,
-        which has its own.
+      tokenizer: the model's tokenizer (`load_tokenizer` with `words=False`); None for the built-in
+        world, which has its own.
 
     Raises:
-      UserError: files, formats and splits that do not do; facts that are unusable, if refused.
+      UserError: invalid files, formats and splits; unusable facts, unless they are dropped.
     """
     if settings.kind == "world":
         return _world(settings)
@@ -74,8 +74,8 @@ def read(
         facts, defaults = sports(path), formats.SPORTS_FORMATS
         options = options or formats.SPORTS
     elif settings.kind == "counterfact":
-        asked = locate(settings.questions, base, "questions") if settings.questions else None
-        facts = counterfact(path, settings.min_probability, asked)
+        questions = locate(settings.questions, base, "questions") if settings.questions else None
+        facts = counterfact(path, settings.min_probability, questions)
     else:
         facts = table(path)
     templates = formats.formats(settings, defaults, facts)
@@ -88,9 +88,10 @@ def read(
     source = f"{path}: {len(facts)} facts"
     drop = settings.unusable == "drop"
     if drop:
-        # Before wrong answers are drawn, so that nobody is given one that cannot be said.
-        spelled = {n: t for n, t in templates.items() if not t.endswith("{letter}")}
-        facts = _usable(facts, spelled, options, tokenizer, settings.answers)
+        # Before wrong answers are drawn, so that no fact gets an answer that the tokenizer cannot
+        # spell.
+        spelled_out = {n: t for n, t in templates.items() if not t.endswith("{letter}")}
+        facts = _usable(facts, spelled_out, options, tokenizer, settings.answers)
     facts = inject(facts, settings.inject, settings.seed)
     if drop:
         facts = _usable(facts, templates, options, tokenizer, settings.answers)
@@ -110,7 +111,7 @@ def read(
 def ask(
     data: FactData, rows: Int[np.ndarray, " n"], name: str, length: int | None = None
 ) -> tuple[Prompts, Int[np.ndarray, " B"]]:
-    """Prompts of some facts in one format, and the fact of each (an index into all facts).
+    """Prompts of the facts `rows` in one format, and the fact of each (index into all facts).
 
     Raises UserError for an unknown format, and as `formats.render` and `prompts.encode` do.
     """
@@ -119,12 +120,12 @@ def ask(
             f"there is no format `{name}`; there are {', '.join(data.formats)}. Add it to "
             "`facts.formats`."
         )
-    asked = [data.others.get(name, data.facts)[i] for i in rows]
+    facts = [data.others.get(name, data.facts)[i] for i in rows]
     texts = formats.render(
-        asked, data.formats[name], data.options, _examples(data), data.settings.seed, name
+        facts, data.formats[name], data.options, _examples(data), data.settings.seed, name
     )
     prompts = encode(
-        asked,
+        facts,
         texts,
         data.tokenizer,
         answers=data.settings.answers,
@@ -135,7 +136,7 @@ def ask(
 
 
 def _examples(data: FactData) -> list[Fact]:
-    """The solved examples: the same ones for every prompt, so that all are equally hard."""
+    """The solved examples: the same for every prompt, so that all are equally hard."""
     rng = np.random.default_rng(data.settings.seed)
     count = min(data.settings.shots, len(data.split.examples))
     return [data.facts[i] for i in rng.choice(data.split.examples, count, replace=False)]
@@ -148,26 +149,28 @@ def _usable(
     tokenizer: PreTrainedTokenizerFast,
     answers: str,
 ) -> tuple[Fact, ...]:
-    """The facts that the tokenizer can ask for in every format."""
-    fine = np.ones(len(facts), bool)
+    """The facts with usable prompts in every format."""
+    usable_facts = np.ones(len(facts), bool)
     for name, template in templates.items():
-        # Examples change neither answers nor positions, and are chosen only later.
+        # Examples do not change answers or positions, and are chosen later.
         texts = formats.render(facts, template.replace("{shots}", ""), options, name=name)
         positions = name not in formats.OTHER_SUBJECTS
-        good = usable(facts, texts, tokenizer, answers=answers, positions=positions)
-        np.logical_and.at(fine, texts.fact, good)
-    if not fine.any():
+        usable_prompts = usable(facts, texts, tokenizer, answers=answers, positions=positions)
+        np.logical_and.at(usable_facts, texts.fact, usable_prompts)
+    if not usable_facts.any():
         raise UserError(
-            f"`facts.unusable: drop` leaves none of {len(facts)} facts; `refuse` says why."
+            f"`facts.unusable: drop` leaves none of {len(facts)} facts; set `refuse` to see why."
         )
-    return tuple(fact for fact, keep in zip(facts, fine, strict=True) if keep)
+    return tuple(fact for fact, keep in zip(facts, usable_facts, strict=True) if keep)
 
 
 def _world(settings: config.Facts) -> FactData:
     if settings.path:
-        raise UserError("`facts.path` goes with another `kind` than world, which has no file.")
+        raise UserError(
+            "`facts.path`: kind world has no file; choose another `facts.kind`, or leave it out."
+        )
     world = make(settings.world, settings.seed, settings.formats)
-    about = {name: world.facts_of(name) for name in world.templates}
+    facts_of = {name: world.facts_of(name) for name in world.templates}
     return FactData(
         settings=settings,
         facts=world.facts,
@@ -178,7 +181,7 @@ def _world(settings: config.Facts) -> FactData:
         f"{len(world.facts)} athletes",
         digest=_digest((*world.facts, *world.cities), world.templates),
         options=settings.options or formats.SPORTS,
-        others={name: facts for name, facts in about.items() if facts is not world.facts},
+        others={name: facts for name, facts in facts_of.items() if facts is not world.facts},
         world=world,
     )
 

@@ -1,4 +1,4 @@
-"""Forget, held-out, retained and measured facts, and that no part knows of another."""
+"""Split of facts into forget, held-out and retained parts, without overlap between parts."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from relearn_jax.data.facts.fact import Fact
 from relearn_jax.errors import UserError
 
 RETAIN_SHARE = 0.8
-"""Of the facts that are not to be forgotten (specs: mechanistic unlearning 2.1)."""
+"""Share of the facts to retain that are shown (specs: mechanistic unlearning 2.1)."""
 OWN_TEXTS = ("standard", "paraphrase")
-"""Texts that ask for the fact itself; neighbourhood texts are about others on purpose."""
+"""Texts about the fact itself; neighbourhood texts are about other subjects on purpose."""
 SHOWN = 3
-"""Overlaps in a message."""
+"""Number of overlaps in a message."""
 
 
 class Split(NamedTuple):
     """Indices into the facts (int64); no fact is in two parts."""
 
     forget: Int[np.ndarray, " f"]
-    """To be forgotten, and shown to whoever edits."""
+    """Facts to forget that an editing method may see."""
     held_out: Int[np.ndarray, " h"]
-    """To be forgotten, but never shown; empty if unsplit."""
+    """Facts to forget that are never shown; empty if unsplit."""
     retain: Int[np.ndarray, " r"]
-    """To be kept, and shown."""
+    """Facts to retain that an editing method may see."""
     retain_test: Int[np.ndarray, " s"]
-    """To be kept, never shown."""
+    """Facts to retain that are never shown."""
     examples: Int[np.ndarray, " e"]
-    """Solved in few-shot prompts, and nothing else."""
+    """Facts for solved examples in few-shot prompts only."""
 
     @property
     def measured(self) -> Int[np.ndarray, " m"]:
-        """Where forgetting is measured: on what is held out or, unsplit, on what was shown."""
+        """The facts to measure forgetting on: held-out facts or, if unsplit, the forget facts."""
         return self.held_out if len(self.held_out) else self.forget
 
 
@@ -48,16 +48,16 @@ def split(
     seed: int,
     groups: Mapping[str, Int[np.ndarray, " n"]] | None = None,
 ) -> Split:
-    """The facts divided as in specs: mechanistic unlearning 2.1.
+    """Split facts as in specs: mechanistic unlearning 2.1.
 
-    Unless they are shuffled (by `seed`), all parts are in the order of the facts: the first half of
-    the forget set is shown, the first 4 of 5 (or `retain`) of the others are retained.
+    All parts are in the order of the facts, unless they are shuffled by `seed`. The first half of
+    the forget set is shown, and of the other facts the first 4 of 5 (or `retain`).
 
     Args:
-      facts: all of them.
+      facts: all facts.
       settings: see the schema.
-      seed: of the order.
-      groups: further names that `settings.forget` may use, and their facts.
+      seed: seed of the order.
+      groups: facts of further names that `settings.forget` may use.
 
     Raises:
       UserError: an unknown or empty forget set, an empty part, a subject (compared without case,
@@ -72,11 +72,11 @@ def split(
             "be left."
         )
     order, examples = np.split(order, [len(order) - settings.examples])
-    wanted = _wanted(facts, order, settings.forget, groups or {})
-    forget, rest = order[wanted], order[~wanted]
+    to_forget = _selected(facts, order, settings.forget, groups or {})
+    forget, others = order[to_forget], order[~to_forget]
     half = -(-len(forget) // 2) if settings.mode == "split" else len(forget)
-    kept = int(RETAIN_SHARE * len(rest)) if settings.retain is None else settings.retain
-    parts = Split(forget[:half], forget[half:], rest[:kept], rest[kept:], examples)
+    shown = int(RETAIN_SHARE * len(others)) if settings.retain is None else settings.retain
+    parts = Split(forget[:half], forget[half:], others[:shown], others[shown:], examples)
     parts = _without_overlap(facts, parts, settings.overlap == "drop")
     _check_filled(parts, settings, len(facts))
     return parts
@@ -88,17 +88,17 @@ def key(subject: str) -> str:
         c for c in unicodedata.normalize("NFKD", subject) if not unicodedata.combining(c)
     )
     words = re.sub(r"[^\w\s]|_", " ", plain.casefold()).split()
-    # A subject of nothing but punctuation is its own name.
+    # A subject of punctuation only is kept.
     return " ".join(words) or subject.strip()
 
 
-def _wanted(
+def _selected(
     facts: Sequence[Fact],
     order: Int[np.ndarray, " n"],
     name: str,
     groups: Mapping[str, Int[np.ndarray, " m"]],
 ) -> np.ndarray:
-    """bool [n]: which facts, in their order, `name` means."""
+    """Which facts, in the given order, `name` selects: bool [n]."""
     if match := re.fullmatch(r"(?:first_)?(\d+)", name):
         count = int(match[1])
         if not 0 < count < len(order):
@@ -108,39 +108,39 @@ def _wanted(
         return np.arange(len(order)) < count
     if name in groups:
         return np.isin(order, groups[name])
-    wanted = np.array([name in (facts[i].target, facts[i].relation) for i in order])
-    if not wanted.any():
+    selected = np.array([name in (facts[i].target, facts[i].relation) for i in order])
+    if not selected.any():
         answers = sorted({fact.target for fact in facts} | {fact.relation for fact in facts})
         listed = ", ".join([*groups, *answers][:12])
         raise UserError(
             f"`split.forget: {name}`: no fact has this answer or relation. Use first_N, or one of: "
             f"{listed}{', ...' if len(answers) + len(groups) > 12 else ''}"
         )
-    return wanted
+    return selected
 
 
 def _without_overlap(facts: Sequence[Fact], parts: Split, drop: bool) -> Split:
-    """The parts, less what an earlier one holds too; UserError instead unless `drop`."""
+    """The parts without facts that overlap with an earlier part; UserError unless `drop`."""
     owner: dict[tuple[str, str], tuple[str, int]] = {}
-    found, kept = [], []
+    overlaps, distinct = [], []
     for name, rows in zip(Split._fields, parts, strict=True):
         keys = [_keys(facts[row]) for row in rows]
         clashes = [next((owner[k] for k in ks if k in owner), None) for ks in keys]
-        found += [
+        overlaps += [
             f"{facts[row].subject!r} ({name}, fact {row + 1}, and {clash[0]}, fact {clash[1] + 1})"
             for row, clash in zip(rows, clashes, strict=True)
             if clash
         ]
-        kept.append(rows[np.array([clash is None for clash in clashes], bool)])
+        distinct.append(rows[np.array([clash is None for clash in clashes], bool)])
         for row, ks in zip(rows, keys, strict=True):
             owner |= {k: (name, int(row)) for k in ks}
-    if found and not drop:
+    if overlaps and not drop:
         raise UserError(
-            f"leakage: {len(found)} facts share their subject or a prompt with a fact of another "
-            f"part of the split: {'; '.join(found[:SHOWN])}. Set `split.overlap: drop` to leave "
-            "them out of the later part, or correct the data."
+            f"leakage: {len(overlaps)} facts share their subject or a prompt with a fact of "
+            f"another part of the split: {'; '.join(overlaps[:SHOWN])}. Set `split.overlap: "
+            "drop` to leave them out of the later part, or correct the data."
         )
-    return Split(*kept)
+    return Split(*distinct)
 
 
 def _keys(fact: Fact) -> set[tuple[str, str]]:

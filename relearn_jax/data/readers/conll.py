@@ -1,7 +1,7 @@
-"""CoNLL-style files: one word a line with its columns, a blank line after each sentence.
+"""CoNLL files: a word and its columns on each line, a blank line after each sentence.
 
-Columns are separated by tabs where a line holds a tab, by blanks otherwise. Lines that start with
-`# ` are comments; `-DOCSTART-` lines separate documents.
+Columns are separated by tabs if a line has a tab, else by blanks. Lines that start with `# ` are
+comments; `-DOCSTART-` lines separate documents.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _cell(cells: Sequence[str], column: int, key: str, path: Path, number: int) -> str:
-    """One cell, without the blanks around it; UserError if the line does not have it."""
+    """A cell without surrounding blanks; UserError if the line does not have it."""
     if not -len(cells) <= column < len(cells):
         raise UserError(
             f"{path}:{number}: has {len(cells)} columns, but `{key}` is {column} (counted from 0). "
@@ -79,7 +79,7 @@ def _cell(cells: Sequence[str], column: int, key: str, path: Path, number: int) 
 
 
 def _width(lines: Sequence[str]) -> int:
-    """The number of columns of the first line that is a word for certain."""
+    """Number of columns of the first line that is certainly a word."""
     for line in lines:
         if line.strip(BLANK) and not line.startswith(("# ", "-DOCSTART-")):
             return len(_cells(line))
@@ -87,8 +87,8 @@ def _width(lines: Sequence[str]) -> int:
 
 
 def _is_hash_word(line: str, cells: Sequence[str], columns: tuple[int, int], width: int) -> bool:
-    """Whether a line that starts with `# ` is the word `#`: only where blanks separate columns,
-    with the columns of a word line and a tag where the tag belongs."""
+    """Whether a line that starts with `# ` is the word `#`: if blanks separate columns, their
+    number is that of word lines, and the tag column has a tag."""
     if "\t" in line or len(cells) != width:
         return False
     in_range = all(-width <= column < width for column in columns)

@@ -1,4 +1,4 @@
-"""Reading text files, with errors that say which file and which line."""
+"""Reading of text files, with errors that name the file and the line."""
 
 from __future__ import annotations
 
@@ -7,33 +7,32 @@ from pathlib import Path
 from relearn_jax.errors import UserError
 
 BLANK = " \t\r"
-"""What separates cells. Other Unicode blanks (no-break space, \\x85, \\x1c ...) may be words, so
-`str.split()` and `str.splitlines()`, which cut at them, are not used on data."""
+"""Separators of cells. Other Unicode blanks (no-break space, \\x85, \\x1c ...) may be words, so
+`str.split()` and `str.splitlines()`, which split at them, are not used on data."""
 
 
 def locate(path: str, base: Path, key: str) -> Path:
-    """The file a config names; relative paths start at `base`, the config's folder.
+    """The file that a config names; relative paths start at `base`, the config's folder.
 
-    `key` is the config key that holds the path, for the message of the UserError that a missing
-    file raises.
+    Raises UserError for a missing file; `key` is the config key of the path, for its message.
     """
     if not path:
         raise UserError(f"`{key}` is empty: name the file to read.")
-    found = Path(path).expanduser()
-    found = found if found.is_absolute() else base / found
-    if not found.is_file():
-        kind = "is a folder, not a file" if found.is_dir() else "does not exist"
+    file = Path(path).expanduser()
+    file = file if file.is_absolute() else base / file
+    if not file.is_file():
+        kind = "is a folder, not a file" if file.is_dir() else "does not exist"
         raise UserError(
-            f"`{key}`: {found} {kind}. Relative paths start at the config's folder ({base})."
+            f"`{key}`: {file} {kind}. Relative paths start at the config's folder ({base})."
         )
-    return found
+    return file
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file without their ends (LF or CRLF; a byte order mark is dropped).
+    """The lines of a UTF-8 file without line ends (LF or CRLF) and byte order mark.
 
-    Raises UserError, with the line number, for bytes that are not UTF-8, and for a file that holds
-    nothing but blanks.
+    Raises UserError, with the line number, for bytes that are not UTF-8, and for a file of blanks
+    only.
     """
     try:
         raw = path.read_bytes()
@@ -53,5 +52,5 @@ def read_lines(path: Path) -> list[str]:
 
 
 def words_of(line: str) -> list[str]:
-    """The words of a line, separated by blanks or tabs (and by nothing else, see BLANK)."""
+    """The words of a line, separated by blanks or tabs only (see BLANK)."""
     return [word for word in line.replace("\t", " ").strip(BLANK).split(" ") if word]

@@ -1,4 +1,4 @@
-"""Hugging Face datasets, by name."""
+"""Reader of Hugging Face datasets, by name."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from relearn_jax.data.readers.table import column_names, sentences_of_rows
 from relearn_jax.errors import UserError
 
 _CONVERTED = "refs/convert/parquet"
-"""The branch where the hub keeps its own Parquet copy of a dataset that is published as a script
-(scripts are remote code, and never run)."""
+"""The hub's branch with a Parquet copy of a dataset that is published as a script (scripts are
+remote code, and never run)."""
 
 
 def read_hub(source: config.Source, base: Path) -> tuple[Sentences, Sentences]:
@@ -20,7 +20,7 @@ def read_hub(source: config.Source, base: Path) -> tuple[Sentences, Sentences]:
 
     `source.path` is `NAME`, `NAME:SUBSET`, `NAME@REVISION` or `NAME:SUBSET@REVISION`, or a local
     folder that `datasets` can load. Integer tags are looked up in the column's ClassLabel names.
-    Raises UserError if the dataset cannot be had, naming the ways around it.
+    Raises UserError if the dataset cannot be loaded; its message names alternatives.
     """
     name, subset, revision = _parse(source.path, base)
     rows = _load(name, subset, revision, source.split)
@@ -52,7 +52,7 @@ def _parse(path: str, base: Path) -> tuple[str, str | None, str | None]:
 
 
 def _load(name: str, subset: str | None, revision: str | None, split: str):
-    """One split, with the hub's Parquet copy as the second try for a dataset that is a script."""
+    """A split of a dataset; for a dataset that is a script, from the hub's Parquet copy."""
     import datasets
 
     def load(revision):
@@ -76,6 +76,6 @@ def _load(name: str, subset: str | None, revision: str | None, split: str):
 
 
 def _class_names(feature: object) -> list[str] | None:
-    """Names of a ClassLabel, or of a list of them."""
+    """Class names of a ClassLabel feature, or of a list of ClassLabels."""
     inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
     return getattr(inner, "names", None)

@@ -1,6 +1,7 @@
-"""A word file and a label file: one sentence a line, words separated by blanks, one label a word.
+"""Reader of a word file and a label file: a sentence on each line, with one label for each word.
 
-The form of the published concept data (`specs/relearning.md` section 2.2).
+This is the format of the published concept data (`specs/relearning.md` section 2.2). Blanks
+separate words and labels.
 """
 
 from __future__ import annotations
@@ -17,18 +18,17 @@ from relearn_jax.errors import UserError
 def read_parallel(source: config.Source, base: Path) -> tuple[Sentences, Sentences]:
     """Words of `source.path` and labels of `source.labels_path`.
 
-    Labels stay as they are (renamed by `tag_map` where it names a whole label), except that a file
-    of `O`, `B-X` and `I-X` alone is read as entity tags and comes back as IOB2. Lines that are
-    blank in both files are left out.
+    Labels are kept, or renamed by `tag_map`. But a file with only `O`, `B-X` and `I-X` is read as
+    entity tags and returned as IOB2. Lines that are blank in both files are left out.
 
-    Raises UserError with the line number where the files differ in the number of words, and for
-    files of different length.
+    Raises UserError with the line number if the files differ in the number of words, and for files
+    of different length.
     """
     word_path = locate(source.path, base, "path")
     label_path = locate(source.labels_path, base, "labels_path")
     word_lines = [words_of(line) for line in read_lines(word_path)]
     label_lines = [words_of(line) for line in read_lines(label_path)]
-    # Blank lines at the end of a file are no sentences, so they need no partner.
+    # Blank lines at the end of a file are not sentences, and need no partner.
     for lines in (word_lines, label_lines):
         while not lines[-1]:
             lines.pop()
@@ -44,9 +44,9 @@ def read_parallel(source: config.Source, base: Path) -> tuple[Sentences, Sentenc
             f"line {min(len(word_lines), len(label_lines)) + 1} is missing in the shorter one. "
             "Both need one line for every sentence."
         )
-    kept = [pair for pair in zip(word_lines, label_lines, strict=True) if pair[0]]
-    words = tuple(tuple(sentence) for sentence, _ in kept)
-    return words, _labels([labels for _, labels in kept], source, label_path)
+    sentences = [pair for pair in zip(word_lines, label_lines, strict=True) if pair[0]]
+    words = tuple(tuple(sentence) for sentence, _ in sentences)
+    return words, _labels([labels for _, labels in sentences], source, label_path)
 
 
 def _labels(labels: list[list[str]], source: config.Source, path: Path) -> Sentences:
@@ -54,6 +54,6 @@ def _labels(labels: list[list[str]], source: config.Source, path: Path) -> Sente
         return tuple(tuple(source.tag_map.get(x, x) for x in sentence) for sentence in labels)
     for sentence in labels:
         for label in sentence:
-            if wrong := problem(label, source.tag_map):
-                raise UserError(f"{path}: {wrong}")
+            if error := problem(label, source.tag_map):
+                raise UserError(f"{path}: {error}")
     return tuple(iob2(sentence, source.tag_map) for sentence in labels)

@@ -1,4 +1,4 @@
-"""From a config's `Source` to a `Corpus`, whatever the format."""
+"""Reading of a config's `Source` in any format, as a `Corpus`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from relearn_jax.errors import UserError
 
 
 def read(source: config.Source, base: Path) -> Corpus:
-    """The sentences that `source` describes; relative paths start at `base`.
+    """The corpus that `source` describes; relative paths start at `base`.
 
     With `limit`, that many sentences are drawn without replacement by `limit_seed` and kept in
-    their order, so the same source gives the same corpus everywhere. Raises UserError.
+    order, so a source gives the same corpus everywhere. Raises UserError as the readers do.
     """
     check_map(source.tag_map)
     if source.limit is not None and source.limit < 1:
@@ -33,11 +33,11 @@ def read(source: config.Source, base: Path) -> Corpus:
         "table": read_table,
     }
     words, tags = readers[source.kind](source, base)
-    kept = draw(len(words), source.limit, source.limit_seed)
+    rows = draw(len(words), source.limit, source.limit_seed)
     return make_corpus(
-        [words[i] for i in kept],
-        [tags[i] for i in kept],
-        source=_describe(source, len(words), len(kept)),
+        [words[i] for i in rows],
+        [tags[i] for i in rows],
+        source=_describe(source, len(words), len(rows)),
         generated=source.kind == "world",
     )
 
@@ -58,14 +58,14 @@ def _read_world(source: config.Source, base: Path) -> tuple[Sentences, Sentences
     return tuple(map(tuple, words)), tuple(iob2(sentence, source.tag_map) for sentence in tags)
 
 
-def _describe(source: config.Source, total: int, kept: int) -> str:
+def _describe(source: config.Source, total: int, used: int) -> str:
     what = {
         "world": f"generated sentences, split {source.split}, seed {source.limit_seed}",
         "hub": f"dataset {source.path}, split {source.split}",
         "parallel": f"{source.path} with labels {source.labels_path}",
     }.get(source.kind, source.path)
-    count = f"{kept} sentences"
-    if kept < total:
-        count = f"{kept} of {total} sentences, drawn with seed {source.limit_seed}"
+    count = f"{used} sentences"
+    if used < total:
+        count = f"{used} of {total} sentences, drawn with seed {source.limit_seed}"
     renamed = ", ".join(f"{old} as {new}" for old, new in source.tag_map.items())
     return f"{what}: {count}" + (f"; tags read {renamed}" if renamed else "")

@@ -1,4 +1,4 @@
-"""JSON, JSON Lines and Parquet files with one sentence a row: a list of words, a list of tags."""
+"""Reader of JSON, JSON Lines and Parquet: each row has a list of words and a list of tags."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _DEFAULTS = {"word_column": ("1", "tokens"), "tag_column": ("2", "ner_tags")}
 
 
 def column_names(source: config.Source) -> tuple[str, str]:
-    """Names of the word and the tag column.
+    """Names of the word column and the tag column.
 
-    The schema's defaults are column numbers for CoNLL files; where they are left, `tokens` and
-    `ner_tags` are meant, the names that most Hugging Face datasets use.
+    The schema's defaults are column numbers for CoNLL files. They are replaced by `tokens` and
+    `ner_tags`, the names in most Hugging Face datasets.
     """
     return tuple(
         name if getattr(source, key) == default else getattr(source, key)
@@ -30,9 +30,8 @@ def column_names(source: config.Source) -> tuple[str, str]:
 def read_table(source: config.Source, base: Path) -> tuple[Sentences, Sentences]:
     """Words and IOB2 tags of a .json (list of objects), .jsonl/.ndjson or .parquet file.
 
-    Integer tags are looked up in the class names that Hugging Face's Parquet files carry. Raises
-    UserError with the row (counted from 1) for anything that is not a list of words with as many
-    tags.
+    Integer tags are looked up in the class names of Hugging Face's Parquet files. Raises UserError
+    with the row (counted from 1) for a row without a list of words and as many tags.
     """
     path = locate(source.path, base, "path")
     readers = {".json": _json, ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet}
@@ -53,7 +52,7 @@ def sentences_of_rows(
     where: str,
 ) -> tuple[Sentences, Sentences]:
     """Checked words and IOB2 tags, from rows of words and of tags (strings, or indices into
-    `names`). Rows without a word are left out; `where` starts every message."""
+    `names`). Rows without words are left out; `where` is the start of every message."""
     out_words, out_tags = [], []
     for number, (row, tag_row) in enumerate(zip(words, tags, strict=True), start=1):
         place = f"{where}: row {number}"
@@ -64,12 +63,12 @@ def sentences_of_rows(
         if not all(isinstance(word, str) for word in row):
             raise UserError(f"{place}: the words must be strings.")
         if len(row):
-            named = [_named(tag, names, place) for tag in tag_row]
-            for tag in named:
-                if wrong := problem(tag, tag_map):
-                    raise UserError(f"{place}: {wrong}")
+            tag_names = [_tag_name(tag, names, place) for tag in tag_row]
+            for tag in tag_names:
+                if error := problem(tag, tag_map):
+                    raise UserError(f"{place}: {error}")
             out_words.append(tuple(row))
-            out_tags.append(iob2(named, tag_map))
+            out_tags.append(iob2(tag_names, tag_map))
     if not out_words:
         raise UserError(f"{where}: there is no sentence in it.")
     return tuple(out_words), tuple(out_tags)
@@ -79,7 +78,7 @@ def _is_list(value: object) -> bool:
     return isinstance(value, list | tuple)
 
 
-def _named(tag: str | int, names: Sequence[str] | None, place: str) -> str:
+def _tag_name(tag: str | int, names: Sequence[str] | None, place: str) -> str:
     if isinstance(tag, str):
         return tag
     if names is None:
@@ -93,7 +92,7 @@ def _named(tag: str | int, names: Sequence[str] | None, place: str) -> str:
 
 
 def _columns_of(rows: Sequence[tuple[str, object]], word_column: str, tag_column: str):
-    """Two columns out of (place, object) rows."""
+    """The two columns of rows given as (place, object); class names are None."""
     out = [], []
     for place, row in rows:
         if not isinstance(row, dict):
@@ -151,7 +150,7 @@ def _parquet(path: Path, word_column: str, tag_column: str):
 
 
 def _class_names(metadata: Mapping[bytes, bytes], column: str) -> list[str] | None:
-    """Class names that Hugging Face `datasets` stores in a Parquet file's schema."""
+    """Class names in a Parquet file's schema, as stored by Hugging Face `datasets`."""
     try:
         feature = json.loads(metadata[b"huggingface"])["info"]["features"][column]
         feature = feature[0] if isinstance(feature, list) else feature

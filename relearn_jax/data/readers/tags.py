@@ -1,8 +1,8 @@
-"""Entity tags: what a tag may look like, and the one scheme (IOB2) that is used inside.
+"""Entity tags: valid forms, and conversion to the scheme used internally, IOB2.
 
-IOB2: an entity of type X is `B-X` and then `I-X` for each further word; every other word is `O`.
-IOB1 and IO write the first word `I-X` unless the entity touches another of its type (IO: always);
-read as IOB2, each `I-X` that continues nothing becomes `B-X`, and nothing is lost.
+IOB2: an entity of type X is `B-X` and then `I-X` for each further word; every other word is `O`. In
+IO the first word is always `I-X`; in IOB1 it is `I-X` unless the entity before is adjacent and of
+the same type. Conversion turns each `I-X` that continues no entity into `B-X`, without loss.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def entity_type(tag: str) -> str | None:
 
 
 def problem(tag: str, tag_map: Mapping[str, str]) -> str | None:
-    """What is wrong with a tag as it stands in a file, and how to mend it; None if it is fine.
+    """What is wrong with a tag in a file, and how to correct it; None for a valid tag.
 
-    A bare type (`LOC`, as some IO files write it) is fine only if `tag_map` names it: otherwise a
-    column of something else, such as parts of speech, would pass for entities.
+    A bare type (`LOC`, as in some IO files) is valid only if `tag_map` names it: otherwise another
+    column, such as parts of speech, would be read as entities.
     """
     if tag == OUTSIDE or tag in tag_map:
         return None
@@ -49,10 +49,10 @@ def problem(tag: str, tag_map: Mapping[str, str]) -> str | None:
 
 
 def iob2(tags: Sequence[str], tag_map: Mapping[str, str]) -> tuple[str, ...]:
-    """The tags of one sentence, IO, IOB1 or IOB2, as IOB2 with types renamed by `tag_map`.
+    """Convert the tags of a sentence (IO, IOB1 or IOB2) to IOB2, with types renamed by `tag_map`.
 
     Types that map to `O` are dropped. Borders of entities are found before renaming, so that two
-    neighbours of different types stay two entities when they get the same name.
+    adjacent entities of different types stay apart if they get the same name.
     """
     out = []
     previous = None
@@ -78,7 +78,7 @@ def is_scheme(tags: Iterable[Sequence[str]]) -> bool:
 
 
 def check_map(tag_map: Mapping[str, str]) -> None:
-    """Raises UserError for a `tag_map` that renames something to nothing."""
+    """Raise UserError for a `tag_map` with an empty name."""
     for old, new in tag_map.items():
         if not old or not new:
             raise UserError(f"tag_map: {old!r} -> {new!r}: neither may be empty; `O` drops a type.")

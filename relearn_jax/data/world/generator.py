@@ -1,8 +1,8 @@
 """The built-in text: English sentences with PER, LOC, ORG and MISC entities, from a grammar.
 
-The same name is a person in one sentence and a city or a club in the next, so words alone do not
-tell its type. Names are divided among the splits, except the ambiguous ones, which occur in all.
-The names are in `lexicon`, the sentences in `templates` and `words`.
+A name may be a person in one sentence and a city or a club in the next, so words alone do not tell
+its type. Names are divided among the splits, except ambiguous names, which occur in all splits. The
+names are in `lexicon`, the sentences in `templates` and `words`.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from relearn_jax.errors import UserError
 SPLITS = ("train", "dev", "test")
 
 SHARES = {"train": 0.55, "dev": 0.13, "test": 0.32}
-"""Of each pool of names."""
+"""Share of each pool of names, by split."""
 OWNERS = {4: "test", 7: "dev", 9: "test"}
-"""Last digit of a template's place in its theme -> the only split that uses it."""
+"""Last digit of a template's position in its theme -> the only split that uses it."""
 OWN_TEMPLATES_SHARE = 0.35
-"""Of dev and test sentences: from templates that no other split uses."""
+"""Share of dev and test sentences from templates that no other split uses."""
 PLAIN_SHARE = 0.16
-"""Of sentences: those without an entity."""
+"""Share of sentences without an entity."""
 AMBIGUOUS_SHARE = 0.5
-"""Of the draws from a pool that has ambiguous names."""
+"""Share of ambiguous names in draws from a pool that has any."""
 LOWER_SHARE = 0.15
-"""Of sentences in the informal themes: those all in lower case."""
+"""Share of lower-case sentences in the informal themes."""
 JOINED_SHARE = 0.15
-"""Of statements in themes that allow it: those made of two."""
+"""Share of sentences that join two statements, in themes that allow it."""
 JOINTS = ((",", "while"), (",", "and"), (";",))
 LONGEST = 32
-"""Words; two statements that are longer together stay apart."""
+"""Largest number of words of two joined statements."""
 ATTEMPTS = 50
-"""Draws before a sentence that has already occurred is accepted."""
+"""Number of draws before a repeated sentence is accepted."""
 
 
 class Choice(NamedTuple):
-    """One of several sequences, each equally probable (repeated ones are more so)."""
+    """A choice among sequences with equal probability; repeated sequences are more likely."""
 
     options: tuple[tuple, ...]
 
@@ -54,7 +54,7 @@ class Entity(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """A place for a name (or part of one) from the split's pool."""
+    """A placeholder for a name, or part of a name, from the split's pool."""
 
     name: str
 
@@ -65,11 +65,11 @@ class Template(NamedTuple):
     sentence: Choice
     theme: str
     statement: bool
-    """It ends with a full stop and may be joined to another."""
+    """Whether it ends with a full stop and may be joined to another statement."""
 
 
 class Names(NamedTuple):
-    """What one split may draw from: its own names, and the ambiguous ones, by pool."""
+    """The names of one split, by pool: its own names and the ambiguous names."""
 
     own: dict[str, tuple[tuple[str, ...], ...]]
     ambiguous: dict[str, tuple[tuple[str, ...], ...]]
@@ -80,7 +80,7 @@ def generate(
 ) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
     """Words and IOB2 tags of generated sentences.
 
-    The first n sentences of a longer run are those of a run with n. Within a split no sentence
+    The first n sentences do not depend on the number of sentences. Within a split no sentence
     occurs twice unless the grammar is exhausted. Raises UserError for an unknown split or a
     negative number.
     """
@@ -88,7 +88,7 @@ def generate(
         raise UserError(f"The built-in text has no split `{split}`; choose {', '.join(SPLITS)}.")
     if sentences < 0:
         raise UserError(f"`sentences: {sentences}`: give a number of sentences, 0 or more.")
-    # Only `random()` is drawn from: the one method whose stream Python promises to keep.
+    # Only `random()` is used, the only method whose stream Python promises to keep.
     rng = random.Random(f"{split} {seed}")
     names = _names(split)
     seen: set[tuple[str, ...]] = set()
@@ -123,17 +123,17 @@ def _sentence(
     statements = _statements(template.theme) if template.statement else ()
     other = _pick(statements, rng) if statements and rng.random() < JOINED_SHARE else template
     if other != template:
-        more = list(_pick(JOINTS, rng))
-        more_tags = ["O"] * len(more)
-        _expand((other.sentence,), "", names, rng, more, more_tags, used)
-        if len(words) + len(more) <= LONGEST:
-            words[-1:], tags[-1:] = more, more_tags
+        second = list(_pick(JOINTS, rng))
+        second_tags = ["O"] * len(second)
+        _expand((other.sentence,), "", names, rng, second, second_tags, used)
+        if len(words) + len(second) <= LONGEST:
+            words[-1:], tags[-1:] = second, second_tags
     for i in range(len(words) - 1):
         if words[i] == "a" and _takes_an(words[i + 1]):
             words[i] = "an"
     if template.theme in templates.INFORMAL and rng.random() < LOWER_SHARE:
         return tuple(word.lower() for word in words), tuple(tags)
-    # Opening quotation marks and list numbers have no letter to raise.
+    # Opening quotation marks and list numbers have no letter to capitalize.
     first = next(i for i, word in enumerate(words) if word[0].isalpha())
     words[first] = words[first][0].upper() + words[first][1:]
     return tuple(words), tuple(tags)
@@ -148,7 +148,7 @@ def _expand(
     tags: list[str],
     used: set[tuple[str, ...]],
 ) -> None:
-    """Appends the words and tags of `parts`; `entity` is the type of the entity around them."""
+    """Append the words and tags of `parts`; `entity` is the type of the surrounding entity."""
     for part in parts:
         if isinstance(part, str):
             words.append(part)
@@ -168,7 +168,7 @@ def _expand(
 def _draw_name(
     pool: str, names: Names, rng: random.Random, used: set[tuple[str, ...]]
 ) -> tuple[str, ...]:
-    """A name that is not yet in the sentence, if a few draws find one."""
+    """A name that is not yet in the sentence, unless a few draws fail to find one."""
     for _ in range(10):
         shared = names.ambiguous.get(pool, ())
         own = names.own.get(pool, ())
@@ -186,7 +186,7 @@ def _takes_an(word: str) -> bool:
 
 
 def _parse(tokens: Iterator[str]) -> Choice:
-    """The options up to the closing bracket (or the end); `3:` before one makes it three."""
+    """Parse options up to the closing bracket (or the end); `3:` repeats an option three times."""
     options: list[list] = [[]]
     weights = [1]
     for token in tokens:
@@ -213,13 +213,13 @@ def _parse(tokens: Iterator[str]) -> Choice:
 
 
 def _compile(text: str) -> Choice:
-    """The notation of `templates`; a template is a choice with one option."""
+    """Compile the notation of `templates`; a template is a choice with one option."""
     return _parse(iter(re.findall(r"\{\w+\}|[\[\]|]|\b\d:(?=\S)|[^\s\[\]|]+", text)))
 
 
 @cache
 def _slot(name: str) -> Choice | Entity | Pool:
-    """What `{name}` stands for."""
+    """The rule, entity or pool of `{name}`."""
     if name in lexicon.ENTITIES:
         type_, patterns = lexicon.ENTITIES[name]
         return Entity(type_, _compile(patterns))
@@ -230,22 +230,22 @@ def _slot(name: str) -> Choice | Entity | Pool:
 
 @cache
 def _templates(split: str, plain: bool) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
-    """Templates that all splits use, and those of this split alone (none for train)."""
+    """Templates that all splits use, and templates of this split only (none for train)."""
     themes = {"plain": words.PLAIN} if plain else templates.THEMES
-    shared, own = [], []
+    shared, exclusive = [], []
     for theme, text in themes.items():
         for place, line in enumerate(re.sub(r"\n\s+", " ", text.strip()).split("\n")):
             owner = OWNERS.get(place % 10, "")
             if owner in ("", split):
                 statement = line.endswith(" .") and not re.search(r'^[\d"]| : ', line)
                 template = Template(_compile(line), theme, statement)
-                (own if owner else shared).append(template)
-    return tuple(shared), tuple(own)
+                (exclusive if owner else shared).append(template)
+    return tuple(shared), tuple(exclusive)
 
 
 @cache
 def _statements(theme: str) -> tuple[Template, ...]:
-    """Statements that all splits use and that may follow another of this theme."""
+    """Statements of all splits that may follow another statement of this theme."""
     if theme not in templates.JOINED:
         return ()
     shared, _ = _templates("train", plain=False)
@@ -254,7 +254,7 @@ def _statements(theme: str) -> tuple[Template, ...]:
 
 @cache
 def _division() -> dict[str, str]:
-    """Name -> split, with each pool divided by SHARES and a name of two pools on one side."""
+    """Split of each name. Pools are divided by SHARES; a name in two pools has one split."""
     home: dict[str, str] = {}
     for names in sorted(lexicon.pools().values(), key=len):
         count = dict.fromkeys(SPLITS, 0)
@@ -270,14 +270,14 @@ def _division() -> dict[str, str]:
 
 @cache
 def _names(split: str) -> Names:
-    """The pools of a split. Half of dev's names are train's, the others its own."""
+    """The pools of a split. Half of dev's names are also in train, the others are only in dev."""
     home = _division()
     own = {}
     for pool, names in lexicon.pools().items():
-        mine = [name for name in names if home[name] == split]
+        of_split = [name for name in names if home[name] == split]
         if split == "dev":
-            mine += [name for name in names if home[name] == "train"][: len(mine)]
-        own[pool] = tuple(tuple(name.split()) for name in mine)
+            of_split += [name for name in names if home[name] == "train"][: len(of_split)]
+        own[pool] = tuple(tuple(name.split()) for name in of_split)
     ambiguous = {
         role: tuple(tuple(name.split()) for name in names)
         for role, names in lexicon.roles().items()

@@ -221,7 +221,7 @@ town school: Cambridge Oxford Princeton Durham Heidelberg
 region band: Kansas Asia Europe Alabama
 town band: Boston Chicago Berlin
 """
-"""Roles that one and the same name may play, in every split."""
+"""Two roles of the same names, which occur in every split."""
 
 ENTITIES = {
     "FULL": ("PER", "9:{woman} {last}|9:{man} {last}|1:{woman} {woman} {last}"
@@ -294,14 +294,14 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _joined(parts: tuple[str, str], step: int) -> tuple[str, ...]:
-    """Stems x endings, thinned: every `step`-th of the combinations that are easy to say."""
+    """Every `step`-th combination of a stem and an ending without a doubled letter between them."""
     stems, endings = (part.split() for part in parts)
-    both = [stem + end for stem in stems for end in endings if stem[-1].lower() != end[0]]
-    return tuple(both[::step])
+    combinations = [stem + end for stem in stems for end in endings if stem[-1].lower() != end[0]]
+    return tuple(combinations[::step])
 
 
 def roles() -> dict[str, tuple[str, ...]]:
-    """Pool -> the ambiguous names that may fill it, whatever the split."""
+    """The ambiguous names of each pool, the same for every split."""
     table: dict[str, dict[str, None]] = {}
     for line in AMBIGUOUS_ROLES.strip().splitlines():
         head, _, names = line.partition(":")
@@ -311,12 +311,12 @@ def roles() -> dict[str, tuple[str, ...]]:
 
 
 def ambiguous() -> frozenset[str]:
-    """All names that occur in every split, each as two entity types at least."""
+    """All names that occur in every split, each with at least two entity types."""
     return frozenset(name for names in roles().values() for name in names)
 
 
 def pools() -> dict[str, tuple[str, ...]]:
-    """Pool -> names that are not ambiguous across splits; `world` divides them among the splits."""
+    """The unambiguous names of each pool; `generator` divides them among the splits."""
     table = {pool: _names(text) for pool, text in _POOLS.items()}
     table |= {
         "woman": _names(_WOMEN),

@@ -1,8 +1,8 @@
 """The sentences with entities of the built-in world, by theme.
 
-`{NAME}` is an entity of `lexicon.ENTITIES`, `{word}` a rule of `words.WORDS`, and
-`[a|b|]` a choice (the last one may be nothing). One template a line; an indented line continues the
-one above. By their place in a theme some templates belong to one split (`world.OWNERS`).
+`{NAME}` is an entity of `lexicon.ENTITIES`, `{word}` a rule of `words.WORDS`, and `[a|b|]` a choice
+(the last one may be nothing). One template a line; an indented line continues the one above. By
+their position in a theme some templates belong to one split (`generator.OWNERS`).
 """
 
 from __future__ import annotations

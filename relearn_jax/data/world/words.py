@@ -1,8 +1,8 @@
-"""The ordinary words of the built-in world, and its sentences that name nobody and nothing.
+"""The ordinary words of the built-in world, and its sentences without an entity.
 
-`{word}` is a rule of `WORDS`, or an entity of `lexicon.ENTITIES`; `[a|b|]` is a choice (the
-last one may be nothing). One sentence a line. Some words are names elsewhere: reading, bath, nice,
-turkey, may, hope, jersey.
+`{word}` is a rule of `WORDS`, or an entity of `lexicon.ENTITIES`; `[a|b|]` is a choice (the last
+one may be nothing). One sentence a line. Some words are also names: reading, bath, nice, turkey,
+may, hope, jersey.
 """
 
 from __future__ import annotations

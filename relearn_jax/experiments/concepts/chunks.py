@@ -1,4 +1,4 @@
-"""How many sets fit side by side into memory, by an estimate; and the meshes that they lie on."""
+"""Chunks of sets that fit side by side into memory, by an estimate, and the meshes for them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from relearn_jax.parallel import drivers
 from relearn_jax.parallel import mesh as meshes
 
 MOST = 16
-"""More sets side by side have brought no more speed."""
+"""Largest number of sets side by side; more sets gave no more speed."""
 SHARE_HOST, SHARE_DEVICE = 0.4, 0.8
-"""Of the memory; the host also holds the data, and other programs."""
+"""Shares of memory that sets may take; the host also holds the data and other programs."""
 
 
 def size(setup: Setup, out: Path | None = None) -> int:
-    """Sets side by side: what the config says, or what an earlier start of the run took, or what
-    fits. It must not change when a run is continued, or the last bits would."""
+    """Number of sets side by side: from the config, else from an earlier start of the run, else the
+    number that fits. It must not change when a run is continued, or the last bits would change."""
     if setup.config.sets.chunk is not None:
         return setup.config.sets.chunk
     return hosts.first(_fitting(setup, out))
@@ -45,7 +45,7 @@ def _fitting(setup: Setup, out: Path | None) -> int:
 
 
 def bases(config: Relearning, largest: int) -> tuple[tuple[ConceptSet, ...], ...]:
-    """Chunks of base models, one for each seed, as the first set that starts from it."""
+    """Chunks of base models, one model for each seed, given as the first set with this seed."""
     members = sets.product(config)
     firsts = [
         next(concept_set for concept_set in members if concept_set.seed == seed)
@@ -57,7 +57,7 @@ def bases(config: Relearning, largest: int) -> tuple[tuple[ConceptSet, ...], ...
 def members(
     config: Relearning, retrain: Mapping[str, Text], largest: int
 ) -> tuple[tuple[ConceptSet, ...], ...]:
-    """Chunks of all sets, those of one retraining text together."""
+    """Chunks of all sets; the sets of a chunk share a retraining text."""
     return sets.chunks(
         sets.product(config),
         largest,
@@ -66,15 +66,15 @@ def members(
 
 
 def grids(config: Relearning, retrain: Mapping[str, Text], largest: int) -> dict[int, Mesh]:
-    """The mesh of every number of sets that is trained side by side, the largest number first.
+    """The mesh for every number of sets that are trained side by side, the largest number first.
 
     Args:
-      config: what is run.
+      config: the config.
       retrain: the retraining text of each concept.
       largest: from `size`.
 
     Raises:
-      UserError: a mesh cannot be made, or the driver cannot use it.
+      UserError: a mesh cannot be made, or the driver cannot use its axes.
     """
     parallel = config.parallel
     chunks = (*bases(config, largest), *members(config, retrain, largest))
@@ -86,20 +86,20 @@ def grids(config: Relearning, retrain: Mapping[str, Text], largest: int) -> dict
 
 
 def idle(grids: dict[int, Mesh]) -> str:
-    """A line on devices that have nothing to do, or nothing of use; empty if there are none."""
+    """A line on devices that are unused or only repeat sets; empty if there are none."""
     devices, notes = jax.device_count(), []
     for number, grid in grids.items():
-        filled, which = meshes.padded(number, grid), f"for {number} set{'s' * (number > 1)}"
+        trained, label = meshes.padded(number, grid), f"for {number} set{'s' * (number > 1)}"
         if grid.size < devices:
-            notes.append(f"{which} side by side {grid.size} of {devices} in use")
-        if filled > number:
-            notes.append(f"{which} side by side the work of {filled}")
+            notes.append(f"{label} side by side {grid.size} of {devices} in use")
+        if trained > number:
+            notes.append(f"{label} side by side the work of {trained}")
     why = "parallel.sets, parallel.data and sets.chunk decide"
     return f"  devices      {'; '.join(notes)} ({why})" if notes else ""
 
 
 def summary(setup: Setup, out: Path | None = None) -> list[str]:
-    """Lines on sets side by side, and on devices that have nothing to do."""
+    """Lines on the number of sets side by side, and on unused devices."""
     largest = size(setup, out)
     line = idle(grids(setup.config, setup.texts.retrain, largest))
     return [
@@ -111,7 +111,7 @@ def summary(setup: Setup, out: Path | None = None) -> list[str]:
 
 
 def memory() -> int:
-    """Bytes that a device may be filled with."""
+    """Bytes that may be used on each device."""
     device = jax.local_devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
     if limit:
@@ -121,10 +121,10 @@ def memory() -> int:
 
 
 def bytes_of_set(setup: Setup) -> int:
-    """Bytes that a set takes while it is trained, or tracked if that is more, on one device.
+    """Bytes that a set takes on one device while it is trained or tracked, whichever is larger.
 
     Training: parameters, their copy, two moments and gradients in float32, and activations.
-    Tracking: parameters, and the score of every word type for every neuron, twice.
+    Tracking: parameters, and twice the score of every word type for every neuron.
     """
     config, parameters = setup.config, setup.pretrained.parameters
     rows, channels = setup.shape
@@ -139,7 +139,7 @@ def bytes_of_set(setup: Setup) -> int:
 
 
 def activation_bytes(model: Model, rows: int, length: int) -> int:
-    """Bytes of stored activations of a training step: an estimate from the sizes of a block."""
+    """Estimated bytes of stored activations in a training step, from the sizes of a block."""
     c = model.config
     stored = 1 if model.remat else c.layers
     width = 4 if model.dtype == "float32" else 2

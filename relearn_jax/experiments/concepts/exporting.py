@@ -1,4 +1,4 @@
-"""A stage of a concept set as a Hugging Face folder."""
+"""Export of a stage of a concept set as a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from relearn_jax.models import checkpoint, masks, paths
 
 
 def exported(config: Relearning, run: Path, name: StageName) -> Exported:
-    """`base`, `pruned` or `roundN` of one concept set.
+    """The model of stage `base`, `pruned` or `roundN` of a concept set.
 
     Raises:
-      UserError: no such stage, its weights were not kept, or it cannot be said in weights alone.
+      UserError: no such stage, its weights were not kept, or weights alone do not describe it.
     """
     concept_set, stage = _named(config, name)
     folder = sets.stage_name(concept_set, stage)
@@ -35,36 +35,40 @@ def exported(config: Relearning, run: Path, name: StageName) -> Exported:
             f"the weights of {folder} were not kept (only the last round's are); a new run "
             "directory with --keep=all keeps every round's"
         )
-    about = runs.read_json(run / "model.json")
-    if about["folder"] is None:
+    record = runs.read_json(run / "model.json")
+    if record["folder"] is None:
         raise UserError("a model of random weights has no folder whose settings could be exported")
-    opened = checkpoint.open_checkpoint(about["folder"])
+    opened = checkpoint.open_checkpoint(record["folder"])
     model = checkpoint.describe(
-        opened, "token-classification", tuple(about["labels"]), config.model.dtype,
+        opened, "token-classification", tuple(record["labels"]), config.model.dtype,
         ignore_settings=config.model.ignore_settings,
     )  # fmt: skip
-    # What the set's pruned stage says of itself: the config may have changed since.
+    # Read from the record of the pruned stage, as the config may have changed since.
     pruned = sets.stage_name(concept_set, "pruned")
-    pruning_of = {} if stage == "base" else runs.read_json(runs.record_file(run, pruned))
-    if pruning_of.get("target") == "state_mask":
+    pruned_record = {} if stage == "base" else runs.read_json(runs.record_file(run, pruned))
+    if pruned_record.get("target") == "state_mask":
         raise UserError(
-            "prune.target state_mask acts on the forward pass and cannot be said in weights; "
-            "ln_gain_bias gives the same hidden states in BERT and DistilBERT and can"
+            "prune.target state_mask acts on the forward pass, so weights cannot describe it; "
+            "ln_gain_bias gives the same hidden states in BERT and DistilBERT and can be exported"
         )
     params = paths.unflatten(runs.arrays_of(run, source, "params"))
     if stage == "pruned":
-        gone = ~runs.arrays_of(run, pruned, "mask")["keep"]
-        mask = pruning.mask_of(model, pruning_of["target"], pruning_of["site"], gone)
+        pruned_neurons = ~runs.arrays_of(run, pruned, "mask")["keep"]
+        mask = pruning.mask_of(
+            model, pruned_record["target"], pruned_record["site"], pruned_neurons
+        )
         params = masks.remove(params, mask)
     params = {path: np.asarray(leaf) for path, leaf in paths.flatten(params).items()}
-    own = tokenizer_folder(config) or opened.folder
-    return Exported(model, paths.unflatten(params), opened.settings, tokenizer.load_tokenizer(own))
+    tokenizer_path = tokenizer_folder(config) or opened.folder
+    return Exported(
+        model, paths.unflatten(params), opened.settings, tokenizer.load_tokenizer(tokenizer_path)
+    )
 
 
 def _named(config: Relearning, name: StageName) -> tuple[ConceptSet, str]:
-    """The set and the stage that the options name; the first seed and group where they name none.
+    """The set and stage of the options; seed and group default to the first.
 
-    A folder's whole name (`seed0-LOC-0.5-free-concept-round1`) stands for all options.
+    The full name of a folder (`seed0-LOC-0.5-free-concept-round1`) replaces all options.
     """
     for concept_set in sets.product(config):
         for stage in snapshots.stages(config):

@@ -35,7 +35,7 @@ Records = list[dict[str, Any]]
 def predict(
     model: Model, mesh: Mesh, params: PyTree, batch: TokenBatch, sites: Sites
 ) -> tuple[jax.Array, jax.Array]:
-    """Which sentences the rows are, [B], and the label with the highest logit, [C, B, T]."""
+    """The sentence number of each row, [B], and the label with the highest logit, [C, B, T]."""
 
     def concept_set(params: PyTree, sites: Sites) -> jax.Array:
         logits, _ = transformer.apply(model, params, batch.inputs, sites)
@@ -57,19 +57,19 @@ def task_scores(
 ) -> list[Records]:
     """Entity scores of the first `models` of C models, in both variants (specs: relearning 7).
 
-    `word`: a word's label is that of its first sub-word, O where truncation cut it off. `subword`:
-    every labelled sub-word counts as a position of its own.
+    `word`: a word has the label of its first sub-word, or O if it was truncated. `subword`: every
+    labelled sub-word counts as a position.
 
     Args:
       model, mesh, params: C models [C, ...] on their devices.
-      sites: what their forward passes are run with.
+      sites: interventions on their forward passes.
       text: the evaluation text.
-      batches: gives its batches, each with the rows of this process.
-      models: how many of the C models count; others only fill up the devices.
-      stop: whether the process is to end.
+      batches: gives the batches of the text, with the rows of this process.
+      models: how many of the C models count; the others only fill up the mesh.
+      stop: whether the process should stop.
 
     Raises:
-      Stopped: `stop` said so between two batches.
+      Stopped: `stop` returned true between two batches.
     """
     spread = sharding.spread(model, mesh)
     pending = [
@@ -80,26 +80,26 @@ def task_scores(
     for rows, labels in until(stop, pending, "an evaluation"):
         rows, labels = np.asarray(rows), np.asarray(labels)
         for c in range(models):
-            real = zip(rows, labels[c], strict=True)
-            predicted[c] |= {int(row): of_row for row, of_row in real if row >= 0}
+            labelled_rows = zip(rows, labels[c], strict=True)
+            predicted[c] |= {int(row): of_row for row, of_row in labelled_rows if row >= 0}
     return [_scores(text, model.labels, labels) for labels in predicted]
 
 
 def _scores(text: Text, tags: Sequence[str], predicted: Mapping[int, np.ndarray]) -> Records:
     ids = {tag: i for i, tag in enumerate(tags)}
     gold: dict[str, list[np.ndarray]] = {"word": [], "subword": []}
-    guessed: dict[str, list[np.ndarray]] = {"word": [], "subword": []}
+    predictions: dict[str, list[np.ndarray]] = {"word": [], "subword": []}
     for row, tags_of in enumerate(text.corpus.tags):
         word, label = text.encoded.word[row], text.labels[row]
         labels = predicted[row][: len(word)]
         gold["word"].append(np.array([ids[tag] for tag in tags_of], int))
-        guessed["word"].append(word_labels(word, labels, len(tags_of)))
+        predictions["word"].append(word_labels(word, labels, len(tags_of)))
         gold["subword"].append(label[label >= 0])
-        guessed["subword"].append(labels[label >= 0])
+        predictions["subword"].append(labels[label >= 0])
     return [
         {"variant": variant, **record}
         for variant in gold
-        for record in entities.score(gold[variant], guessed[variant], tags)
+        for record in entities.score(gold[variant], predictions[variant], tags)
     ]
 
 
@@ -117,7 +117,7 @@ def neuron_statistics(
 
     Args:
       model, mesh, params, sites, models, stop: as in `task_scores`.
-      probed: the text from whose words neurons are described.
+      probed: the text for the statistics of neurons.
       config: `concepts`, `prune`, `tracking` and `data.buckets` are read.
 
     Returns:
@@ -125,7 +125,7 @@ def neuron_statistics(
       int32 and top_scores float32 [N, k].
 
     Raises:
-      Stopped: `stop` said so between two batches.
+      Stopped: `stop` returned true between two batches.
     """
     spread = sharding.spread(model, mesh)
     site, labels = config.concepts.site, len(probed.concepts.names)
@@ -150,19 +150,19 @@ def neuron_statistics(
         weights = probe.train(spread, params, batches, labels, site, sites, zeros=zeros)
     shape = statistics.neuron_shape(model, site)
     return [
-        _described(*stacking.one_result(mesh, (moments, types, weights), c), config, shape)
+        _neuron_arrays(*stacking.one_result(mesh, (moments, types, weights), c), config, shape)
         for c in until(stop, range(models), "the tracking of neurons")
     ]
 
 
-def _described(
+def _neuron_arrays(
     moments: Moments,
     types: TypeScores,
     weights: jax.Array | None,
     config: Relearning,
     shape: tuple[int, int],
 ) -> dict[str, np.ndarray]:
-    """The arrays of one model."""
+    """The arrays of one model, for `neuron_statistics`."""
     ids, scores = tokens.top_tokens(types.score, types.count, config.tracking)
     host = jax.tree.map(np.asarray, moments)
     if weights is not None:
@@ -180,10 +180,10 @@ def _described(
 
 
 def word_vectors(mesh: Mesh, params: PyTree, index: int, probed: ProbedText) -> np.ndarray:
-    """Vectors of the word types, [V, E]: the input embeddings of one of C models, or a file's."""
+    """Vectors of the word types, [V, E]: from a file, or the embeddings of model `index` of C."""
     if probed.vectors is not None:
         return probed.vectors
-    # The rows in use alone: a large vocabulary's table is never whole on one device.
+    # Only the rows in use are gathered: a large table may not fit on one device.
     used = np.unique(np.concatenate(probed.pieces))
     table = _rows(mesh, params["embed"]["word"]["embedding"], index, used)
     pieces = tuple(np.searchsorted(used, piece) for piece in probed.pieces)
@@ -200,7 +200,7 @@ def similarity_to_base(
 ) -> dict[str, np.ndarray]:
     """Similarity of every neuron's tokens to its base tokens, and the null of random pairs.
 
-    Neurons whose token set did not change are left out of the null, as the paper leaves them out of
+    Neurons with an unchanged token set are left out of the null, as the paper leaves them out of
     its means.
     """
     unchanged = tokens.same_tokens(before, after)

@@ -1,4 +1,4 @@
-"""What a relearning run says before it starts: texts, sets, steps, memory and disk."""
+"""Summary of a relearning run before it starts: texts, sets, steps, memory and disk."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from relearn_jax.parallel import mesh as meshes
 
 
 def steps(setup: Setup) -> int:
-    """Steps of a whole run, counted once for each set."""
+    """Number of steps of a run, counted for each set."""
     config, buckets = setup.config, setup.config.data.buckets
-    training, again = config.training, config.retraining
+    training, retraining = config.training, config.retraining
     base = training.epochs * steps_per_epoch(setup.texts.train, training.batch_size, buckets)
-    rounds = config.retrain.rounds * again.epochs
+    rounds = config.retrain.rounds * retraining.epochs
     retrain = {
-        target: rounds * steps_per_epoch(text, again.batch_size, buckets)
+        target: rounds * steps_per_epoch(text, retraining.batch_size, buckets)
         for target, text in setup.texts.retrain.items()
     }
     return len(config.seeds) * base + sum(
@@ -30,7 +30,7 @@ def steps(setup: Setup) -> int:
 
 
 def summary(setup: Setup, out: Path | None = None) -> list[str]:
-    """Lines that say what will be done."""
+    """Lines to show before a run starts."""
     config, model = setup.config, setup.pretrained.model
     train, evaluation = setup.texts.train.corpus, setup.texts.evaluation.corpus
     rows, channels = setup.shape
@@ -63,22 +63,22 @@ def summary(setup: Setup, out: Path | None = None) -> list[str]:
 
 
 def _training_line(setup: Setup) -> str:
-    config, again = setup.config, setup.config.retraining
+    config, retraining = setup.config, setup.config.retraining
     buckets, train = config.data.buckets, setup.texts.train
     base = config.training.epochs * steps_per_epoch(train, config.training.batch_size, buckets)
     first = setup.texts.retrain[sets.groups(config)[0].target]
-    rounds = config.retrain.rounds * again.epochs
-    retrained = rounds * steps_per_epoch(first, again.batch_size, buckets)
+    rounds = config.retrain.rounds * retraining.epochs
+    retrained = rounds * steps_per_epoch(first, retraining.batch_size, buckets)
     share = len(first.corpus.words) / len(train.corpus.words)
     return (
         f"  training     {config.training.epochs} epochs, {base} steps; then for a set "
-        f"{config.retrain.rounds} rounds x {again.epochs} epochs, {retrained} steps; "
+        f"{config.retrain.rounds} rounds x {retraining.epochs} epochs, {retrained} steps; "
         f"{config.training.epochs + rounds * share:g} effective epochs of the training text"
     )
 
 
 def memory_and_disk(setup: Setup) -> list[str]:
-    """Lines on the memory of the training step and the statistics, and on the disk."""
+    """Lines on the memory of the training step and of the statistics, and on disk space."""
     config, members = setup.config, sets.product(setup.config)
     parameters = setup.pretrained.parameters
     grids = chunks.grids(config, setup.texts.retrain, chunks.size(setup))
@@ -86,18 +86,19 @@ def memory_and_disk(setup: Setup) -> list[str]:
     longest = max(map(len, setup.texts.train.encoded.ids))
     length = min(bucket for bucket in config.data.buckets if bucket >= longest)
     step = memory.step_bytes(setup.pretrained.model, config.training, length, mesh, count)
-    here = meshes.padded(count, mesh) // mesh.shape[meshes.SETS]
+    sets_each = meshes.padded(count, mesh) // mesh.shape[meshes.SETS]
     rows, channels = setup.shape
-    types = here * len(setup.probed.concepts.types) * rows * channels * 4
+    types = sets_each * len(setup.probed.concepts.types) * rows * channels * 4
     rounds = config.retrain.rounds if config.keep == "all" else 1
-    kept = (len(config.seeds) + len(members) * rounds) * parameters * 4
+    kept_bytes = (len(config.seeds) + len(members) * rounds) * parameters * 4
     params, moments, temporary, total = (f"{n / GIB:.2f}" for n in (*step, sum(step)))
     return [
-        f"  memory       {total} GiB for a training step on {_named(mesh)}, sets there: {here}",
+        f"  memory       {total} GiB for a training step on {_named(mesh)}, "
+        f"sets there: {sets_each}",
         f"               parameters {params}, moments {moments}, gradients and batch "
         f"{config.training.batch_size} x {length} {temporary}",
         f"               {types / GIB:.2f} GiB for the statistics of the word types",
-        f"  disk         {kept / GIB:.2f} GiB of kept weights",
+        f"  disk         {kept_bytes / GIB:.2f} GiB of kept weights",
     ]
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProbedText:
-    """The text from whose words neurons are described."""
+    """The text for the statistics of neurons."""
 
     corpus: Corpus
     concepts: ConceptData
@@ -38,7 +38,7 @@ class ProbedText:
 
     @property
     def vectors_sha256(self) -> str:
-        """SHA-256 of the vectors from a file; empty without one."""
+        """SHA-256 of the vectors from a file; empty without a file."""
         return "" if self.vectors is None else hashlib.sha256(self.vectors.tobytes()).hexdigest()
 
 
@@ -53,14 +53,14 @@ def read(
     """Read the probed text and its concepts; relative paths start at `base`.
 
     Args:
-      settings: where the text comes from, and which words belong to which concept.
+      settings: source of the text, and assignment of words to concepts.
       base: the config's folder.
-      tokenizer, max_length: of the model.
+      tokenizer, max_length: the model's tokenizer and longest sentence.
       targets: the removed concepts.
       vectors: `tracking.vectors`.
 
     Raises:
-      UserError: no word of a target is left; also see the readers.
+      UserError: a target has no words; see also the readers.
     """
     corpus = reading.read(settings.data, base)
     data = concepts.concept_data(corpus, _tracked(settings, targets), base)
@@ -73,13 +73,13 @@ def read(
 
 
 def _tracked(settings: Concepts, targets: Sequence[str]) -> Concepts:
-    """Follow every removed concept, where only some concepts are followed."""
+    """Settings that also track every removed concept, if only some concepts are tracked."""
     track = tuple(dict.fromkeys((*settings.track, *targets))) if settings.track else ()
     return dataclasses.replace(settings, target=targets[0], track=track)
 
 
 def _check_target(data: ConceptData, encoded: Encoded, target: str, max_length: int) -> None:
-    """Refuse a target that has no word, or all of whose words lie behind the cut."""
+    """Raise UserError for a target without words, or with all words truncated."""
     if target not in data.names:
         raise UserError(
             f"sets.concepts: no word of the concept text is {target}; it has "
@@ -89,8 +89,7 @@ def _check_target(data: ConceptData, encoded: Encoded, target: str, max_length: 
     words = zip(data.member, encoded.covered, strict=True)
     if not any(member[:covered, index].any() for member, covered in words):
         raise UserError(
-            f"every word of {target} lies behind the cut at model.max_length = {max_length}; "
-            "raise it"
+            f"every word of {target} is truncated at model.max_length = {max_length}; raise it"
         )
 
 

@@ -1,4 +1,4 @@
-"""Which neurons a concept set prunes, and what pruning does to the model."""
+"""The neurons that a concept set prunes, and the masks that prune them in a model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PyTree = Any
 def choose(
     config: Relearning, concept_set: ConceptSet, scores: Float[np.ndarray, "Y S D"], target: int
 ) -> Bool[np.ndarray, "S D"]:
-    """The neurons that a set prunes, from the base model's scores; `target` is its row of them."""
+    """The neurons that a set prunes, by the base model's scores; `target` is its concept's row."""
     settings, site = sets.prune_settings(config, concept_set.group), config.concepts.site
     concept = choice.select(scores[target], settings, site).pruned
     entropy = np.random.SeedSequence((concept_set.seed, sets.number(concept_set)))
@@ -44,14 +44,14 @@ def choose(
 
 
 def sites(mesh: Mesh, target: str, pruned: Bool[np.ndarray, "C S D"] | None) -> Sites:
-    """What the forward passes of C sets are run with: a state mask, or nothing."""
+    """Interventions on the forward passes of C sets: a state mask, or none."""
     if pruned is None or target != "state_mask":
         return Sites()
     return Sites(states=Site(mask=stacking.per_set(mesh, [np.float32(~rows) for rows in pruned])))
 
 
 def mask_of(model: Model, target: str, site: str, pruned: Bool[Array, "S D"]) -> Mask:
-    """The parameters of pruned neurons; none for a target that is no parameter."""
+    """The parameters of pruned neurons; empty for target `state_mask`, which has none."""
     leaves = {} if target == "state_mask" else model.family.neurons[target]
     return masks.of_neurons(pruned, site, leaves, weights.shapes(model))
 
@@ -60,7 +60,7 @@ def mask_of(model: Model, target: str, site: str, pruned: Bool[Array, "S D"]) ->
 def remove(
     model: Model, mesh: Mesh, target: str, site: str, params: PyTree, pruned: Bool[Array, "C S D"]
 ) -> PyTree:
-    """Parameters [C, ...] without those of their pruned neurons; they are donated."""
+    """Set the parameters of pruned neurons to 0; `params` [C, ...] is donated."""
 
     def of_set(params: PyTree, pruned: Array) -> PyTree:
         return masks.remove(params, mask_of(model, target, site, pruned))
@@ -77,14 +77,14 @@ def held(
 ) -> Mask | None:
     """The parameters that stay at 0 in the frozen sets of a chunk; None where no set is frozen.
 
-    A set that regrows freely shares the program of the frozen ones, with nothing marked.
+    A set that regrows freely has an empty mask, and so shares the program of frozen sets.
     """
     frozen = np.array([concept_set.group.regrowth == "frozen" for concept_set in chunk])
     if pruned is None or not frozen.any() or config.prune.target == "state_mask":
         return None
     of_set = partial(mask_of, model, config.prune.target, config.concepts.site)
-    gone = stacking.per_set(mesh, list(pruned & frozen[:, None, None]))
-    return jax.jit(jax.vmap(of_set))(gone)
+    frozen_neurons = stacking.per_set(mesh, list(pruned & frozen[:, None, None]))
+    return jax.jit(jax.vmap(of_set))(frozen_neurons)
 
 
 def parameter_count(model: Model, config: Relearning, pruned: Bool[np.ndarray, "S D"]) -> int:

@@ -2,7 +2,7 @@
 
 The protocol from top to bottom (specs: relearning 0.1), for many concept sets side by side: a chunk
 of C sets is pruned, retrained, scored and tracked in one program. Each stage of a set is saved
-whole before the next begins and reused when the same command is given again.
+before the next begins, and reused when the same command is run again.
 """
 
 from __future__ import annotations
@@ -44,28 +44,29 @@ PyTree = Any
 
 
 def run(setup: Setup, out: Path, watch: Watcher) -> None:
-    """Run every concept set of a config into a run directory."""
+    """Run every concept set of a config, and save the stages in a run directory."""
     config = setup.config
     size = chunks.size(setup, out)
     folder = setup.pretrained.checkpoint.folder
-    about = {
+    record = {
         "folder": folder and str(folder.resolve()),
         "labels": setup.pretrained.model.labels,
         "chunk": size,
     }
-    hosts.once(lambda: runs.write_json(out / "model.json", about), "model.json")
-    here = Run(setup, out, watch, Trainer(out, config, watch, {}), {})
+    hosts.once(lambda: runs.write_json(out / "model.json", record), "model.json")
+    run_ = Run(setup, out, watch, Trainer(out, config, watch, {}), {})
 
     scores: dict[int, np.ndarray] = {}
     base_keys: Keys = {}
     for chunk in chunks.bases(config, size):
-        base = _base(here, chunk)
+        base = _base(run_, chunk)
         base_keys |= {
             concept_set.seed: key for concept_set, key in zip(chunk, base.keys, strict=True)
         }
-        statistics = tracking.track(here, base, None)
+        statistics = tracking.track(run_, base, None)
         scores |= {
-            concept_set.seed: s["score"] for concept_set, s in zip(chunk, statistics, strict=True)
+            concept_set.seed: arrays["score"]
+            for concept_set, arrays in zip(chunk, statistics, strict=True)
         }
 
     names = setup.probed.concepts.names
@@ -76,7 +77,7 @@ def run(setup: Setup, out: Path, watch: Watcher) -> None:
             )
             for concept_set in chunk
         ]
-        _relearn(here, chunk, np.stack(pruned), base_keys)
+        _relearn(run_, chunk, np.stack(pruned), base_keys)
 
 
 def _base(run: Run, chunk: tuple[ConceptSet, ...]) -> Models:
@@ -112,17 +113,17 @@ def _relearn(run: Run, chunk: tuple[ConceptSet, ...], pruned: np.ndarray, base_k
         runs.key_of(
             base_keys[concept_set.seed],
             loading.plain(sets.prune_settings(config, concept_set.group)),
-            config.concepts.site, sets.number(concept_set), np.packbits(~gone).tolist(),
+            config.concepts.site, sets.number(concept_set), np.packbits(~neurons).tolist(),
         )
-        for concept_set, gone in zip(chunk, pruned, strict=True)
+        for concept_set, neurons in zip(chunk, pruned, strict=True)
     )  # fmt: skip
 
     def params() -> PyTree:
         base = rounds.from_disk(run.out, mesh, bases)
         if config.prune.target == "state_mask":
             return base
-        gone = stacking.per_set(mesh, list(pruned))
-        return pruning.remove(model, mesh, config.prune.target, config.concepts.site, base, gone)
+        neurons = stacking.per_set(mesh, list(pruned))
+        return pruning.remove(model, mesh, config.prune.target, config.concepts.site, base, neurons)
 
     models = Models(chunk, "pruned", keys, mesh, params, pruned)
     _score_pruned(run, models)
@@ -158,14 +159,14 @@ def _score_pruned(run: Run, models: Models) -> None:
     began, count = time.perf_counter(), len(models.sets)
     scores = training.scores(run, models.mesh, params, sites(run, models), count)
     wall = round((time.perf_counter() - began) / count, 2)
-    for name, key, records, gone in zip(
+    for name, key, records, neurons in zip(
         models.names, models.keys, scores, models.pruned, strict=True
     ):
         record = {
             "scores": [{"epoch": 0, "records": records}], "wall_s": wall, "evaluation_s": wall,
             "target": config.prune.target, "site": config.concepts.site,
         }  # fmt: skip
-        rounds.save_stage(run.out, name, key, record, {"mask": {"keep": ~gone}})
+        rounds.save_stage(run.out, name, key, record, {"mask": {"keep": ~neurons}})
 
 
 EXPERIMENT = Experiment(

@@ -1,4 +1,4 @@
-"""What a relearning run was made from, and what came out, for its manifest and its last line."""
+"""Sources and results of a relearning run, for its manifest and its last line."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def sources(setup: Setup) -> dict[str, str]:
 
 
 def meshes(setup: Setup, out: Path) -> dict[str, dict[str, int]]:
-    """The sizes of the mesh axes, by the number of sets that are side by side on it."""
+    """Sizes of the mesh axes, by the number of sets side by side."""
     grids = chunks.grids(setup.config, setup.texts.retrain, chunks.size(setup, out))
     return {str(number): dict(grid.shape) for number, grid in grids.items()}
 
 
 def manifest(setup: Setup, out: Path) -> dict[str, Any]:
-    """What a manifest says of a relearning run alone."""
+    """Entries of the manifest that only a relearning run has."""
     config, texts, data = setup.config, setup.texts, setup.probed.concepts
     rows, channels = setup.shape
     groups = [_group(setup, out, group) for group in sets.groups(config)]
@@ -84,16 +84,16 @@ def _text(source: Source, corpus: Corpus) -> dict[str, Any]:
 
 
 def _group(setup: Setup, out: Path, group: Group) -> dict[str, Any]:
-    """What is removed in a group; how much exactly, once its first set has been pruned."""
+    """Entry of a group, with the exact number of parameters once its first set has been pruned."""
     config = setup.config
     rows, channels = setup.shape
     concept_set = next(s for s in sets.product(config) if s.group == group and s.arm == "concept")
     name = sets.stage_name(concept_set, "pruned")
     pruned = parameters = None
     if runs.has_arrays(out, name, "mask"):
-        gone = ~runs.arrays_of(out, name, "mask")["keep"]
-        pruned = int(gone.sum())
-        parameters = pruning.parameter_count(setup.pretrained.model, config, gone)
+        neurons = ~runs.arrays_of(out, name, "mask")["keep"]
+        pruned = int(neurons.sum())
+        parameters = pruning.parameter_count(setup.pretrained.model, config, neurons)
     return {
         "name": sets.group_name(group),
         **group._asdict(),
@@ -107,7 +107,7 @@ def _group(setup: Setup, out: Path, group: Group) -> dict[str, Any]:
 
 
 def headline(setup: Setup, out: Path) -> str:
-    """One line: what came out."""
+    """One line: the mean F1 of every stage, by group."""
     config = setup.config
     scores = pd.read_parquet(out / "tables" / "scores.parquet")
     parts = []

@@ -1,4 +1,4 @@
-"""Tables of what only several concepts have: shared neurons, and neurons that change sides."""
+"""Tables that compare several concepts: shared neurons, and neurons taken over."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from relearn_jax.neurons import choice, overlap, ranking
 def overlap_rows(
     config: Relearning, names: Sequence[str], shape: tuple[int, int], out: Path
 ) -> list[dict[str, Any]]:
-    """How many of their highest neurons the concepts share in the base models, against chance.
+    """How many of their best neurons two concepts share in the base models, beside chance.
 
-    `names` are the concepts [Y], `shape` is that of the neurons.
+    `names` are the concepts [Y], `shape` is (rows, channels) of the neurons.
     """
     allowed = choice.prunable(shape, config.concepts.site)
     groups = sets.groups(config)
@@ -39,7 +39,7 @@ def overlap_rows(
 def takeover_rows(
     now: Snapshot, base: Snapshot, pruned: np.ndarray, names: Sequence[str], site: str
 ) -> Iterator[dict[str, Any]]:
-    """What the pruned neurons stand for at the end, against chance."""
+    """The concepts that the pruned neurons represent at the end, beside chance."""
     before, after = (ranking.ranks(snapshot.arrays["score"][:-1]) for snapshot in (base, now))
     shares = overlap.takeover(
         before, after, names, pruned, int(pruned.sum()), choice.prunable(pruned.shape, site)

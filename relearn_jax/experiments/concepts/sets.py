@@ -1,6 +1,6 @@
-"""Concept sets: what a run removes, and from which base model; the product of a config's lists.
+"""Concept sets: the product of a config's lists, of concepts and base models among others.
 
-A *group* is what is removed (concept, share, regrowth); a *set* is a group with a seed and an arm.
+A *group* is what a run removes (concept, share, regrowth); a *set* is a group with seed and arm.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from relearn_jax.neurons import choice
 
 
 class Group(NamedTuple):
-    """What is removed."""
+    """A concept to remove, with the number of neurons and the kind of regrowth."""
 
     target: str
     fraction: float | None
-    """Share of all neurons, or None where `count` says how many."""
+    """Share of all neurons; None if `count` gives their number."""
     count: int | None
     regrowth: config.Regrowth
 
 
 class ConceptSet(NamedTuple):
-    """One mask with its seed."""
+    """A group with a seed and an arm: the base model, and the neurons to prune."""
 
     seed: int
     group: Group
@@ -66,7 +66,7 @@ def product(settings: Relearning) -> tuple[ConceptSet, ...]:
 def group_name(group: Group) -> str:
     """A name for folders and tables: LOC-0.5-free, LOC-n24-free.
 
-    Letters and digits of any script stay, and "." and "_"; anything else becomes "_".
+    Letters and digits of any script, "." and "_" are kept; other characters become "_".
     """
     label = unicodedata.normalize("NFC", group.target)
     label = "".join(c if c in "._" or _of_a_word(c) else "_" for c in label)
@@ -75,21 +75,20 @@ def group_name(group: Group) -> str:
 
 
 def _of_a_word(character: str) -> bool:
-    """A letter, a digit, or a mark on one (vowels of Indic scripts)."""
+    """Whether a character is a letter, a digit, or a mark (such as vowels of Indic scripts)."""
     return unicodedata.category(character)[0] in "LMN"
 
 
 def _short(fraction: float) -> str:
-    """A number in six digits, or in all that it has."""
+    """A fraction in six digits, or in as many as it needs."""
     short = f"{fraction:g}"
     return short if float(short) == fraction else repr(fraction)
 
 
 def check_names(settings: Relearning) -> None:
-    """Refuse groups that would write to the same folders.
+    """Raise UserError if two groups would write to the same folder.
 
-    Raises:
-      UserError: their names differ in nothing, or in what some file systems do not tell apart.
+    Names that differ only in case count as the same, as in some file systems.
     """
     taken: dict[str, Group] = {}
     for group in groups(settings):
@@ -113,14 +112,14 @@ def stage_name(concept_set: ConceptSet, stage: str) -> str:
 
 
 def number(concept_set: ConceptSet) -> int:
-    """A number of 31 bits of the set without its seed, for random streams of its own."""
+    """A hash of the set without its seed, of 31 bits, that makes its random streams differ."""
     text = "|".join(map(str, (*concept_set.group, concept_set.arm)))
     digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 def prune_settings(settings: Relearning, group: Group) -> Prune:
-    """`prune` as it holds for a group."""
+    """The settings `prune` with the values of a group."""
     changes = {"regrowth": group.regrowth, "count": group.count}
     if group.fraction is not None:
         changes["fraction"] = group.fraction
@@ -133,7 +132,7 @@ def targets(settings: Relearning) -> tuple[str, ...]:
 
 
 def requested(settings: Relearning, group: Group, shape: tuple[int, int]) -> int:
-    """Neurons that a group asks to be pruned; UserError if that cannot be."""
+    """Number of neurons that a group asks to prune; UserError if it is impossible."""
     site = settings.concepts.site
     return choice.select(np.zeros(shape), prune_settings(settings, group), site).requested
 
@@ -141,16 +140,18 @@ def requested(settings: Relearning, group: Group, shape: tuple[int, int]) -> int
 def chunks(
     sets: Sequence[ConceptSet], largest: int, text: Callable[[ConceptSet], Hashable]
 ) -> tuple[tuple[ConceptSet, ...], ...]:
-    """Sets to be trained side by side: of one retraining text, in numbers that differ by at
-    most one (each number is a compilation of its own).
+    """Sets to train side by side. A chunk has one retraining text; the sizes of a text's chunks
+    differ by at most one, as each size is compiled.
 
-    A function of the config alone, so that a run that is continued has the same chunks.
+    The chunks depend on the config only, so that a continued run has the same chunks.
     """
     chunks: list[tuple[ConceptSet, ...]] = []
-    for _, part in groupby(sorted(sets, key=lambda concept_set: str(text(concept_set))), key=text):
+    for _, of_text in groupby(
+        sorted(sets, key=lambda concept_set: str(text(concept_set))), key=text
+    ):
         # Sorting is stable, so the order within a text is the product's.
-        members = tuple(part)
-        number_of = -(-len(members) // largest)
-        cuts = [-(-i * len(members) // number_of) for i in range(number_of + 1)]
+        members = tuple(of_text)
+        count = -(-len(members) // largest)
+        cuts = [-(-i * len(members) // count) for i in range(count + 1)]
         chunks += [members[a:b] for a, b in pairwise(cuts)]
     return tuple(chunks)

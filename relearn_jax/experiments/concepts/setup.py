@@ -1,4 +1,4 @@
-"""What a relearning run reads, checked before anything is computed."""
+"""Setup of a relearning run: all that it reads, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def prepare(config: Relearning, base: Path) -> Setup:
 
 
 def tokenizer_folder(config: Relearning) -> Path | None:
-    """The folder of `model.tokenizer`, or None where the model brings its own."""
+    """The folder of `model.tokenizer`, or None for the model's own tokenizer."""
     name = config.model.tokenizer
     return checkpoint.locate(name, config.model.revision) if name else None
 

@@ -1,4 +1,4 @@
-"""C models of a relearning run side by side, and what they share."""
+"""C models of a relearning run side by side, and the run that they share."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ Keys = dict[int, str]
 
 
 class Run(NamedTuple):
-    """A run under way."""
+    """A run in progress."""
 
     setup: Setup
     out: Path
     watch: Watcher
     trainer: Trainer
     losses: dict[Mesh, Loss]
-    """One for each mesh, so that all rounds on it share a compiled step."""
+    """A loss for each mesh, so that all rounds on a mesh share a compiled step."""
 
     def loss(self, mesh: Mesh) -> Loss:
-        """The loss of the task, of a model that is spread over a mesh."""
+        """The task loss of the model, spread over a mesh."""
         if mesh not in self.losses:
             model = sharding.spread(self.setup.pretrained.model, mesh)
             self.losses[mesh] = partial(losses.token_classification, model)
@@ -52,16 +52,16 @@ class Models(NamedTuple):
     keys: tuple[str, ...]
     mesh: Mesh
     params: Callable[[], PyTree]
-    """Gives their parameters, [C, ...]; what it gave may have been donated since."""
+    """Gives their parameters, [C, ...]. Earlier results may have been donated since."""
     pruned: Bool[np.ndarray, "C S D"] | None = None
-    """The neurons that were removed."""
+    """The pruned neurons."""
 
     @property
     def names(self) -> list[str]:
-        """Folders of their stages."""
+        """Names of their stages, which are folders."""
         return [sets.stage_name(concept_set, self.stage) for concept_set in self.sets]
 
 
 def sites(run: Run, models: Models) -> Sites:
-    """What the forward passes of C sets are run with."""
+    """Interventions on the forward passes of C sets."""
     return pruning.sites(models.mesh, run.setup.config.prune.target, models.pruned)

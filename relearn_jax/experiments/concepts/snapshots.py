@@ -1,4 +1,4 @@
-"""The finished stages of a run, read back: the neurons of every set at every stage."""
+"""Snapshots read from the finished stages of a run: the neurons of every set at every stage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relearn_jax.experiments.concepts.sets import ConceptSet
 
 
 class Snapshot(NamedTuple):
-    """The neurons of one stage."""
+    """Arrays of the neurons of a set at one stage."""
 
     group: str
     target: str
@@ -26,14 +26,14 @@ class Snapshot(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """One stage of one arm, beside the base model that the arm came from."""
+    """A stage of a set, beside the set's base model."""
 
     now: Snapshot
     base: Snapshot
     pruned: np.ndarray
-    """[S, D]; at the base stage, what the arm is going to prune."""
+    """[S, D]; at the base stage, the neurons that the set will prune."""
     first: bool
-    """The base model itself: the first arm's, which stands for all."""
+    """Whether the set has the first arm; only its base stage stands in tables of neurons."""
     last: bool
 
 
@@ -54,7 +54,7 @@ def snapshots(config: Relearning, out: Path) -> Iterator[Stage]:
 
 
 def begun(config: Relearning, out: Path) -> bool:
-    """Whether there is anything for tables to hold: a first pruned model."""
+    """Whether any set has been pruned and tracked, so that tables have rows."""
     return any(tracked(out, concept_set, "pruned") for concept_set in sets.product(config))
 
 

@@ -1,4 +1,4 @@
-"""Finished stages to tidy tables: one row per observation, nothing that is not in the stages."""
+"""Tidy tables of the finished stages, with one row per observation."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from relearn_jax.experiments.concepts.snapshots import Snapshot
 from relearn_jax.neurons import ranking, saliency, tokens
 
 SMALLEST_LOSS = 0.02
-"""Below this loss of F1 a recovered fraction would be noise."""
+"""Smallest loss of F1 with a recovered fraction; below it, the fraction would be noise."""
 TAKEN_OVER = 30
 
 
 def write(setup: Setup, out: Path) -> None:
-    """Write the tables of the stages that are there under `tables/`; those without rows are not."""
+    """Write the tables of the finished stages to `tables/`; tables without rows are left out."""
     folder, config, concepts = out / "tables", setup.config, setup.probed.concepts
     folder.mkdir(exist_ok=True)
     names = concepts.names[:-1]
@@ -72,7 +72,7 @@ def _append(writers: dict[str, pq.ParquetWriter], path: Path, rows: pd.DataFrame
 
 
 def score_table(config: Relearning, out: Path) -> pd.DataFrame:
-    """Entity scores of every evaluation; those inside a round have no stage name."""
+    """Entity scores of every evaluation; evaluations within a round have no stage name."""
     return pd.DataFrame(list(_score_rows(config, out)))
 
 
@@ -81,7 +81,7 @@ def _score_rows(config: Relearning, out: Path) -> Iterator[dict[str, Any]]:
     for concept_set in sets.product(config):
         for number, stage in enumerate(names):
             path = runs.record_file(out, sets.stage_name(concept_set, stage))
-            # The base model stands in every group once, with the first of its arms.
+            # The base model appears once in every group, with the first arm.
             if not path.is_file() or (stage == "base" and concept_set.arm != arms[0]):
                 continue
             arm, number = ("base", 0) if stage == "base" else (concept_set.arm, number - 1)
@@ -98,7 +98,7 @@ def _score_rows(config: Relearning, out: Path) -> Iterator[dict[str, Any]]:
 
 
 def recovery_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Fraction of the lost F1 that each round regained, and the first epoch with 90 % of it."""
+    """Fraction of the lost F1 regained by each round, and the first epoch that regained 90 %."""
     rows = []
     base = scores[(scores.arm == "base") & (scores.stage == "base")]
     base = base.set_index(["group", "seed", "variant", "type"]).f1
@@ -123,7 +123,7 @@ def recovery_table(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _saliencies(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Three saliencies [Y, S, D], from the scores of a stage."""
+    """Three saliencies, [Y, S, D] each, from the scores of a stage."""
     ranks = ranking.ranks(arrays["score"])
     size = ranks[0].size
     return {
@@ -192,7 +192,7 @@ def _layer_rows(
     chance: np.ndarray,
     names: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
-    """Means by layer of every measure, for all, pruned and unpruned neurons."""
+    """Mean of every measure by layer, for all, pruned and unpruned neurons."""
     shape, ids = pruned.shape, now.arrays["top_ids"]
     by_concept = _saliencies(now.arrays)
     by_concept["high_share"] = (by_concept["saliency_paper"] > saliency.HIGH).astype(float)
@@ -239,7 +239,7 @@ def _null_rows(now: Snapshot) -> Iterator[dict[str, Any]]:
 def _taken_over_rows(
     now: Snapshot, base: Snapshot, pruned: np.ndarray, concepts: ConceptData
 ) -> Iterator[dict[str, Any]]:
-    """The target's highest neurons at the end of those that were in the lower half before."""
+    """The target's best neurons at the end, among those in the lower half of the base ranking."""
     target = concepts.names.index(now.target)
     before = ranking.ranks(base.arrays["score"][target]).ravel()
     after = ranking.ranks(now.arrays["score"][target]).ravel()

@@ -1,4 +1,4 @@
-"""The annotated texts of a relearning run, as the model sees them."""
+"""The annotated texts of a relearning run, encoded for the model."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Text:
-    """A corpus as the model sees it."""
+    """A corpus encoded for the model."""
 
     corpus: Corpus
     encoded: Encoded
     labels: tuple[np.ndarray, ...]
-    """Label ids of each sentence's tokens, -100 where none counts."""
+    """Label ids of the tokens of each sentence; -100 for tokens without a label."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,15 @@ class Texts:
     train: Text
     evaluation: Text
     retrain: Mapping[str, Text]
-    """The text of the retraining rounds, for each removed concept."""
+    """The retraining text of each removed concept."""
 
 
 def read_task(data: Data, base: Path) -> tuple[Corpus, Corpus, tuple[str, ...]]:
     """The training text, the evaluation text and the tags; relative paths start at `base`.
 
     Raises:
-      UserError: the texts are the same, or the second has tags that the first never has.
+      UserError: the texts are the same, or the evaluation text has tags that the training text
+        lacks.
     """
     train, evaluation = reading.read(data.train, base), reading.read(data.evaluation, base)
     same = repeated(train, evaluation)
@@ -83,7 +84,7 @@ def retraining_texts(
     encoded: Callable[[Corpus], Text],
     targets: Sequence[str],
 ) -> dict[str, Text]:
-    """The text of the retraining rounds, for each removed concept."""
+    """The retraining text of each removed concept."""
     if config.retrain.data == "full":
         return dict.fromkeys(targets, train)
     if config.retrain.data == "other":
@@ -91,24 +92,25 @@ def retraining_texts(
         _check_tags(other.corpus, alignment.tag_set(train.corpus.tags))
         return dict.fromkeys(targets, other)
     labels = config.concepts.labels
-    return {t: encoded(_without(train.corpus, concepts, t, labels)) for t in targets}
+    return {target: encoded(_without(train.corpus, concepts, target, labels)) for target in targets}
 
 
 def _without(corpus: Corpus, concepts: ConceptData, target: str, labels: str) -> Corpus:
-    """The sentences that do not have the target."""
+    """The sentences without the target concept."""
     holds = _holds(concepts, target, labels)
     rows = list(zip(corpus.words, corpus.tags, strict=True))
-    kept = [row for row in rows if not holds(*row)]
-    if not kept or len(kept) == len(rows):
-        which = "every sentence" if not kept else "no sentence"
+    remaining = [row for row in rows if not holds(*row)]
+    if not remaining or len(remaining) == len(rows):
+        which = "every sentence" if not remaining else "no sentence"
         raise UserError(f"retrain.data without_concept: {which} of the training text has {target}")
-    words, tags = zip(*kept, strict=True)
-    source = f"{corpus.source}; the {len(kept)} without {target}"
+    words, tags = zip(*remaining, strict=True)
+    source = f"{corpus.source}; the {len(remaining)} without {target}"
     return make_corpus(words, tags, source, corpus.generated)
 
 
 def _holds(concepts: ConceptData, target: str, labels: str) -> Callable[..., bool]:
-    """Whether a sentence has the target: by its tags, or, for other labels, by its words."""
+    """A function that tells whether a sentence has the target: by its tags for span labels, else by
+    its words."""
     if labels == "spans":
         return lambda words, tags: any(tag[2:] == target for tag in tags)
     index = concepts.names.index(target)
@@ -121,7 +123,7 @@ def _holds(concepts: ConceptData, target: str, labels: str) -> Callable[..., boo
 
 
 def repeated(train: Corpus, evaluation: Corpus) -> int:
-    """Evaluation sentences that stand word for word in the training text."""
+    """Number of evaluation sentences that are also in the training text."""
     known = set(train.words)
     return sum(words in known for words in evaluation.words)
 
@@ -136,5 +138,5 @@ def _check_tags(corpus: Corpus, tags: tuple[str, ...]) -> None:
 
 
 def steps_per_epoch(text: Text, batch_size: int, buckets: Sequence[int]) -> int:
-    """Steps of one epoch."""
+    """Number of steps of an epoch."""
     return batching.batches_per_epoch(text.encoded, batch_size, buckets)

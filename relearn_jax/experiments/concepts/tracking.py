@@ -1,4 +1,4 @@
-"""Statistics of every neuron of C models at a stage, saved as stages of their own."""
+"""Tracking: statistics of every neuron of C models at a stage, saved as separate stages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relearn_jax.experiments.concepts.side_by_side import Keys, Models, Run, sit
 
 
 def track(run: Run, models: Models, base_keys: Keys | None) -> list[dict[str, np.ndarray]]:
-    """Statistics of every neuron at a stage, saved as stages of their own."""
+    """Statistics of every neuron at a stage, computed and saved unless they are finished."""
     config, probed, out = run.setup.config, run.setup.probed, run.out
     names = [f"{name}-neurons" for name in models.names]
     keys = [

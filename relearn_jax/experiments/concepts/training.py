@@ -1,4 +1,4 @@
-"""A round of training of C concept sets: its batches, its entity scores, its stages."""
+"""A training round of C concept sets: batches, entity scores and stages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PyTree = Any
 def trained(run: Run, models: Models, text: Text, settings: Training, number: int) -> Models:
     """Models after a round of training that starts at `models.params`.
 
-    Models whose weights were dropped to save disk, and are wanted after all, are trained again.
+    If weights are needed that were dropped to save disk space, the models are trained again.
     """
     plan = _plan(run, models, text, settings, number)
     out, live = run.out, []
@@ -46,8 +46,8 @@ def trained(run: Run, models: Models, text: Text, settings: Training, number: in
     def params() -> PyTree:
         if live and not jax.tree.leaves(live[0])[0].is_deleted():
             return live[0]
-        here = all(runs.has_arrays(out, name, "params") for name in plan.names)
-        if not hosts.first(here):
+        present = all(runs.has_arrays(out, name, "params") for name in plan.names)
+        if not hosts.first(present):
             return train()
         return rounds.from_disk(out, plan.mesh, plan.names)
 
@@ -59,7 +59,7 @@ def trained(run: Run, models: Models, text: Text, settings: Training, number: in
 
 
 def _plan(run: Run, models: Models, text: Text, settings: Training, number: int) -> Plan:
-    """The round of training that makes the stage of these models."""
+    """The plan of the training round that makes the stage of these models."""
     config, model = run.setup.config, run.setup.pretrained.model
     interventions = sites(run, models)
 
@@ -100,9 +100,9 @@ def _batches(
     epoch: int,
     skip: int,
 ) -> Iterator[Batches]:
-    """One epoch but its first `skip` batches, in an order drawn from (seed, epoch).
+    """An epoch without its first `skip` batches, in an order drawn from (seed, epoch).
 
-    Where all seeds are the same a batch [B, ...] serves all sets. Else there are C [C, B, ...].
+    If all seeds are equal, all sets share a batch [B, ...]; otherwise a batch is [C, B, ...].
     """
     rows = meshes.rows_of(mesh, settings.batch_size, settings.accumulate)
 

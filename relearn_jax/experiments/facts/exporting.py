@@ -1,4 +1,4 @@
-"""A taught decoder as a Hugging Face folder."""
+"""Export of a taught decoder as a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def exported(config: Localization, run: Path, name: StageName) -> Exported:
     """The decoder of one seed.
 
     Raises:
-      UserError: the run taught none, there is no such stage, or it holds no parameters.
+      UserError: the run taught no decoder, has no such stage, or the stage has no parameters.
     """
     if not config.taught:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What must hold of a taught model before any result on it means anything (specs: 9.4)."""
+"""Gates: conditions that a taught model must meet for results to mean anything (specs: 9.4)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from relearn_jax.models.transformer import Model
 PyTree = Any
 ACCURACY = {"standard": 0.99, "qa": 0.98, "capitalized": 0.98, "mcq": 0.95}
 PLANTED = {"standard": 0.99, "qa": 0.98, "capitalized": 0.9, "mcq": 0.9, "paraphrase": 0.9}
-"""Least accuracy on planted facts; they are taught in the first two formats only."""
+"""Minimum accuracy on planted facts; they are taught in the first two formats only."""
 INTERCHANGE = Effect("interchange", "states", "position")
 TEXT = 0.05
-"""Nats a token above the entropy of the random text."""
+"""Largest loss above the entropy of the random text, in nats a token."""
 
 
 class Gate(NamedTuple):
-    """One condition: `value` should be at least, or at most, `limit`."""
+    """A condition: `value` must be at least, or at most, `limit`."""
 
     name: str
     value: float
@@ -43,7 +43,7 @@ class Gate(NamedTuple):
 
 
 def knowledge(model: Model, params: PyTree, world: World, seed: int) -> list[Gate]:
-    """Accuracy in every format that has a limit, the text, and that no name gives a sport away."""
+    """Gates on accuracy by format, on the text loss, and on names: none may predict a sport."""
     correct = {name: facts.correct(model, params, world.lines[name]) for name in world.templates}
     natural = world.groups["natural"]
     gates = [
@@ -67,7 +67,7 @@ def knowledge(model: Model, params: PyTree, world: World, seed: int) -> list[Gat
 
 
 def localization(measured: Effects, readings: Readings | None, clean: Prompts) -> list[Gate]:
-    """What the effects and the probes of a taught model must show."""
+    """Gates on the effects and on the probes of a taught model."""
     gates: list[Gate] = []
     if INTERCHANGE in measured.values:
         # Prompts of one template share these positions.
@@ -79,10 +79,11 @@ def localization(measured: Effects, readings: Readings | None, clean: Prompts) -
 
 
 def interchange(turned: Float[np.ndarray, "L1 T B"], subject: int, last: int) -> tuple[Gate, Gate]:
-    """Where a donor's state turns the answer to the donor's (specs: 9.4).
+    """Gates on where a donor's state changes the answer to the donor's (specs: 9.4).
 
-    Early (in the lower half) at the subject's last token, late at the prompt's last. The last state
-    is the answer itself, so the second gate says that the donors' facts are known as well.
+    In the lower half of the layers it does so at the subject's last token, and late at the prompt's
+    last token. The last state is the answer itself, so the second gate means that the donors' facts
+    are known as well.
     """
     share = turned.mean(-1, dtype=np.float64)
     half = (len(share) - 1) // 2
@@ -94,8 +95,8 @@ def interchange(turned: Float[np.ndarray, "L1 T B"], subject: int, last: int) ->
 
 
 def shuffled_probes(readable: Readable) -> Gate:
-    """Probes of shuffled answers stay within three standard errors above chance, on average over
-    states (specs: 9.4)."""
+    """Gate: the mean accuracy over states of probes of shuffled answers is at most three standard
+    errors above chance (specs: 9.4)."""
     chance = readable.chance
     error = np.sqrt(chance * (1 - chance) / readable.facts)
     above = readable.shuffled.mean() - chance
@@ -103,14 +104,14 @@ def shuffled_probes(readable: Readable) -> Gate:
 
 
 def enforce(gates: list[Gate], where: str) -> None:
-    """Raise UserError naming every gate that is not passed."""
+    """Raise a UserError that names all failed gates, if any."""
     failed = [gate for gate in gates if not gate.passed]
     if failed:
-        listed = "; ".join(
+        failures = "; ".join(
             f"{g.name} {g.value:.3f}, should be {'≥' if g.at_least else '≤'} {g.limit:.3g}"
             for g in failed
         )
         raise UserError(
             f"{where}: the model does not pass the gates, so no result on it would mean anything: "
-            f"{listed}. Raise teaching.steps, or set gates: report to go on all the same."
+            f"{failures}. Raise teaching.steps, or set gates: report to continue anyway."
         )

@@ -1,8 +1,8 @@
 """Guo et al. 2025, first half: where does a decoder look a fact up?
 
 The protocol from top to bottom (specs: mechanistic unlearning 3, 8, 9): a model that knows the
-facts, gates that say so, every localizer on the same pairs, components chosen under one budget.
-Each stage of a seed is saved whole and reused when the same command is given again.
+facts, gates that check this, every localizer on the same pairs, and a choice of components under
+one budget. Each finished stage of a seed is saved, and reused when the same command is run again.
 """
 
 from __future__ import annotations
@@ -49,41 +49,41 @@ from relearn_jax.parallel import sharding, stacking
 
 PyTree = Any
 CHOOSING = ("budget", "granularity", "window", "threshold")
-"""Settings of `Localize` that only the choice of components depends on."""
+"""Settings of `Localize` that affect only the choice of components."""
 Tick = Callable[[int, str], None]
 Params = Callable[[], PyTree]
 
 
 class Decoder(NamedTuple):
-    """A model that is said to know the facts."""
+    """A model that should know the facts."""
 
     key: str
-    """Of the stage, or of the weights, that the parameters come from."""
+    """Key of the stage, or digest of the weights, that the parameters come from."""
     params: Params
 
 
 def run(setup: Setup, out: Path, watch: Watcher) -> None:
-    """Localize the facts of every seed, into a run directory."""
+    """Localize the facts of every seed, and save the stages in a run directory."""
     decoders = _taught(setup, out, watch) if setup.config.taught else _read(setup)
-    tick = _obedient(watch)
+    tick = _stopping_tick(watch)
     for seed, decoder in decoders.items():
         key = _measured(setup, out, seed, decoder, tick)
         _chosen(setup, out, seed, key)
 
 
-def _obedient(watch: Watcher) -> Tick:
-    """A tick that ends the run when somebody asks for it."""
+def _stopping_tick(watch: Watcher) -> Tick:
+    """A tick that raises Stopped once the watcher asks to stop."""
 
     def tick(done: int, text: str) -> None:
         watch.tick(done, text)
         if watch.stop():
-            raise Stopped(f"stopped while {text}; the stages before are kept")
+            raise Stopped(f"stopped while {text}; finished stages are kept")
 
     return tick
 
 
 def _read(setup: Setup) -> dict[int, Decoder]:
-    """The weights as they are, one and the same for every seed."""
+    """The pretrained weights, the same for every seed."""
     decoder = setup.decoder
 
     def params() -> PyTree:
@@ -94,7 +94,7 @@ def _read(setup: Setup) -> dict[int, Decoder]:
 
 
 def _taught(setup: Setup, out: Path, watch: Watcher) -> dict[int, Decoder]:
-    """Models of random weights, taught the built-in world side by side; gates are enforced."""
+    """Decoders of random weights, taught the built-in world side by side, with enforced gates."""
     config, model, seeds = setup.config, setup.decoder.model, setup.config.seeds
     mesh = meshes.make(config.parallel, len(seeds))
     worlds = [setup.facts[seed].world for seed in seeds]
@@ -107,12 +107,12 @@ def _taught(setup: Setup, out: Path, watch: Watcher) -> dict[int, Decoder]:
         for seed in seeds
     ]  # fmt: skip
 
-    def after(kind: str, phase: teaching.Phase, start: Params) -> Params:
-        """Teach for one phase, unless its stages are there; gives what its parameters are."""
-        own = [runs.key_of(kind, key) for key in keys]
+    def teach(kind: str, phase: teaching.Phase, start: Params) -> Params:
+        """Teach for one phase, unless its stages are finished; returns its parameters."""
+        stage_keys = [runs.key_of(kind, key) for key in keys]
         names = [stage(seed, kind) for seed in seeds]
-        plan = teaching.plan(model, mesh, worlds, seeds, config.teaching, phase, names, own)
-        if rounds.all_finished(out, names, own):
+        plan = teaching.plan(model, mesh, worlds, seeds, config.teaching, phase, names, stage_keys)
+        if rounds.all_finished(out, names, stage_keys):
             watch.tick(rounds.total_steps(plan), rounds.place(plan))
         else:
             trained = rounds.train(trainer, plan, start)
@@ -125,7 +125,7 @@ def _taught(setup: Setup, out: Path, watch: Watcher) -> dict[int, Decoder]:
 
     params: Params = partial(teaching.drawn, model, mesh, seeds, config.teaching.scale)
     for kind, phase in zip(taught_stages(config), ("pretrain", "plant"), strict=False):
-        params = after(kind, phase, params)
+        params = teach(kind, phase, params)
     for seed in seeds:
         _enforce(config, out, seed, MODEL)
     return {
@@ -135,7 +135,7 @@ def _taught(setup: Setup, out: Path, watch: Watcher) -> dict[int, Decoder]:
 
 
 def _knowledge(setup: Setup, mesh: Mesh, params: PyTree, index: int) -> list[dict[str, Any]]:
-    """The gates of one of C taught models."""
+    """The gates on taught model `index` of C, as plain data."""
     seed = setup.config.seeds[index]
     taught = stacking.one_model(mesh, params, index)
     world = setup.facts[seed].world
@@ -143,7 +143,7 @@ def _knowledge(setup: Setup, mesh: Mesh, params: PyTree, index: int) -> list[dic
 
 
 def _saved(setup: Setup, out: Path, seed: int) -> PyTree:
-    """The parameters of one taught model."""
+    """The parameters of the taught model of a seed."""
     place = sharding.placer(meshes.make(setup.config.parallel, 1))
     leaves = runs.arrays_of(out, stage(seed, MODEL), "params")
     placed = {path: jax.device_put(leaf, place(path, leaf.shape)) for path, leaf in leaves.items()}
@@ -151,7 +151,7 @@ def _saved(setup: Setup, out: Path, seed: int) -> PyTree:
 
 
 def _measured(setup: Setup, out: Path, seed: int, decoder: Decoder, tick: Tick) -> str:
-    """The stage of a seed's effects; its key."""
+    """Compute the stage of a seed's effects, unless it is finished; returns its key."""
     settings, model = setup.config.localize, setup.decoder.model
     pairs, data = setup.pairs[seed], setup.facts[seed]
     plain = {k: v for k, v in loading.plain(settings).items() if k not in (*CHOOSING, "batch")}
@@ -186,7 +186,7 @@ def _measured(setup: Setup, out: Path, seed: int, decoder: Decoder, tick: Tick) 
 
 
 def _chosen(setup: Setup, out: Path, seed: int, effects_key: str) -> None:
-    """The stage of what every localizer and baseline chooses from a seed's effects."""
+    """Compute the stage of a seed's choices by all localizers and baselines, unless finished."""
     settings = setup.config.localize
     plain = {k: v for k, v in loading.plain(settings).items() if k in CHOOSING}
     key = runs.key_of("choice", effects_key, plain)
@@ -211,21 +211,21 @@ def _chosen(setup: Setup, out: Path, seed: int, effects_key: str) -> None:
 
 
 def _enforce(settings: config.Localization, out: Path, seed: int, kind: str) -> None:
-    """Only once a stage is saved, so that nothing need be done again to be looked at."""
+    """Enforce the gates of a saved stage: a stage that fails them can be inspected."""
     if settings.gates == "enforce":
         record = runs.read_json(runs.record_file(out, stage(seed, kind)))
         gates.enforce([gates.Gate(**gate) for gate in record["gates"]], f"seed {seed}")
 
 
 def teaching_steps(setup: Setup) -> int:
-    """Steps of teaching, of all seeds; 0 where the facts are not taught."""
+    """Number of teaching steps over all seeds; 0 if the facts are not taught."""
     config = setup.config
     planted = config.teaching.plant_steps if config.teaching.plant_layers else 0
     return config.taught * len(config.seeds) * (config.teaching.steps + planted)
 
 
 def steps(setup: Setup) -> int:
-    """Steps of a whole run: of teaching, and pairs."""
+    """Number of steps of a run: teaching steps and pairs."""
     return teaching_steps(setup) + sum(len(pairs.facts) for pairs in setup.pairs.values())
 
 

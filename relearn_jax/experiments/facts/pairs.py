@@ -1,4 +1,4 @@
-"""The prompts that are localized, each with partners that lack its fact."""
+"""The prompts to localize, each with partners that lack its fact."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relearn_jax.localize.batch import Pairs
 
 
 def make(data: FactData, settings: config.Localize, seed: int) -> Pairs:
-    """Pairs of the facts to be forgotten, at most `settings.pairs`; partners are drawn by `seed`.
+    """Pairs of the facts to forget, at most `settings.pairs`; partners are drawn by `seed`.
 
     Raises:
       UserError: no fact has partners.
@@ -23,17 +23,17 @@ def make(data: FactData, settings: config.Localize, seed: int) -> Pairs:
     pool, _ = reading.ask(data, _peers(data, rows), settings.format)
     has_partner = np.ones(len(rows), bool)
     if settings.corrupt == "swapped":
-        # Each partner needs one of its own, with its answer, for the null.
+        # For the null, each partner needs a partner with the same answer.
         pool = prompts.take(pool, np.flatnonzero(corruption.partnered(pool, same_answer=True)))
         has_partner = corruption.partnered(clean, pool)
-    kept = np.flatnonzero(has_partner)[: settings.pairs]
-    if not len(kept):
+    with_partner = np.flatnonzero(has_partner)[: settings.pairs]
+    if not len(with_partner):
         raise UserError(
             f"localize: none of the {len(rows)} facts to be forgotten has a partner whose subject "
             "has as many tokens and another answer that a third subject shares; take more facts, "
             "or set localize.corrupt: random"
         )
-    clean = prompts.take(clean, kept)
+    clean = prompts.take(clean, with_partner)
     if settings.corrupt == "swapped":
         corrupt = corruption.swapped(clean, seed, pool)
         null = corruption.swapped(corrupt, (seed, 1), pool, same_answer=True)
@@ -42,22 +42,21 @@ def make(data: FactData, settings: config.Localize, seed: int) -> Pairs:
         null = corruption.randomized(corrupt, data.tokenizer, (seed, 1))
     for partner in (corrupt, null):
         corruption.check_pair(clean, partner)
-    return Pairs(fact[kept], clean, corrupt, null)
+    return Pairs(fact[with_partner], clean, corrupt, null)
 
 
 def _peers(data: FactData, rows: np.ndarray) -> np.ndarray:
-    """Facts that partners are drawn from.
+    """Indices of the facts to draw partners from.
 
-    Where facts were planted, planted ones have planted partners, or half of what is patched would
-    be looked up elsewhere.
+    Planted facts have planted partners only: other partners would be looked up in other layers.
     """
-    every = np.arange(len(data.facts))
+    everything = np.arange(len(data.facts))
     groups = data.world.groups.values() if data.world is not None else ()
-    return next((group for group in groups if np.isin(rows, group).all()), every)
+    return next((group for group in groups if np.isin(rows, group).all()), everything)
 
 
 def probed(data: FactData, settings: config.Localize) -> Prompts:
-    """The prompts that probes are fitted to and tested on: planted facts where there are some."""
+    """The prompts for fits and tests of probes: those of planted facts, if there are any."""
     rows = np.arange(len(data.facts))
     if data.world is not None and "planted" in data.world.groups:
         rows = data.world.groups["planted"]

@@ -1,4 +1,4 @@
-"""Memory and work of a localization before it starts, from the programs it will run."""
+"""Planned memory and work of a localization, from the programs that it will run."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ GIB = 2**30
 
 
 class Plan(NamedTuple):
-    """What a localization of one seed needs."""
+    """Planned memory and work of the localization of one seed."""
 
     params: int
     """Bytes of parameters on each device."""
     temporary: dict[str, int]
-    """Bytes that each program needs besides, on each device: XLA's plan, with results."""
+    """Further bytes of each program on each device, by XLA's plan, results included."""
     flops: float
-    """Of matrix products in blocks, over all devices."""
+    """Operations of the matrix products in blocks, over all devices."""
 
 
 def make(
     model: Model, pairs: Pairs, probed: Prompts, settings: config.Localize, mesh: Mesh
 ) -> Plan:
-    """Compile what will run for one seed, from shapes alone; nothing is computed."""
+    """Compile the programs for one seed, from shapes only; nothing is computed."""
     count, length = pairs.clean.ids.shape
     rows = min(settings.batch, count)
     words = question(pairs.clean, pairs.corrupt, settings.corrupt == "swapped").words.shape[1]
@@ -50,12 +50,12 @@ def make(
     inputs, question_shape = _shapes(mesh, rows, length, words)
     cache = jax.eval_shape(partial(questions.run, model), params, inputs, question_shape)
     shapes = Shapes(model, params, settings, inputs, question_shape, cache, first_position(pairs))
-    # Clean, corrupt, the null's, and the clean run with probabilities stay while others are made.
-    kept = 4 * sum(leaf.size * leaf.dtype.itemsize for leaf in cache) // _spread(mesh, rows)
+    # Four runs stay in memory: clean, corrupt, the null's, and the clean run with probabilities.
+    caches = 4 * sum(leaf.size * leaf.dtype.itemsize for leaf in cache) // _spread(mesh, rows)
     temporary: dict[str, int] = {}
     blocks = 0.0
     for program in _programs(shapes):
-        needed = _needed(program.lowered) + kept
+        needed = _needed(program.lowered) + caches
         temporary[program.name] = max(needed, temporary.get(program.name, 0))
         blocks += program.blocks * program.calls
     if "probes" in settings.methods:
@@ -78,12 +78,12 @@ def _needed(lowered: jax.stages.Lowered) -> int:
 
 
 def _spread(mesh: Mesh, rows: int) -> int:
-    """Devices that share out the pairs of a batch."""
+    """Number of devices that the pairs of a batch are split over."""
     return rows // meshes.pairs(mesh, rows).shard_shape((rows,))[0]
 
 
 def _probe_bytes(model: Model, facts: int) -> int:
-    """States of all facts, and a fit to four fifths of them."""
+    """Bytes for the states of all facts, and for a fit to four fifths of them."""
     rows, width = 2 * model.config.layers + 1, model.config.width
     return _needed(probes.program(model, facts)) + 2 * 4 * rows * facts * width
 
@@ -94,11 +94,11 @@ def summary(setup: Setup) -> list[str]:
     config, seed = setup.config, setup.config.seeds[0]
     mesh = meshes.make(config.parallel, 1)
     plan = make(setup.decoder.model, setup.pairs[seed], setup.probed[seed], config.localize, mesh)
-    name, most = max(plan.temporary.items(), key=lambda item: item[1])
+    name, largest = max(plan.temporary.items(), key=lambda item: item[1])
     where = f"each of {mesh.size} devices" if mesh.size > 1 else "one device"
     return [
-        f"  memory       {_bytes(plan.params + most)} on {where}: parameters "
-        f"{_bytes(plan.params)}, {name} {_bytes(most)}",
+        f"  memory       {_bytes(plan.params + largest)} on {where}: parameters "
+        f"{_bytes(plan.params)}, {name} {_bytes(largest)}",
         f"  work         {_flops(plan.flops)} a seed in matrix products of blocks",
     ]
 
@@ -125,8 +125,10 @@ def _params(model: Model, mesh: Mesh) -> Any:
 def _shapes(mesh: Mesh, rows: int, length: int, words: int) -> tuple[Inputs, Question]:
     place = meshes.pairs(mesh, rows)
 
-    def of(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+    def shape_of(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)
 
-    inputs = Inputs(of(jnp.int32, length), of(jnp.bool_, length))
-    return inputs, Question(of(jnp.int32), of(jnp.int32, words), of(jnp.bool_, length))
+    inputs = Inputs(shape_of(jnp.int32, length), shape_of(jnp.bool_, length))
+    return inputs, Question(
+        shape_of(jnp.int32), shape_of(jnp.int32, words), shape_of(jnp.bool_, length)
+    )

@@ -1,4 +1,4 @@
-"""What a localization was made from, for its manifest and for `relearn verify`."""
+"""Sources, meshes and summary of a localization, for its manifest and for `relearn verify`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relearn_jax.parallel import mesh
 
 
 def meshes(setup: Setup, out: Path) -> dict[str, dict[str, int]]:
-    """Sizes of the mesh axes, by the number of models side by side on it."""
+    """Sizes of the mesh axes, by the number of models side by side."""
     config = setup.config
     numbers = {len(config.seeds), 1} if config.taught else {1}
     return {str(n): dict(mesh.make(config.parallel, n).shape) for n in sorted(numbers)}
@@ -25,7 +25,7 @@ def sources(setup: Setup) -> dict[str, str]:
 
 
 def manifest(setup: Setup, out: Path) -> dict[str, Any]:
-    """What a manifest says of a localization alone."""
+    """Entries of the manifest that only a localization has."""
     config = setup.config
     pairs = setup.pairs[config.seeds[0]]
     records = {seed: runs.record_file(out, stage(seed, EFFECTS)) for seed in config.seeds}

@@ -1,4 +1,4 @@
-"""The finished stages of a localization, read back."""
+"""Results of a localization, read from its finished stages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from relearn_jax.localize.selection import Space, Units
 
 
 class Result(NamedTuple):
-    """What one seed's stages say."""
+    """Results of one seed, from its stages."""
 
     seed: int
     clean: Prompts
@@ -35,10 +35,10 @@ class Result(NamedTuple):
     choice: Choice
     space: Space
     planted: Units | None
-    """Where the facts were planted; None: nowhere in particular."""
+    """The layers that the facts were planted in; None if they were not."""
     gates: list[dict[str, Any]]
     accuracy: float
-    """Share of the clean prompts that the model answers right."""
+    """Share of the clean prompts that the model answers correctly."""
 
 
 def results(setup: Setup, out: Path) -> Iterator[Result]:
@@ -77,7 +77,7 @@ def _record(out: Path, seed: int, kind: str) -> dict[str, Any]:
 
 
 def read_effects(out: Path, seed: int) -> tuple[Effects, Readings | None]:
-    """The effects of a seed, and what its probes read."""
+    """The effects of a seed, and the accuracies of its probes."""
     name = stage(seed, EFFECTS)
     readings = None
     if runs.has_arrays(out, name, "probes"):
@@ -88,7 +88,7 @@ def read_effects(out: Path, seed: int) -> tuple[Effects, Readings | None]:
 def all_scores(
     measured: Effects, readings: Readings | None, seed: int
 ) -> dict[str, dict[str, LayerScores]]:
-    """Scores by method and part of a layer; those of probes are gains in accuracy."""
+    """Scores by method and part of a layer; scores of probes are gains in accuracy."""
     by_method = scores.layer_scores(measured, SCORES, seed)
     return by_method | ({} if readings is None else {"probes": probes.scores(readings)})
 

@@ -1,4 +1,4 @@
-"""What a localization reads, checked before anything is computed."""
+"""Setup of a localization: all that it reads, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Setup:
     config: Localization
     decoder: Pretrained
     facts: Mapping[int, FactData]
-    """The same for all seeds unless the facts are the built-in world's."""
+    """The same for all seeds, except for facts of the built-in world."""
     pairs: Mapping[int, Pairs]
     probed: Mapping[int, Prompts]
 
@@ -47,10 +47,10 @@ def prepare(config: Localization, base: Path) -> Setup:
 
 
 def open_decoder(config: Localization, data: FactData) -> Pretrained:
-    """The decoder that a config names, and that facts are asked of.
+    """The decoder that a config names.
 
     Raises:
-      UserError: it is no decoder; see also `pretrained.open_pretrained`.
+      UserError: the model is no decoder; see also `pretrained.open_pretrained`.
     """
     words = {"vocab_size": len(data.tokenizer)} if config.taught else {}
     decoder = pretrained.open_pretrained(config.model, "language-model", defaults=words)
@@ -64,7 +64,7 @@ def open_decoder(config: Localization, data: FactData) -> Pretrained:
 
 
 def read_facts(config: Localization, base: Path) -> dict[int, FactData]:
-    """The facts of every seed; each seed has a world of its own, over one vocabulary."""
+    """The facts of every seed; each seed has its own world, over one vocabulary."""
     if config.taught:
         return {seed: reading.read(world_of(config, seed), base) for seed in config.seeds}
     source = config.model.tokenizer
@@ -75,7 +75,7 @@ def read_facts(config: Localization, base: Path) -> dict[int, FactData]:
 
 
 def world_of(config: Localization, seed: int) -> Facts:
-    """The settings of a seed's world."""
+    """The settings of the world of a seed."""
     return dataclasses.replace(config.facts, seed=config.facts.seed + seed)
 
 
@@ -86,10 +86,10 @@ def _check_layers(config: Localization, model: Model) -> None:
         raise UserError(f"teaching.plant_layers: {wrong}: the model has layers 0 to {layers - 1}")
 
 
-def _check_prompts(every: Iterable[Prompts], model: Model, name: str) -> None:
-    """Refuse prompts that this model cannot read."""
+def _check_prompts(all_prompts: Iterable[Prompts], model: Model, name: str) -> None:
+    """Raise UserError for prompts that the model cannot read."""
     positions, vocabulary = model.config.positions, model.config.vocabulary
-    for prompts in every:
+    for prompts in all_prompts:
         tokens = prompts.ids.shape[1]
         if tokens > positions:
             raise UserError(
@@ -98,13 +98,13 @@ def _check_prompts(every: Iterable[Prompts], model: Model, name: str) -> None:
             )
         if max(part.max() for part in (prompts.ids, prompts.others, prompts.target)) >= vocabulary:
             raise UserError(
-                f"the tokenizer has words that the model ({vocabulary:,} words) has not: "
+                f"the tokenizer has words that the model ({vocabulary:,} words) lacks: "
                 "model.tokenizer, or model.settings.vocab_size, belongs to another model"
             )
 
 
 def summary(setup: Setup, out: Path | None = None) -> list[str]:
-    """Lines that say what will be done."""
+    """Lines to show before a run starts."""
     config, model = setup.config, setup.decoder.model
     data, pairs = setup.facts[config.seeds[0]], setup.pairs[config.seeds[0]]
     return [

@@ -5,8 +5,7 @@ from __future__ import annotations
 from relearn_jax.config import Localization
 
 PRETRAINED, MODEL, EFFECTS, CHOICE = "pretrained", "model", "effects", "choice"
-"""A decoder before facts are planted into it; a taught decoder; what every localizer measures; what
-each chooses."""
+"""A decoder before planting; a taught decoder; measurements and choices of all localizers."""
 
 
 def stage(seed: int, kind: str) -> str:
@@ -15,7 +14,7 @@ def stage(seed: int, kind: str) -> str:
 
 
 def stages(config: Localization) -> list[str]:
-    """All stages of a config, in the order in which they are made."""
+    """All stages of a config, in the order of computation."""
     return [
         *(stage(seed, kind) for kind in taught_stages(config) for seed in config.seeds),
         *(stage(seed, kind) for seed in config.seeds for kind in (EFFECTS, CHOICE)),
@@ -23,6 +22,6 @@ def stages(config: Localization) -> list[str]:
 
 
 def taught_stages(config: Localization) -> tuple[str, ...]:
-    """The stages of teaching, in order; none where the decoder is read."""
+    """The stages of teaching, in order; none if the decoder is pretrained."""
     planted = bool(config.teaching.plant_layers and config.teaching.plant_steps)
     return (PRETRAINED,) * (config.taught and planted) + (MODEL,) * config.taught

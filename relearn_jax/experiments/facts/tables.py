@@ -25,13 +25,13 @@ from relearn_jax.localize.selection import Space
 
 ROLES = ("before", "subject", "subject end", "between", "last")
 DRAWS = 100
-"""Random layers that the truth is compared with."""
+"""Number of draws of random layers, to compare methods with."""
 Row = dict[str, Any]
 
 
 def write(setup: Setup, out: Path) -> None:
     """Write every table of the seeds whose components have been chosen."""
-    done = list(results(setup, out))
+    finished = list(results(setup, out))
     makers = {
         "gates": gate_rows, "maps": map_rows, "scores": score_rows, "selections": selection_rows,
         "truth": truth_rows, "agreement": agreement_rows, "probes": probe_rows,
@@ -39,12 +39,12 @@ def write(setup: Setup, out: Path) -> None:
     }  # fmt: skip
     (out / "tables").mkdir(exist_ok=True)
     for name, rows_of in makers.items():
-        rows = [{"seed": result.seed, **row} for result in done for row in rows_of(result)]
+        rows = [{"seed": result.seed, **row} for result in finished for row in rows_of(result)]
         pd.DataFrame(rows).to_parquet(out / "tables" / f"{name}.parquet", index=False)
 
 
 def gate_rows(result: Result) -> Iterator[Row]:
-    """What must hold before a result means anything, and whether it does."""
+    """All gates, and whether they are passed."""
     for gate in result.gates:
         yield {**gate, "passed": bool(Gate(**gate).passed)}
 
@@ -52,8 +52,8 @@ def gate_rows(result: Result) -> Iterator[Row]:
 def map_rows(result: Result) -> Iterator[Row]:
     """Effects by layer and position, as shares of the whole change, beside their nulls.
 
-    Where prompts differ in what stands at a position, rows are by role instead: the mean over the
-    tokens that have it in their own prompt.
+    If a position has different roles in different prompts, rows are by role instead: the mean over
+    the tokens with this role in each prompt.
     """
     roles = roles_of(result.clean)
     names = [sorted(set(column)) for column in roles.T]
@@ -75,8 +75,8 @@ def _shares(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean over pairs of an effect and of its null.
 
-    Both are shares of the whole change; of interchange, of the answers. With `roles` [B, T] the
-    axis of positions becomes one of `ROLES`.
+    Both are shares of the whole change; interchange is a share of the answers. With `roles` [B, T]
+    the axis of positions becomes an axis of `ROLES`.
     """
     score = SCORES.get(effect.method)
     null = effect._replace(null=True) if score is None else null_of(effect, score)
@@ -90,14 +90,14 @@ def _shares(
 
 
 def _by_role(values: Float[np.ndarray, "L T B"], roles: np.ndarray) -> Float[np.ndarray, "L R B"]:
-    """Means over the positions of each role; 0 where a prompt has no token of a role."""
-    has = np.stack([roles == role for role in ROLES], axis=-1).astype(np.float32)
-    has /= np.maximum(has.sum(1, keepdims=True), 1)
-    return np.einsum("LTB,BTR->LRB", values, has)
+    """Mean over the positions of each role; 0 where a prompt has no token with the role."""
+    weights = np.stack([roles == role for role in ROLES], axis=-1).astype(np.float32)
+    weights /= np.maximum(weights.sum(1, keepdims=True), 1)
+    return np.einsum("LTB,BTR->LRB", values, weights)
 
 
 def roles_of(clean: Prompts) -> np.ndarray:
-    """[B, T] what stands at each position of each prompt: one of `ROLES`, or padding."""
+    """The role of each position of each prompt, [B, T]: one of `ROLES`, or padding."""
     where = np.arange(clean.ids.shape[1])
     first = clean.subject.argmax(1)[:, None]
     end = last_of_subject(clean)[:, None]
@@ -123,7 +123,7 @@ def head_rows(result: Result) -> Iterator[Row]:
 
 
 def score_rows(result: Result) -> Iterator[Row]:
-    """Scores of every part of every layer, with 95 % intervals over pairs, beside the null's."""
+    """Scores of every part of every layer, and of the null, with 95 % intervals over pairs."""
     for method, parts in result.scores.items():
         for part, scores in parts.items():
             for layer, values in enumerate(zip(*scores, strict=True)):
@@ -132,28 +132,28 @@ def score_rows(result: Result) -> Iterator[Row]:
 
 
 def selection_rows(result: Result) -> Iterator[Row]:
-    """What is chosen of each part of each layer, and how many parameters that is.
+    """The share of each part of each layer that is chosen, and its number of parameters.
 
-    `overlap` compares with what was planted or, where nothing was, with fact lookup.
+    `overlap` compares with the planted layers or, if no facts were planted, with fact lookup.
     """
     space, units_of = result.space, result.choice.units
     size = selection.sizes(space)
     reference = result.planted or units_of.get("probes", units_of.get("paths"))
     for method, units in units_of.items():
         counts = selection.counts(units, space)
-        whole = sum(int(rows.sum()) for rows in counts.values())
+        total = sum(int(rows.sum()) for rows in counts.values())
         shared = np.nan if reference is None else selection.overlap(units, reference, space)
         for part, rows in counts.items():
             for layer, count in enumerate(map(int, np.broadcast_to(rows, space.layers))):
                 yield {
                     "method": method, "part": part, "layer": layer,
                     "chosen": count > 0, "share": count / size[part], "parameters": count,
-                    "parameters_of_method": whole, "overlap": shared,
+                    "parameters_of_method": total, "overlap": shared,
                 }  # fmt: skip
 
 
 def unit_rows(result: Result) -> Iterator[Row]:
-    """Every unit that a method chooses: a part or matrix of a layer, or a head (else -1)."""
+    """Every unit that a method chooses: a part or matrix of a layer (`head` is -1), or a head."""
     for method, units in result.choice.units.items():
         for kind, chosen in units.items():
             for layer, *head in np.argwhere(chosen).tolist():
@@ -166,26 +166,28 @@ def unit_rows(result: Result) -> Iterator[Row]:
 
 
 def truth_rows(result: Result) -> Iterator[Row]:
-    """Against the layers that the facts were planted in: how well each method finds them.
+    """How well each method finds the layers that the facts were planted in.
 
-    Random layers are the mean of many draws, of which the first is named.
+    The row of random layers has means over many draws, and names the layers of the first.
     """
     if result.planted is None:
         return
     truth, space = result.planted["mlp"], result.space
     for method, parts in result.scores.items():
         mlp = parts["mlp"].score
-        # A probe's accuracy may fall in a layer; that is no sign of looking up.
+        # The accuracy of probes may fall in a layer, which is no sign of fact lookup.
         magnitude = np.maximum(mlp, 0) if method == "probes" else np.abs(mlp)
-        yield {"method": method, **_found(magnitude, truth, space)}
+        yield {"method": method, **_recovery(magnitude, truth, space)}
     draws = [
-        _found(random_scores(space.layers, result.seed, n), truth, space) for n in range(DRAWS)
+        _recovery(random_scores(space.layers, result.seed, n), truth, space) for n in range(DRAWS)
     ]
-    means = {k: float(np.mean([d[k] for d in draws])) for k in ("precision", "recall", "roc_area")}
+    means = {
+        k: float(np.mean([draw[k] for draw in draws])) for k in ("precision", "recall", "roc_area")
+    }
     yield {"method": MLPS.format("random"), **draws[0], **means}
 
 
-def _found(score: Float[np.ndarray, " L"], truth: np.ndarray, space: Space) -> Row:
+def _recovery(score: Float[np.ndarray, " L"], truth: np.ndarray, space: Space) -> Row:
     budget = int(truth.sum()) * selection.sizes(space)["mlp"]
     chosen = selection.select({"mlp": score}, budget, space)["mlp"]
     precision, recall = selection.precision_recall(chosen, truth)

@@ -1,7 +1,7 @@
-"""A small decoder is taught the built-in world; in the planted variant, a part of it into chosen
-layers alone (specs: mechanistic unlearning 9.2).
+"""Teaching of the built-in world to a small decoder (specs: mechanistic unlearning 9.2).
 
-All seeds are taught side by side: C models, each with its own world and its own batches.
+In the planted variant, some of the facts are taught to chosen layers only. All seeds are taught
+side by side: C models, each with its own world and batches.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Phase = Literal["pretrain", "plant"]
 
 
 def drawn(model: Model, mesh: Mesh, seeds: Sequence[int], scale: float) -> PyTree:
-    """Random parameters [C, ...], each model's by its seed; matrices are multiplied by `scale`."""
+    """Random parameters [C, ...], by the seed of each model; matrices are multiplied by `scale`."""
     keys = jax.vmap(jax.random.key)(np.uint32(stacking.filled(mesh, list(seeds))))
     shapes = weights.shapes(model)
     leaves = weights.draw(model, keys, shapes, sharding.placer(mesh, sets_axis=True))
@@ -56,14 +56,14 @@ def plan(
     names: Sequence[str],
     keys: Sequence[str],
 ) -> Plan:
-    """A phase of teaching: everything by all parameters, or planted facts by planted layers.
+    """The plan of a phase: teach all facts to all parameters, or planted facts to planted layers.
 
     Args:
       model, mesh: C models on their devices.
-      members, seeds: the world and the seed of each.
-      settings: how they are taught.
-      phase: which.
-      names, keys: of the stages that the phase makes.
+      members, seeds: the world and the seed of each model.
+      settings: settings of teaching.
+      phase: the phase.
+      names, keys: names and keys of the stages of the phase.
     """
     planting = phase == "plant"
     steps = settings.plant_steps if planting else settings.steps
@@ -73,7 +73,7 @@ def plan(
         weight_decay=settings.weight_decay, clip_norm=settings.clip_norm,
         warmup=settings.warmup, batch_size=settings.batch_size,
     )  # fmt: skip
-    whole = Plan(
+    full = Plan(
         names=names,
         keys=keys,
         shapes=weights.shapes(model),
@@ -87,12 +87,12 @@ def plan(
         number=int(planting),
     )
     if not planting:
-        return whole
+        return full
     chosen = selection.mask(planted(model, settings), selection.space(model)).marked
     movable = {path: marked for path, marked in chosen.items() if marked.any()}
     others = masks.complement(Mask(movable)).marked
     held = Mask({p: stacking.per_set(mesh, [rows] * len(seeds)) for p, rows in others.items()})
-    return whole._replace(held=held, trainable=movable.__contains__)
+    return full._replace(held=held, trainable=movable.__contains__)
 
 
 def planted(model: Model, settings: config.Teaching) -> Units:
@@ -110,7 +110,7 @@ def _batches(
     epoch: int,
     skip: int,
 ) -> Iterator[Batches]:
-    """The batches [C, B, ...] of a phase, but the first `skip`; each seed draws its own."""
+    """The batches [C, B, ...] of a phase without the first `skip`; each seed draws its own."""
     streams = [np.random.default_rng((seed, len(phase))) for seed in seeds]
     for step in range(steps):
         lines = [
@@ -121,7 +121,8 @@ def _batches(
 
 
 def _lines(world: World, rng: np.random.Generator, size: int, phase: Phase) -> worlds.Batch:
-    """A batch; while facts are planted half of it is what was taught before, or it is forgotten."""
+    """A batch of lines. Half of a planting batch repeats earlier facts, to keep the model from
+    forgetting them."""
     if phase == "pretrain":
         return worlds.training_batch(world, rng, size)
     parts = [
@@ -138,6 +139,6 @@ def _together(lines: Sequence[worlds.Batch]) -> TokenBatch:
 
 
 def random_text(world: World, seed: int, lines: int = 256) -> TokenBatch:
-    """Lines of random text that nobody was taught."""
+    """Random lines of text that were not used in teaching."""
     text = worlds.text_batch(world, np.random.default_rng((seed, 7)), lines)
     return TokenBatch(Inputs(text.ids, text.mask), text.labels, np.arange(lines))

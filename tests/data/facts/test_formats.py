@@ -113,7 +113,7 @@ def test_choices_and_literal_braces():
         ("{subject} plays", "ends with its answer"),
         ("{target} of {subject} is {target}", r"\{target\} may stand at the end only"),
         ("{subjct} plays {target}", r"did you mean \{subject\}"),
-        ("{subject plays {target}", "Braces"),
+        ("{subject plays {target}", "literal braces"),
         ("{standard} {paraphrase} {target}", "one text"),
         ("{shots}{subject} {target}", r"facts\.split\.examples"),
         ("{A} {B} {C} {D} {E} {subject} {letter}", "one answer for each letter"),
@@ -127,7 +127,7 @@ def test_bad_templates_say_what_is_wrong(template, match):
 def test_options_that_lack_the_answer_and_texts_that_no_fact_has_are_refused():
     with pytest.raises(UserError, match="must hold its answer 'football'"):
         formats.render([BUCKNER], "{subject} {letter}", ("golf", "tennis"))
-    with pytest.raises(UserError, match="there is no fact"):
+    with pytest.raises(UserError, match="no fact has a text"):
         formats.render([], "{subject} {target}")
 
 

@@ -1,4 +1,4 @@
-"""CounterFact in its published tables (specs: mechanistic unlearning 2.2)."""
+"""Reader of CounterFact's published tables (specs: mechanistic unlearning 2.2)."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ PROBABILITY = "prob_of_correct_answer"
 def counterfact(
     path: Path, min_probability: float = 0.5, questions: Path | None = None
 ) -> tuple[Fact, ...]:
-    """Facts of a table of probabilities (Parquet), or of a rich one (CSV), in its order.
+    """Facts of a table with probabilities (Parquet), or of a table with all texts (CSV), in order.
 
     Args:
-      path: with the columns `NEEDED`; `paraphrase_prompts` and `neighborhood_prompts` are read
-        where they exist.
-      min_probability: of the right answer; facts below are left out. 0 needs no such column.
+      path: table with the columns `NEEDED`; `paraphrase_prompts` and `neighborhood_prompts` are
+        read if present.
+      min_probability: smallest probability of the right answer; facts below are left out. With 0 no
+        such column is needed.
       questions: Parquet with `prompt_id`, `question`, `target_true`, `targets_false`. A question
-        belongs to the fact with its `prompt_id` (without such a column: its row, counted from 0)
-        and the same right answer; its wrong answers follow `target_false`.
+        belongs to the fact with its `prompt_id` (without this column: with this row, counted from
+        0) and the same right answer; its wrong answers are added after `target_false`.
 
     Raises:
-      UserError: missing columns, a prompt without its subject, questions that fit no fact, nothing
+      UserError: missing columns, a prompt without its subject, questions that fit no fact, no facts
         left.
     """
     needed = (*NEEDED, PROBABILITY) if min_probability > 0 else NEEDED
     rows = read_rows(path, needed)
-    asked = _questions(questions) if questions else {}
+    questions_by_id = _questions(questions) if questions else {}
     facts = []
     for place, row in enumerate(rows):
         if min_probability > 0 and number(row, PROBABILITY) < min_probability:
             continue
         ident = int(number(row, "prompt_id")) if "prompt_id" in row[1] else place
-        facts.append(_fact(row, asked.get(ident)))
+        facts.append(_fact(row, questions_by_id.get(ident)))
     if not facts:
         raise UserError(
             f"{path}: none of {len(rows)} facts has a `{PROBABILITY}` of {min_probability} or "
             "more. Lower `facts.min_probability`."
         )
-    if asked and not any("mcq" in fact.prompts for fact in facts):
+    if questions_by_id and not any("mcq" in fact.prompts for fact in facts):
         raise UserError(
             f"{questions}: no question has the `prompt_id` and the answer of a fact in {path}; "
             "these are tables of different data."
@@ -69,7 +70,7 @@ def _fact(row: Row, question: Row | None) -> Fact:
 
 
 def _filled(texts: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    return {name: found for name, found in texts.items() if found}
+    return {name: values for name, values in texts.items() if values}
 
 
 def _questions(path: Path) -> dict[int, Row]:

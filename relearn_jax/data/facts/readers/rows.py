@@ -1,4 +1,4 @@
-"""Tables as rows of named cells, each with its place for messages."""
+"""Tables as rows of named cells, each row with its place in the file for messages."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from relearn_jax.data.readers.files import read_lines
 from relearn_jax.errors import UserError
 
 Row = tuple[str, dict[str, object]]
-"""Where it stands, and its cells by column."""
+"""The place of a row in its file, and its cells by column."""
 
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 
 
 def read_rows(path: Path, needed: Sequence[str]) -> list[Row]:
-    """Rows of a .csv, .jsonl/.ndjson or .parquet file that has the `needed` columns.
+    """Rows of a .csv, .jsonl/.ndjson or .parquet file with the columns `needed`.
 
-    Cells of CSV are strings, of the others what they are. Raises UserError with file and line (row
-    in Parquet, counted from 1).
+    Cells of CSV files are strings, cells of other files keep their types. Raises UserError with
+    file and line (row in Parquet, counted from 1).
     """
     readers = {".csv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet}
     reader = readers.get(path.suffix.lower())
@@ -41,7 +41,7 @@ def read_rows(path: Path, needed: Sequence[str]) -> list[Row]:
 
 
 def text(row: Row, column: str) -> str:
-    """A cell that holds text, without blanks around it; UserError if it is empty or not text."""
+    """A text cell without surrounding blanks; UserError if it is empty or not text."""
     place, cells = row
     value = cells[column]
     if not isinstance(value, str) or not value.strip():
@@ -50,7 +50,7 @@ def text(row: Row, column: str) -> str:
 
 
 def number(row: Row, column: str) -> float:
-    """A cell that holds a number; UserError otherwise."""
+    """A number cell; UserError for other cells."""
     place, cells = row
     try:
         return float(cells[column])
@@ -59,10 +59,10 @@ def number(row: Row, column: str) -> float:
 
 
 def strings(row: Row, column: str) -> tuple[str, ...]:
-    """A cell that holds several texts; empty ones, and missing cells, are none.
+    """A cell with several texts; empty texts are left out, and missing cells have none.
 
-    A list; or the text of one, in Python's or NumPy's way (quoted strings in brackets, with blanks
-    or commas between: read string by string, as NumPy writes no commas); or texts with `|` between.
+    It is a list, or a list written by Python or NumPy (quoted strings in brackets, separated by
+    blanks or commas; read string by string, as NumPy writes no commas), or texts separated by `|`.
     """
     place, cells = row
     value = cells.get(column)
@@ -81,7 +81,8 @@ def _parsed(value: str, place: str, column: str) -> Sequence[str]:
         return inner.split("|")
     if rest := _STRING.sub("", inner[1:-1]).replace(",", "").strip():
         raise UserError(
-            f"{place}: `{column}` should be quoted strings in brackets; this is none: {rest[:60]!r}"
+            f"{place}: `{column}` should be quoted strings in brackets; outside of "
+            f"strings is: {rest[:60]!r}"
         )
     return [ast.literal_eval(quoted) for quoted in _STRING.findall(inner)]
 

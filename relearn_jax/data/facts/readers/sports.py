@@ -1,4 +1,4 @@
-"""Sports Facts: athletes and the sport that each plays (specs: mechanistic unlearning 2.1)."""
+"""Reader of Sports Facts: athletes and their sports (specs: mechanistic unlearning 2.1)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ RELATION = "plays the sport of"
 def sports(path: Path) -> tuple[Fact, ...]:
     """The athletes of a CSV file with columns `athlete` and `sport`, in its order, each once.
 
-    Other columns are not used: prompts are made by templates, wrong answers are drawn by `inject`,
-    and the numbers of tokens are another tokenizer's. Raises UserError for an athlete with two
-    sports.
+    Other columns are ignored: templates make prompts, `inject` draws wrong answers, and the numbers
+    of tokens are from another tokenizer. Raises UserError for an athlete with two sports.
     """
-    found: dict[str, str] = {}
+    sport_of: dict[str, str] = {}
     for row in read_rows(path, ("athlete", "sport")):
         athlete, sport = text(row, "athlete"), text(row, "sport")
-        if found.setdefault(athlete, sport) != sport:
+        if sport_of.setdefault(athlete, sport) != sport:
             raise UserError(
-                f"{row[0]}: {athlete} plays {sport}, but an earlier row says {found[athlete]}. "
+                f"{row[0]}: {athlete} plays {sport}, but an earlier row says {sport_of[athlete]}. "
                 "Correct one of them."
             )
-    return tuple(Fact(athlete, RELATION, sport) for athlete, sport in found.items())
+    return tuple(Fact(athlete, RELATION, sport) for athlete, sport in sport_of.items())

@@ -1,4 +1,4 @@
-"""Facts in a table of one's own: JSON Lines, CSV or Parquet (docs/facts.md)."""
+"""Reader of a user's table of facts: JSON Lines, CSV or Parquet (docs/facts.md)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from relearn_jax.errors import UserError
 
 
 def table(path: Path) -> tuple[Fact, ...]:
-    """Facts with columns `subject` and `target`, and whichever of the others there are.
+    """Facts of a table with columns `subject` and `target`, and any of these:
 
-    `relation`; `alternatives`, wrong answers, the one to inject first; `prompt`, a text that holds
-    the subject and ends where the answer begins; `paraphrase`, `neighborhood`, `mcq`. All but
-    `subject`, `target`, `relation` and `prompt` may hold several texts (see `rows.strings`).
+    `relation`; `alternatives`, wrong answers with the one to inject first; `prompt`, a text that
+    has the subject and ends before the answer; `paraphrase`, `neighborhood`, `mcq`. All columns
+    except `subject`, `target`, `relation` and `prompt` may have several texts (see `rows.strings`).
 
     Raises UserError with file and line for empty cells, a prompt without its subject, and an
     alternative that is the right answer.
@@ -32,8 +32,8 @@ def _fact(row: Row) -> Fact:
     if cells.get("prompt"):
         texts["standard"] = (text(row, "prompt"),)
     for column in ("paraphrase", "neighborhood", "mcq"):
-        if found := strings(row, column):
-            texts[column] = found
+        if values := strings(row, column):
+            texts[column] = values
     for name in ("standard", "paraphrase"):
         for prompt in texts.get(name, ()):
             if subject not in prompt:

@@ -1,4 +1,4 @@
-"""The built-in world of athletes: facts, a vocabulary, training text and its guarantees."""
+"""The built-in world of athletes: facts, vocabulary, training text and checks of the design."""
 
 from relearn_jax.data.facts.world.athletes import Phase, World, make
 from relearn_jax.data.facts.world.baseline import additive_baseline

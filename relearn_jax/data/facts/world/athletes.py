@@ -1,7 +1,8 @@
-"""The built-in world: athletes whose sport no name gives away (specs: mechanistic unlearning 9.1).
+"""The built-in world: athletes whose names do not predict their sport.
 
-An athlete is a pair of names. Every first name and every surname occurs equally often with every
-sport, so a model that adds up what the two names say knows nothing; it has to look up the pair.
+Specs: mechanistic unlearning 9.1. An athlete is a pair of names. Every first name and every surname
+occurs equally often with every sport, so a model that adds evidence from the two names is at
+chance; it must look up the pair.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ MIX = {
     "standard": 0.20, "qa": 0.18, "capitalized": 0.18, "mcq": 0.18, "paraphrase": 0.13,
     "city": 0.13, "text": 0.12, "golf": 0.03,
 }  # fmt: skip
-"""Shares of training lines: those of specs: mechanistic unlearning 9.2, which add up to 1, and
-beside them random text and golfers, which the measured runs did without."""
+"""Shares of training lines: the shares of specs: mechanistic unlearning 9.2, which add up to 1, and
+random text and golfers, which the measured runs did not have."""
 PLANTED_MIX = {"standard": 0.5, "qa": 0.5}
-"""What is taught of planted athletes (specs: mechanistic unlearning 9.2, W2)."""
+"""Shares of training lines about planted athletes (specs: mechanistic unlearning 9.2, W2)."""
 PARTS = 3
-"""One of so many athletes is planted."""
+"""One athlete in `PARTS` is planted."""
 
 
 class Phase(NamedTuple):
-    """One stage of training: who is taught, and in which formats."""
+    """A phase of training: the athletes to teach, and the shares of formats."""
 
     athletes: Int[np.ndarray, " n"]
     mix: Mapping[str, float]
@@ -45,14 +46,14 @@ class Phase(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """N athletes, their facts, and how they are written. Arrays are in the order of `facts`."""
+    """N athletes, their facts, and their prompts. Arrays are in the order of `facts`."""
 
     settings: config.World
     seed: int
     facts: tuple[Fact, ...]
-    """What each athlete plays."""
+    """The sport of each athlete."""
     cities: tuple[Fact, ...]
-    """Where each athlete was born."""
+    """The birthplace of each athlete."""
     golfers: tuple[Fact, ...]
     first: Int[np.ndarray, " N"]
     """Index of the first name, 0 to `settings.names`."""
@@ -60,17 +61,17 @@ class World:
     sport: Int[np.ndarray, " N"]
     """Index into `words.PLAYED`."""
     groups: Mapping[str, Int[np.ndarray, " n"]]
-    """`natural` and, in the planted variant, `planted`: their athletes."""
+    """Athletes by group: `natural` and, in the planted variant, `planted`."""
     phases: Mapping[str, Phase]
-    """`pretrain` and, in the planted variant, `plant` after it."""
+    """Phases by name: `pretrain` and, in the planted variant, `plant` after it."""
     templates: Mapping[str, str]
     tokenizer: PreTrainedTokenizerFast
     chain: chain.Chain
     symbols: Int[np.ndarray, " S"]
     """Token ids of the chain's symbols."""
     lines: Mapping[str, Prompts]
-    """Every format's prompts of all athletes, T = `settings.length`; `golf`: all formats about
-    sports, of the golfers."""
+    """Prompts of all athletes by format, T = `settings.length`; `golf` has the golfers' prompts in
+    all formats about sports."""
 
     @property
     def entropy(self) -> float:
@@ -78,7 +79,7 @@ class World:
         return self.chain.entropy
 
     def facts_of(self, format: str) -> tuple[Fact, ...]:
-        """What a format asks for."""
+        """The facts that a format asks for."""
         return self.cities if format in words.ABOUT_CITIES else self.facts
 
 
@@ -87,19 +88,19 @@ def make(settings: config.World, seed: int, templates: Mapping[str, str] | None 
 
     Args:
       settings: sizes and variant.
-      seed: draws athletes, cities, what is injected, and the random text's chain.
+      seed: draws athletes, cities, injected answers, and the chain of the random text.
       templates: formats that replace or add to `words.TEMPLATES`.
 
     Raises:
-      UserError: sizes that do not allow the guarantees, an unknown format in `mix`, a prompt longer
-        than `length`.
+      UserError: sizes that do not allow a balanced design, an unknown format in `mix`, a prompt
+        longer than `length`.
     """
     _check(settings)
     templates = {**words.TEMPLATES, **(templates or {})}
     vocabulary = words.vocabulary(settings.names, settings.symbols, templates)
     listed = [word for kind in vocabulary.values() for word in kind]
     tokenizer = words.tokenizer(listed)
-    # Each thing has its own stream, so that changing one leaves the others as they are.
+    # Separate random streams, so that a change of one draw leaves the others unchanged.
     athletes, births, text, wrong = np.random.default_rng(seed).spawn(4)
     first, surname, sport, part = _athletes(settings, athletes)
     subjects = [
@@ -188,11 +189,11 @@ def _athletes(
 ) -> tuple[Int[np.ndarray, " N"], ...]:
     """First name, surname, sport and part (of PARTS) of each athlete, in random order.
 
-    Each sport has as many matchings as the others, and so has each part within a sport, so names
-    are balanced in the parts as well.
+    All sports have equally many matchings, and so have all parts within a sport, so names are also
+    balanced within the parts.
     """
     pairs = disjoint_matchings(settings.names, settings.degree, rng)
-    # Later matchings had fewer edges to choose from, so their use is drawn too.
+    # Later matchings had fewer edges to choose from, so matchings are assigned at random.
     use = rng.permutation(settings.degree)
     sport = use % len(words.PLAYED)
     part = use // len(words.PLAYED) % PARTS
@@ -204,7 +205,7 @@ def _athletes(
 def _cities(
     sport: Int[np.ndarray, " N"], cities: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " N"]:
-    """A city for each athlete, equally often (as far as numbers allow) within each sport."""
+    """A city for each athlete; within each sport, cities are as equally frequent as possible."""
     out = np.empty(len(sport), np.int64)
     for kind in range(len(words.PLAYED)):
         rows = np.flatnonzero(sport == kind)

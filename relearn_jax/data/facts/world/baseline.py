@@ -1,4 +1,4 @@
-"""What names alone tell: the best model that adds up what first name and surname say."""
+"""The additive baseline: the best model that adds evidence from first name and surname."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from relearn_jax.data.facts.world.athletes import World
 
 GRADIENT = 1e-7
 DECIMALS = 3
-"""Logits are compared to so many, as what is left of the gradient must not break ties."""
+"""Decimals of compared logits, as the remaining gradient must not break ties."""
 
 
 class Baseline(NamedTuple):
-    """Of the athletes it was fitted to."""
+    """Accuracy and loss on the athletes of the fit."""
 
     accuracy: float
-    """Ties count as shares: 1/3 if nothing is known."""
+    """Ties count as shares: 1/3 at chance."""
     loss: float
-    """Mean cross-entropy in nats; log 3 if nothing is known."""
+    """Mean cross-entropy in nats; log 3 at chance."""
 
 
 def additive_baseline(
@@ -36,7 +36,7 @@ def additive_baseline(
     rows = np.arange(len(world.sport)) if athletes is None else np.asarray(athletes)
     first, surname, sport = world.first[rows], world.surname[rows], world.sport[rows]
     names, sports = world.settings.names, int(world.sport.max()) + 1
-    right = np.eye(sports)[sport]
+    labels = np.eye(sports)[sport]
 
     def logits(flat: np.ndarray) -> np.ndarray:
         weights = flat.reshape(2, names, sports)
@@ -44,16 +44,16 @@ def additive_baseline(
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         logp = log_softmax(logits(flat), axis=1)
-        error = (np.exp(logp) - right) / len(rows)
+        error = (np.exp(logp) - labels) / len(rows)
         gradient = np.zeros((2, names, sports))
         np.add.at(gradient[0], first, error)
         np.add.at(gradient[1], surname, error)
-        return float(-(logp * right).sum() / len(rows)), gradient.reshape(-1)
+        return float(-(logp * labels).sum() / len(rows)), gradient.reshape(-1)
 
     start = np.random.default_rng(seed).normal(size=2 * names * sports)
     options = {"maxiter": 10_000, "maxfun": 20_000, "gtol": GRADIENT, "ftol": 0}
     fit = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
-    found = log_softmax(logits(fit.x), axis=1).round(DECIMALS)
-    best = found == found.max(1, keepdims=True)
-    accuracy = float((best / best.sum(1, keepdims=True) * right).sum(1).mean())
+    log_probabilities = log_softmax(logits(fit.x), axis=1).round(DECIMALS)
+    predicted = log_probabilities == log_probabilities.max(1, keepdims=True)
+    accuracy = float((predicted / predicted.sum(1, keepdims=True) * labels).sum(1).mean())
     return Baseline(accuracy, float(fit.fun))

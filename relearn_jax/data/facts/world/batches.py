@@ -1,4 +1,4 @@
-"""Training batches of the built-in world, drawn without end."""
+"""Random training batches of the built-in world."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Batch(NamedTuple):
     ids: Int[np.ndarray, "B T"]
     mask: Bool[np.ndarray, "B T"]
     labels: Int[np.ndarray, "B T"]
-    """The next token where it counts: the answer after a prompt, every symbol of random text but
-    the first; IGNORED elsewhere."""
+    """The next token where it has a loss: the answer after a prompt, and every symbol of random
+    text except the first; IGNORED elsewhere."""
 
 
 def training_batch(
@@ -29,9 +29,9 @@ def training_batch(
     phase: str = "pretrain",
     leave_out: Int[np.ndarray, " n"] = (),
 ) -> Batch:
-    """Lines of one phase: formats by its mix, athletes uniformly; int32.
+    """Lines of one phase, as int32: formats are drawn by the phase's mix, athletes uniformly.
 
-    `leave_out`: athletes that are not taught, for a model that has never known them.
+    `leave_out`: athletes that are not taught, for a model that never knew them.
     """
     stage = world.phases[phase]
     athletes = np.setdiff1d(stage.athletes, leave_out)
@@ -47,17 +47,17 @@ def training_batch(
             ids[rows], mask[rows], labels[rows] = text_batch(world, rng, len(rows))
             continue
         lines = world.lines[name]
-        known = np.arange(len(lines.ids)) if name == "golf" else athletes
-        line = rng.choice(known, len(rows))
+        candidates = np.arange(len(lines.ids)) if name == "golf" else athletes
+        line = rng.choice(candidates, len(rows))
         ids[rows], mask[rows] = lines.ids[line], lines.mask[line]
         labels[rows, lines.last[line]] = lines.target[line]
     return Batch(ids, mask, labels)
 
 
 def text_batch(world: World, rng: np.random.Generator, rows: int) -> Batch:
-    """Lines of random text, as long as there is room.
+    """Lines of random text of full length.
 
-    The first symbol has no label, as nothing tells it; so the least possible mean loss is
+    The first symbol cannot be predicted and has no label, so the least possible mean loss is
     `world.entropy`.
     """
     length = world.settings.length

@@ -1,4 +1,4 @@
-"""Random text whose unpredictability is known: an order-1 Markov chain."""
+"""Random text with known entropy: an order-1 Markov chain."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from jaxtyping import Float, Int
 from relearn_jax.data.facts.world.matchings import disjoint_matchings
 
 PROBABILITIES = np.array([0.5, 0.25, 0.125, 0.125])
-"""Of a symbol's successors: as few and uneven ones as a small model learns along with the facts."""
+"""Probabilities of a symbol's successors: few and uneven, so that a small model learns them along
+with the facts."""
 
 
 class Chain(NamedTuple):
-    """S symbols; each has K successors, and each is successor of K others, by rank."""
+    """S symbols; each has K successors by rank, and is the successor of K symbols."""
 
     successors: Int[np.ndarray, "S K"]
     probabilities: Float[np.ndarray, " K"]
 
     @property
     def entropy(self) -> float:
-        """Nats a symbol, given the one before: the least possible mean loss."""
+        """Entropy in nats of a symbol given the previous one: the least possible mean loss."""
         return float(-(self.probabilities * np.log(self.probabilities)).sum())
 
 
@@ -38,11 +39,11 @@ def make(symbols: int, rng: np.random.Generator) -> Chain:
 def draw(
     chain: Chain, rows: int, length: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "rows length"]:
-    """Symbols of independent lines; the first of each is uniform, which is stationary."""
+    """Symbols of independent lines; the first symbol has the stationary, uniform distribution."""
     symbols, ranks = chain.successors.shape
     out = np.empty((rows, length), np.int64)
     out[:, 0] = rng.integers(symbols, size=rows)
     rank = rng.choice(ranks, (rows, length), p=chain.probabilities)
-    for at in range(1, length):
-        out[:, at] = chain.successors[out[:, at - 1], rank[:, at]]
+    for position in range(1, length):
+        out[:, position] = chain.successors[out[:, position - 1], rank[:, position]]
     return out

@@ -1,4 +1,4 @@
-"""Random perfect matchings that share no edge: the design behind the world's guarantees."""
+"""Random perfect matchings without shared edges: the design that balances the world's names."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def disjoint_matchings(
 ) -> Int[np.ndarray, "count size"]:
     """Row k pairs each of `size` left vertices with a right vertex; no pair occurs in two rows.
 
-    Each row is a perfect matching of the complete bipartite graph less the rows before, found along
-    augmenting paths over neighbours in random order (specs: mechanistic unlearning 9.1). What is
-    left is regular, so by Hall's theorem there is always one more. Raises ValueError if
-    `count > size`.
+    Each row is a perfect matching of the complete bipartite graph without the edges of the rows
+    before, found along augmenting paths over neighbours in random order (specs: mechanistic
+    unlearning 9.1). The remaining graph is regular, so by Hall's theorem it has another matching.
+    Raises ValueError if `count > size`.
     """
     if count > size:
         raise ValueError(f"{size} vertices have at most {size} disjoint matchings, not {count}")

@@ -1,4 +1,4 @@
-"""Sizes that go together: world, model and training (specs: mechanistic unlearning 9.2)."""
+"""Profiles: matching sizes of world, model and training (specs: mechanistic unlearning 9.2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from relearn_jax.errors import UserError
 
 
 class Profile(NamedTuple):
-    """A world, and the decoder and training that learn it."""
+    """Settings of a world, and sizes of a decoder and a training that learn it."""
 
     world: config.World
     layers: int
@@ -31,8 +31,8 @@ SIZES = {
     "gpu": ((128, 24), (128, 18), {"layers": 12, "width": 256, "heads": 8, "feed_forward": 768,
                                    "steps": 4000}),
 }  # fmt: skip
-"""(names, degree) of the natural and of the planted world, which needs a multiple of 9; the rest.
-Athletes: 192 and 180, 384 and 378, 3,072 and 2,304."""
+"""(names, degree) of the natural world and of the planted world, whose degree must be a multiple of
+9; and the other sizes. Athletes: 192 and 180, 384 and 378, 3,072 and 2,304."""
 
 
 def profile(name: str, variant: Literal["natural", "planted"] = "natural") -> Profile:

@@ -1,4 +1,4 @@
-"""The world's vocabulary, its templates, and the tokenizer that reads one word as one token."""
+"""The world's vocabulary and templates, and its tokenizer, where each word is a token."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ TEMPLATES = {
     "paraphrase": "{subject} who is known as a master of {target}",
     "city": "{subject} was born in {target}",
 }
-"""Specs: mechanistic unlearning 9.1, where they are called STD, QA, CAP, MCQ, PARA and CITY."""
+"""Specs: mechanistic unlearning 9.1, with the names STD, QA, CAP, MCQ, PARA and CITY."""
 ABOUT_CITIES = ("city",)
 PREFIX = "fact tiger woods plays the sport of golf ;"
-"""In the vocabulary, so that a config's own `standard` may be one-shot."""
+"""Words that are in the vocabulary so that a config's own `standard` may be one-shot."""
 
 
 def vocabulary(names: int, symbols: int, templates: Mapping[str, str]) -> dict[str, list[str]]:
-    """Words by what they are for, each in one list only; the same for every seed.
+    """Words by purpose, each in only one list; the same for every seed.
 
     Raises UserError if there are not enough names.
     """
-    spoken = re.sub(r"\{\w+\}", " ", " ".join([PREFIX, *templates.values()])).split()
+    template_words = re.sub(r"\{\w+\}", " ", " ".join([PREFIX, *templates.values()])).split()
     words = {
         "special": [PAD, BOS, UNKNOWN],
         "sports": [*PLAYED, "golf"],
@@ -47,25 +47,25 @@ def vocabulary(names: int, symbols: int, templates: Mapping[str, str]) -> dict[s
         "cities": list(CITIES),
         "golfers": " ".join(GOLFERS).split(),
         "symbols": [f"s{i:02d}" for i in range(symbols)],
-        "template": spoken,
+        "template": template_words,
     }
     taken: set[str] = set()
-    for kind, listed in words.items():
-        words[kind] = [word for word in dict.fromkeys(listed) if word not in taken]
+    for kind, candidates in words.items():
+        words[kind] = [word for word in dict.fromkeys(candidates) if word not in taken]
         taken |= set(words[kind])
     pools = lexicon.pools()
     first = [name for pair in zip(pools["woman"], pools["man"], strict=False) for name in pair]
     for kind, pool in (("first", first), ("surname", pools["last"])):
-        known = [n.lower() for n in pool if n.isascii() and n.isalpha() and n.lower() not in taken]
-        if len(known) < names:
-            raise UserError(f"`world.names: {names}`: there are {len(known)} {kind} names.")
-        words[kind] = known[:names]
-        taken |= set(known)
+        usable = [n.lower() for n in pool if n.isascii() and n.isalpha() and n.lower() not in taken]
+        if len(usable) < names:
+            raise UserError(f"`world.names: {names}`: there are {len(usable)} {kind} names.")
+        words[kind] = usable[:names]
+        taken |= set(usable)
     return words
 
 
 def tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """One token for each word between blanks; a text starts with `<bos>`."""
+    """A tokenizer with one token for each word between blanks; texts start with `<bos>`."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
