@@ -89,12 +89,21 @@ def alone(tagger):
     return {per_set: trained(tagger, per_set=per_set) for per_set in (False, True)}
 
 
-@pytest.mark.parametrize("per_set", [False, True])
 @pytest.mark.parametrize(
-    ("driver", "sizes"),
+    ("driver", "sizes", "per_set"),
     [
-        ("jit", (1, 8, 1, 1)), ("jit", (2, 4, 1, 1)), ("jit", (2, 1, 2, 2)), ("jit", (1, 2, 2, 2)),
-        ("shard_map", (1, 8, 1, 1)), ("shard_map", (2, 4, 1, 1)), ("pmap", (1, 8, 1, 1)),
+        ("jit", (2, 4, 1, 1), True), ("jit", (2, 1, 2, 2), False),
+        ("shard_map", (2, 4, 1, 1), False), ("pmap", (1, 8, 1, 1), False),
+        *(
+            pytest.param(driver, sizes, per_set, marks=pytest.mark.slow)
+            for driver, sizes, per_set in (
+                ("jit", (1, 8, 1, 1), False), ("jit", (1, 8, 1, 1), True),
+                ("jit", (2, 4, 1, 1), False), ("jit", (2, 1, 2, 2), True),
+                ("jit", (1, 2, 2, 2), False), ("jit", (1, 2, 2, 2), True),
+                ("shard_map", (1, 8, 1, 1), False), ("shard_map", (1, 8, 1, 1), True),
+                ("shard_map", (2, 4, 1, 1), True), ("pmap", (1, 8, 1, 1), True),
+            )
+        ),
     ],
 )  # fmt: skip
 def test_eight_devices_do_what_one_does(tagger, alone, driver, sizes, per_set):
@@ -202,8 +211,11 @@ def two_sets(tagger):
 
 @pytest.mark.parametrize(
     ("driver", "sizes"),
-    [("jit", (1, 8, 1, 1)), ("jit", (2, 1, 2, 2)), ("shard_map", (2, 4, 1, 1)),
-     ("pmap", (1, 8, 1, 1))],
+    [
+        ("jit", (2, 1, 2, 2)), ("shard_map", (2, 4, 1, 1)),
+        pytest.param("jit", (1, 8, 1, 1), marks=pytest.mark.slow),
+        pytest.param("pmap", (1, 8, 1, 1), marks=pytest.mark.slow),
+    ],
 )  # fmt: skip
 def test_two_texts_on_eight_devices_are_those_on_one(tagger, two_sets, driver, sizes):
     assert_agree(two_sets, attacked(tagger, driver, sizes))
@@ -216,6 +228,6 @@ def test_rates_and_loss_weights_are_a_sets_own(tagger, two_sets, index):
     assert_agree(alone, among)
 
 
-@pytest.mark.parametrize("driver", ["jit", "shard_map"])
+@pytest.mark.parametrize("driver", ["jit", pytest.param("shard_map", marks=pytest.mark.slow)])
 def test_a_shared_reference_is_one_for_each(tagger, two_sets, driver):
     assert_agree(two_sets, attacked(tagger, driver, shared=True))
