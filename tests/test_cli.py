@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import pytest
 
 from relearn_jax import cli
@@ -97,3 +98,13 @@ def test_processes_that_are_told_nonsense(refuses, monkeypatch, environment, sai
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert said in refuses("", "--distributed")
+
+
+@pytest.mark.parametrize(("devices", "kept"), [(1, True), (8, False)])
+def test_programs_of_several_cpu_devices_are_not_kept(monkeypatch, devices, kept):
+    settings = {}
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setattr(jax, "local_device_count", lambda: devices)
+    monkeypatch.setattr(jax.config, "update", settings.__setitem__)
+    cli._keep_programs()
+    assert ("jax_compilation_cache_dir" in settings) == kept
