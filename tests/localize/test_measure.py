@@ -100,25 +100,36 @@ def assert_same(some, others, tolerance):
             np.testing.assert_allclose(ours[name], theirs[name], atol=tolerance, err_msg=str(name))
 
 
-def test_batches_do_not_change_what_is_found(decoder):
+@pytest.mark.parametrize(
+    "methods",
+    [
+        ("attribution", "probes"),
+        pytest.param(SETTINGS.methods, marks=pytest.mark.slow, id="all"),
+    ],
+)
+def test_batches_do_not_change_what_is_found(decoder, methods):
     pairs = prompts(0), prompts(1), prompts(2)
-    smaller = dataclasses.replace(SETTINGS, batch=2, groups=2)
-    assert_same(measured(decoder, *pairs), measured(decoder, *pairs, smaller), 1e-4)
+    larger = dataclasses.replace(SETTINGS, methods=methods)
+    smaller = dataclasses.replace(larger, batch=2, groups=2)
+    assert_same(measured(decoder, *pairs, larger), measured(decoder, *pairs, smaller), 1e-4)
 
 
 @pytest.mark.parametrize(
-    "axes",
+    ("axes", "methods"),
     [
-        {"data": 2, "fsdp": 2, "tensor": 2},
-        pytest.param({"data": 8}, marks=pytest.mark.slow),
+        ({"data": 2, "fsdp": 2, "tensor": 2}, ("tracing",)),
+        *(
+            pytest.param(axes, ("patching", "tracing", "paths"), marks=pytest.mark.slow)
+            for axes in ({"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2})
+        ),
     ],
 )
-def test_eight_devices_find_what_one_finds(decoder, axes):
+def test_eight_devices_find_what_one_finds(decoder, axes, methods):
     """Pairs over devices, and parameters too."""
     model, params = decoder
     mesh = meshes.make(config.Parallel(**axes), 1, jax.devices()[:8])
     pairs = [Prompts(*(np.concatenate([part, part])[:8] for part in prompts(n))) for n in range(3)]
-    settings = dataclasses.replace(SETTINGS, batch=8, methods=("patching", "tracing", "paths"))
+    settings = dataclasses.replace(SETTINGS, batch=8, methods=methods)
     spread = jax.device_put(params, sharding.shardings(params, mesh))
     alone = measured((model, params), *pairs, settings)
     assert_same(measured((model, spread), *pairs, settings, mesh), alone, 2e-4)

@@ -51,6 +51,12 @@ def test_parameters_are_counted_exactly_and_split_over_devices(ready):
     assert one.params / 2 <= half < 0.6 * one.params
 
 
+def test_pairs_are_spread(ready):
+    one, two = (planned(ready, mesh(data=n), methods=("tracing",), budget=0.5) for n in (1, 2))
+    assert two.temporary["causal tracing"] < one.temporary["causal tracing"]
+
+
+@pytest.mark.slow
 def test_every_localizer_is_planned_and_pairs_are_spread(ready):
     one, two = (planned(ready, mesh(data=n)) for n in (1, 2))
     assert set(one.temporary) == {
