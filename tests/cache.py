@@ -21,7 +21,7 @@ def folder() -> Path:
     if named:
         return Path(named)
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return home / "relearn_jax" / f"tests-alone-{metadata.version('jaxlib')}-{_processor()}"
+    return home / "relearn_jax" / f"tests-single-{metadata.version('jaxlib')}-{_processor()}"
 
 
 def _processor() -> str:

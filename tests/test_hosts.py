@@ -18,7 +18,7 @@ import yaml
 from relearn_jax import runs
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 WORLD = {"kind": "world", "sentences": 40}
 CONFIG = {
     "name": "hosts",
