@@ -27,16 +27,21 @@ SHARE_HOST, SHARE_DEVICE = 0.4, 0.8
 
 def size(setup: Setup, out: Path | None = None) -> int:
     """Number of sets side by side: from the config, else from an earlier start of the run, else the
-    number that fits. It must not change when a run is continued, or the last bits would change."""
+    number that fits. It must not change when a run is continued, or the last bits would change.
+    All processes call this together."""
     if setup.config.sets.chunk is not None:
         return setup.config.sets.chunk
     return hosts.first(_fitting(setup, out))
 
 
+def recorded(out: Path) -> int:
+    """Number of sets side by side in a run that was started. One process can ask alone."""
+    return int(runs.read_json(out / "model.json")["chunk"])
+
+
 def _fitting(setup: Setup, out: Path | None) -> int:
-    earlier = None if out is None else out / "model.json"
-    if earlier is not None and earlier.is_file():
-        return int(runs.read_json(earlier)["chunk"])
+    if out is not None and (out / "model.json").is_file():
+        return recorded(out)
     parallel = setup.config.parallel
     shared = parallel.fsdp * parallel.tensor
     along, *_ = meshes.axis_sizes(parallel, jax.device_count(), jax.device_count())

@@ -36,7 +36,7 @@ def sources(setup: Setup) -> dict[str, str]:
 
 def meshes(setup: Setup, out: Path) -> dict[str, dict[str, int]]:
     """Sizes of the mesh axes, by the number of sets side by side."""
-    grids = chunks.grids(setup.config, setup.texts.retrain, chunks.size(setup, out))
+    grids = chunks.grids(setup.config, setup.texts.retrain, chunks.recorded(out))
     return {str(number): dict(grid.shape) for number, grid in grids.items()}
 
 
@@ -68,7 +68,7 @@ def manifest(setup: Setup, out: Path) -> dict[str, Any]:
         "groups": groups,
         "sets": {
             "count": len(sets.product(config)),
-            "chunk": chunks.size(setup, out),
+            "chunk": chunks.recorded(out),
             "devices": jax.device_count(),
         },
         "rounds": config.retrain.rounds,
