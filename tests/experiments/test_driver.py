@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import pytest
 
-from relearn_jax import cli, loading
+from relearn_jax import cli, hosts, loading, runs
 from relearn_jax.config import Parallel, Sets
 from relearn_jax.errors import Stopped, UserError
+from relearn_jax.experiments import manifest
 from relearn_jax.experiments.concepts import chunks
-from relearn_jax.experiments.registry import EXPERIMENTS
+from relearn_jax.experiments.registry import EXPERIMENTS, experiment_of
 
 
 def change(monkeypatch, **functions):
@@ -130,3 +131,15 @@ def test_the_manifest_has_the_mesh_of_every_chunk_and_a_digest_of_every_stage(fi
     axes = {"sets": 1, "data": 1, "fsdp": 1, "tensor": 1}
     assert manifest["mesh"] == {"4": axes, "1": axes}
     assert manifest["stages"].keys() == {path.parent.name for path in out.glob("stages/*/*.json")}
+
+
+def test_what_process_0_writes_alone_asks_no_other_process(finished, monkeypatch):
+    """Another process waits for it, and would never answer."""
+    path, out = finished
+    config = loading.load(path, [])
+    experiment = experiment_of(config)
+    setup = experiment.setup(config, path.parent)
+    for name in ("first", "wait", "all_of"):
+        monkeypatch.setattr(hosts, name, lambda *_: pytest.fail("asked the other processes"))
+    record = manifest.build(experiment, config, setup, out, {})
+    assert record["mesh"] == runs.read_json(out / "manifest.json")["mesh"]
