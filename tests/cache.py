@@ -37,8 +37,8 @@ def _processor() -> str:
 def leave_out_collectives() -> None:
     """Keep programs of one device only.
 
-    XLA's CPU loader (jaxlib 0.10.2) gives every collective of a loaded program a resource of its
-    own, so that nothing orders them, and the devices of a small machine wait for each other.
+    Seen with jaxlib 0.10.2: the devices of a CPU program that was read back enter its collectives
+    in different orders, and on a small machine wait for each other until XLA ends the process.
     """
     from jax._src import compilation_cache
 
