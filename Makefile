@@ -26,9 +26,9 @@ lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-# Live comparison with torch and NeuroX, in an environment of its own.
+# Live comparison with torch and NeuroX, which lie in a folder of their own.
 check: $(CHECK)/ready
-	$(CHECK)/bin/python -m pytest tests/oracles -rs
+	PYTHONPATH=$(CHECK) $(TESTS) tests/oracles -rs
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -36,10 +36,8 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(VENV)/bin/python $(PIP) --editable .
 	touch $@
 
-$(CHECK)/ready: requirements.lock requirements-check.lock pyproject.toml
-	$(PYTHON) -m venv $(CHECK)
-	$(CHECK)/bin/python $(PIP) -r requirements.lock -r requirements-check.lock
-	$(CHECK)/bin/python $(PIP) --editable .
+$(CHECK)/ready: $(VENV)/ready requirements-check.lock
+	$(VENV)/bin/python $(PIP) --upgrade --target $(CHECK) -r requirements-check.lock
 	touch $@
 
 clean:

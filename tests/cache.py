@@ -51,6 +51,15 @@ def leave_out_collectives() -> None:
     compilation_cache.put_executable_and_time = put_if_alone
 
 
+def read_only() -> dict[str, str]:
+    """Environment of a process of one device that reads the cache, and may be killed: it writes
+    nothing, so no file is left half written."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(folder()),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9",
+    }
+
+
 def prune() -> None:
     """Remove what has not been used for a while."""
     oldest = time.time() - DAYS * 24 * 3600

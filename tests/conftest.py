@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib import metadata
@@ -14,9 +15,9 @@ import cache
 # Tests compile hundreds of tiny programs and run each for a moment.
 FLAGS = ["--xla_backend_optimization_level=0"]
 if metadata.version("jaxlib").startswith("0.10."):
-    # The older emitters compile three times as fast; later versions no longer have them, and end
-    # the process when they are asked for them.
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+    # The older emitters compile three times as fast, and a small program is not worth sharing out
+    # to threads. Later versions end the process when they are asked for what they no longer have.
+    FLAGS += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 # Not for the processes that tests start: see `cache.leave_out_collectives`.
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
@@ -32,6 +33,10 @@ cache.leave_out_collectives()
 jax.config.update("jax_compilation_cache_dir", str(cache.folder()))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_num_cpu_devices", 8)
+# Traces are many small objects: looking for circles among them, and noting where each operation
+# was called, takes an eighth of the time.
+gc.set_threshold(200_000, 20, 100)
+jax.config.update("jax_traceback_in_locations_limit", 0)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,5 +47,5 @@ def weights_for(folder: Path, settings: dict) -> None:
     (folder / "config.json").write_text(json.dumps(settings))
     save_file({}, folder / "model.safetensors")
     bare = checkpoint.describe(checkpoint.open_checkpoint(str(folder)), "backbone")
-    drawn = transformer.init(bare, jax.random.key(0))
+    drawn = jax.jit(partial(transformer.init, bare))(jax.random.key(0))
     save_file(weights.export(bare, drawn), folder / "model.safetensors")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cache
 import pandas as pd
 import pytest
 
@@ -85,7 +86,8 @@ def interrupted(config, out, where, after, number):
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, where, str(after), str(int(number)),
          "run", str(config), "--out", str(out), "--checkpoint.every=3"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **cache.read_only()},
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
 

@@ -90,6 +90,7 @@ def test_other_devices_may_round_otherwise_and_no_more(
     assert "neurons differs by up to" in printed or "neurons: differs by up to" in printed
 
 
+@pytest.mark.slow
 def test_a_stage_trained_on_another_mesh_is_the_same_within_rounding(finished, tmp_path, capsys):
     _, whole = finished
     out = tmp_path / "run"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_patching import full
@@ -22,7 +21,7 @@ def test_ap_is_the_directional_derivative(decoder, pair, runs, place):
     step = getattr(corrupt, place) - getattr(clean, place)
     small = 3e-3
     for layer in range(decoder[0].config.layers):
-        here = (jnp.arange(len(step)) == layer).reshape(-1, *[1] * (step.ndim - 1))
+        here = (np.arange(len(step)) == layer).reshape(-1, *[1] * (step.ndim - 1))
         ends = [
             metric(
                 decoder, pair.clean, pair.question,

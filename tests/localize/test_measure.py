@@ -117,7 +117,7 @@ def test_batches_do_not_change_what_is_found(decoder, methods):
 @pytest.mark.parametrize(
     ("axes", "methods"),
     [
-        ({"data": 2, "fsdp": 2, "tensor": 2}, ("tracing",)),
+        ({"data": 2, "fsdp": 2, "tensor": 2}, ("attribution",)),
         *(
             pytest.param(axes, ("patching", "tracing", "paths"), marks=pytest.mark.slow)
             for axes in ({"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2})

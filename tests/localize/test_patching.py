@@ -29,12 +29,12 @@ def _full(model, params, inputs, question, sites, probabilities=False):
 def rows(decoder, layer, *shape):
     """True in one layer, to be broadcast."""
     count = decoder[0].config.layers
-    return (jnp.arange(count) == layer).reshape(-1, *shape)
+    return (np.arange(count) == layer).reshape(-1, *shape)
 
 
 def test_answers_are_the_logits_of_the_words(decoder, pair, runs):
     model, params = decoder
-    logits, _ = transformer.apply(model, params, pair.clean)
+    logits = np.asarray(jax.jit(partial(transformer.apply, model))(params, pair.clean)[0])
     for b, (last, words) in enumerate(zip(pair.question.last, pair.question.words, strict=True)):
         wanted = np.where(words < 0, -np.inf, logits[b, last, np.maximum(words, 0)])
         np.testing.assert_allclose(runs[0].answers[b], wanted, atol=1e-5)
@@ -64,8 +64,8 @@ def test_every_layer_and_position_is_the_full_pass(decoder, pair, runs, place, g
             patch = getattr(clean, place)
             here = rows(decoder, layer, 1, 1, 1)
             if place == "states":
-                here = jnp.concatenate([here, jnp.zeros((1, 1, 1, 1), bool)])
-            where = here & (jnp.arange(length) == position)[:, None]
+                here = np.concatenate([here, np.zeros((1, 1, 1, 1), bool)])
+            where = here & (np.arange(length) == position)[:, None]
             sites = Sites(**{place: Site(patch=patch, where=where)})
             wanted = full(decoder, pair.corrupt, pair.question, sites)
             np.testing.assert_allclose(found[layer, position], wanted, atol=1e-4)
@@ -78,7 +78,7 @@ def test_every_head_is_the_full_pass(decoder, pair, runs):
     found = patching.by_head(*decoder, pair.corrupt, corrupt, clean, pair.question)
     for layer in range(decoder[0].config.layers):
         for head in range(decoder[0].config.heads):
-            where = rows(decoder, layer, 1, 1, 1, 1) & (jnp.arange(4) == head)[:, None]
+            where = rows(decoder, layer, 1, 1, 1, 1) & (np.arange(4) == head)[:, None]
             sites = Sites(heads=Site(patch=clean.heads, where=where))
             wanted = full(decoder, pair.corrupt, pair.question, sites)
             np.testing.assert_allclose(found[layer, head], wanted, atol=1e-4)

@@ -19,7 +19,7 @@ def test_a_head_reaches_the_output_through_feed_forward_layers_alone(decoder, pa
             z = corrupt.heads.at[layer, :, :, head].set(clean.heads[layer, :, :, head])
             wanted = full(decoder, pair.corrupt, pair.question, Sites(heads=Site(patch=z)))
             np.testing.assert_allclose(found[layer, head], wanted, atol=1e-4)
-            where = (jnp.arange(len(z)) == layer)[:, None, None, None, None]
+            where = (np.arange(len(z)) == layer)[:, None, None, None, None]
             open_ = Sites(heads=Site(patch=z, where=where))
             other = full(decoder, pair.corrupt, pair.question, open_)
             freely = max(freely, float(np.abs(other - wanted)[:, 0].max()))

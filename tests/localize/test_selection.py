@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from relearn_jax.errors import UserError
 from relearn_jax.localize import selection
-from relearn_jax.models import checkpoint, masks, paths, transformer
+from relearn_jax.models import checkpoint, masks, paths, transformer, weights
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Site, Sites
 
@@ -63,7 +64,7 @@ def test_the_count_is_that_of_the_one_mask_type(family, granularity):
     model = build(FAMILIES[family])
     space = selection.space(model)
     kinds = selection.kinds(space, granularity)
-    params = jax.tree.map(lambda x: np.ones(x.shape), transformer.init(model, jax.random.key(0)))
+    params = paths.unflatten({p: np.ones(shape) for p, shape in weights.shapes(model).items()})
     whole = selection.parameter_count(selection.everything(space, BOTH), space)
     for seed, budget in enumerate((1, whole // 3, whole)):
         chosen = selection.random(space, budget, seed, kinds)
@@ -80,16 +81,17 @@ def test_without_a_heads_parameters_that_head_is_silent_and_no_other(family):
     space = selection.space(model)
     heads = np.zeros((2, space.heads), bool)
     heads[0, 1] = True
-    params = transformer.init(model, jax.random.key(1))
+    params = jax.jit(partial(transformer.init, model))(jax.random.key(1))
     without = masks.remove(params, selection.mask({"heads": heads}, space))
     inputs = Inputs(np.arange(10).reshape(2, 5), np.ones((2, 5), bool))
     # In a group of llama's, head 0 loses the keys and values that it shares with head 1.
     silent = [0, 1] if family == "llama" else [1]
     says = np.ones((2, 1, 1, space.heads, 1), np.float32)
     says[0, :, :, silent] = 0
-    found, _ = transformer.apply(model, without, inputs)
-    wanted, _ = transformer.apply(model, params, inputs, Sites(heads=Site(mask=says)))
-    plain, _ = transformer.apply(model, params, inputs)
+    run = jax.jit(partial(transformer.apply, model))
+    found, _ = run(without, inputs)
+    wanted, _ = run(params, inputs, Sites(heads=Site(mask=says)))
+    plain, _ = run(params, inputs)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert np.abs(found - plain).max() > 1e-4
 

@@ -44,17 +44,20 @@ def test_a_restoration_is_the_full_pass_with_the_same_noise(decoder, pair):
     model, params = decoder
     clean = sure(decoder, pair)
     restored, corrupt = traced(decoder, pair, clean, "mlp_out", start=2)
-    for r, key in enumerate(KEYS):
-        shape = clean.states.shape[2:]
-        noise = 0.5 * jnp.stack([jax.random.normal(own, shape) for own in key])
+
+    @jax.jit
+    def full(key, layer):
+        noise = 0.5 * jax.vmap(lambda own: jax.random.normal(own, clean.states.shape[2:]))(key)
         embedded = clean.states[0] + noise * pair.question.subject[..., None]
+        where = (jnp.arange(model.config.layers) == layer)[:, None, None, None]
+        sites = Sites(mlp_out=Site(patch=clean.mlp_out, where=where))
+        h, _ = transformer.hidden(model, params, pair.clean, sites, embedded=embedded)
+        h = questions.at_last(h, pair.question.last)
+        return questions.answers(model, params, h, pair.question.words, True)
+
+    for r, key in enumerate(KEYS):
         for layer in range(model.config.layers):
-            where = (jnp.arange(model.config.layers) == layer)[:, None, None, None]
-            sites = Sites(mlp_out=Site(patch=clean.mlp_out, where=where))
-            h, _ = transformer.hidden(model, params, pair.clean, sites, embedded=embedded)
-            h = questions.at_last(h, pair.question.last)
-            wanted = questions.answers(model, params, h, pair.question.words, True)
-            np.testing.assert_allclose(restored[r, layer, 0], wanted, atol=1e-4)
+            np.testing.assert_allclose(restored[r, layer, 0], full(key, layer), atol=1e-4)
     assert np.abs(corrupt[0] - corrupt[1])[:, 0].max() > 1e-3, "draws differ"
 
 

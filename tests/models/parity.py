@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from safetensors.numpy import load_file, save_file
 
 from relearn_jax.config import Training
@@ -25,6 +27,12 @@ FAMILIES = (
     "gpt_neox_serial",
 )  # fmt: skip
 LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+
+
+def of_each(families: Iterable[str], *always: str) -> list:
+    """Parameters of a test: all families, those that are not named among the slow tests."""
+    slow = pytest.mark.slow
+    return [pytest.param(f, marks=() if f in always else slow) for f in families]
 
 
 def golden_of(family: str) -> tuple[dict, dict[str, np.ndarray]]:

@@ -31,12 +31,12 @@ def test_language_model_logits(golden):
     check_language(*golden, ATOL)
 
 
-def test_gradients(golden):
-    check_gradients(*golden, ATOL)
+def test_gradients(learned):
+    check_gradients(*learned, ATOL)
 
 
-def test_three_optimizer_steps(golden):
-    check_steps(*golden, ATOL)
+def test_three_optimizer_steps(learned):
+    check_steps(*learned, ATOL)
 
 
 def test_export_after_load_is_the_identity(golden):

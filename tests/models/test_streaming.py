@@ -9,7 +9,7 @@ import tracemalloc
 import jax
 import numpy as np
 import pytest
-from parity import FAMILIES, LABELS, golden_of, opened, part
+from parity import FAMILIES, LABELS, golden_of, of_each, opened, part
 from safetensors.numpy import save_file
 
 from relearn_jax import config
@@ -57,7 +57,7 @@ def assert_same(a, b):
         np.testing.assert_array_equal(a[path], b[path], err_msg=path)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_each(FAMILIES, "distilbert", "gpt2", "gemma2"))
 def test_sharded_parameters_are_the_plain_ones(family, tmp_path, grid):
     """Transposed and stacked leaves among them, and a head that has to be drawn."""
     settings, arrays = golden_of(family)

@@ -281,7 +281,10 @@ with checkpoints.opened(Path(sys.argv[1]), 2) as checkpointer:
 """
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.01, 0.04])
+@pytest.mark.parametrize(
+    "delay",
+    [pytest.param(0.0, marks=pytest.mark.slow), 0.01, pytest.param(0.04, marks=pytest.mark.slow)],
+)
 def test_killed_during_a_save_the_newest_whole_checkpoint_is_found(tmp_path, delay):
     """At the sight of the folder of an unfinished save, or a moment later, kill -9."""
     child = subprocess.Popen([sys.executable, "-c", SAVE_ON_AND_ON, str(tmp_path)], cwd=ROOT)

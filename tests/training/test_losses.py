@@ -21,13 +21,12 @@ VOCABULARY, WIDTH = 4096, 16
 @pytest.fixture(scope="module")
 def projection():
     """Words [V, D], last states [B, T, D] and labels, some of them none."""
-    words, states, marks = jax.random.split(jax.random.key(0), 3)
-    labels = jax.random.randint(marks, (4, 50), -100, VOCABULARY)
-    return (
-        jax.random.normal(words, (VOCABULARY, WIDTH)),
-        jax.random.normal(states, (4, 50, WIDTH)),
-        jnp.where(labels < 0, -100, labels),
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-100, VOCABULARY, (4, 50))
+    words, states = (
+        rng.normal(size=s).astype(np.float32) for s in ((VOCABULARY, WIDTH), (4, 50, WIDTH))
     )
+    return words, states, np.where(labels < 0, -100, labels)
 
 
 def logits(words, h):

@@ -102,7 +102,8 @@ class Killed(BaseException):
     """Stands in for the end of the process: nothing may catch it."""
 
 
-@pytest.mark.parametrize("after", [pytest.param(3, marks=pytest.mark.slow), 9])
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [3, 9])
 def test_a_killed_run_continues_to_the_same_bits(finished, tmp_path, monkeypatch, after):
     config, whole = finished
     out, saved, calls = tmp_path / "run", runs.save_stage, []

@@ -47,9 +47,9 @@ def alone(write_config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def many(write_config, tmp_path_factory):
-    """Eight sets in chunks of three, three and two."""
+    """Eight sets in chunks of two, as many as there are base models."""
     out = tmp_path_factory.mktemp("runs") / "many"
-    return run(write_config(), out, *PRODUCT, "--sets.chunk=3")
+    return run(write_config(), out, *PRODUCT, "--sets.chunk=2")
 
 
 def test_a_set_alone_is_the_set_in_a_chunk(alone, many):
@@ -64,6 +64,10 @@ def test_a_set_alone_is_the_set_in_a_chunk(alone, many):
             id="eight sets on eight devices",
         ),
         pytest.param(
+            [*PRODUCT, "--sets.chunk=3"], id="in chunks of three, three and two",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             [*SEEDS, "--sets.chunk=5", "--parallel.sets=2", "--parallel.fsdp=2",
              "--parallel.tensor=2"],
             id="three on sets x fsdp x tensor", marks=pytest.mark.slow,
@@ -74,9 +78,7 @@ def test_a_set_alone_is_the_set_in_a_chunk(alone, many):
         ),
     ],
 )  # fmt: skip
-def test_a_set_alone_is_the_set_among_others_on_many_devices(
-    alone, write_config, tmp_path, settings
-):
+def test_a_set_alone_is_the_set_among_others(alone, write_config, tmp_path, settings):
     same(alone, run(write_config(), tmp_path / "many", *settings))
 
 
@@ -145,6 +147,7 @@ def test_names_of_groups_are_readable_and_of_one_group_each():
     assert len({name("LOC", share) for share in (0.123456, 0.1234561, 0.1234562)}) == 3
 
 
+@pytest.mark.slow
 def test_a_frozen_and_a_free_set_share_a_program(write_config, tmp_path):
     out = run(
         write_config(), tmp_path / "run", "--sets.regrowth=[free, frozen]", "--arms=[concept]",

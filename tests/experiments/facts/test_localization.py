@@ -73,12 +73,11 @@ def test_every_method_scores_every_layer_of_every_seed(finished):
     assert (finished / "report.html").is_file()
 
 
-def test_only_the_chosen_layers_hold_what_was_planted(finished, tmp_path):
-    """Without planting, all parameters but layer 1's feed-forward matrices are the same."""
-    unplanted = {**SMALL, "teaching": {**SMALL["teaching"], "plant_steps": 0}, "seeds": [0]}
-    assert start(tmp_path, tmp_path / "run", config=unplanted) == 0
-    name = stage(0, "model")
-    before, after = (runs.arrays_of(out, name, "params") for out in (tmp_path / "run", finished))
+def test_only_the_chosen_layers_hold_what_was_planted(finished):
+    """All parameters but layer 1's feed-forward matrices are those from before the planting."""
+    before, after = (
+        runs.arrays_of(finished, stage(0, kind), "params") for kind in ("pretrained", "model")
+    )
     for path in before:
         same = np.isclose(before[path], after[path], atol=1e-6)
         if path in ("blocks/gate/kernel", "blocks/up/kernel", "blocks/down/kernel"):
@@ -223,16 +222,30 @@ def test_real_facts_of_a_real_tokenizer_go_through(tmp_path, shared, kind):
     assert "taught a built-in world" not in (tmp_path / "run/report.html").read_text()
 
 
-def test_a_model_that_knows_nothing_does_not_pass_the_gates(tmp_path, capsys, monkeypatch):
-    assert start(tmp_path, tmp_path / "run", "--gates=enforce", "--seeds=[0]") == 2
+def test_a_model_that_knows_nothing_does_not_pass_the_gates(
+    finished, tmp_path, capsys, monkeypatch
+):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    for kind in ("effects", "choice"):
+        shutil.rmtree(run / "stages" / stage(0, kind))
+    monkeypatch.setattr(localization.rounds, "train", lambda *a: pytest.fail("taught again"))
+    measured = []
+    effects = localization.measure.effects
+    monkeypatch.setattr(
+        localization.measure, "effects", lambda *a: measured.append(1) or effects(*a)
+    )
+    assert start(tmp_path, run, "--reuse", "--gates=enforce") == 2
     said = capsys.readouterr().err
     assert "does not pass the gates" in said
-    monkeypatch.setattr(localization.rounds, "train", lambda *a: pytest.fail("taught again"))
-    assert start(tmp_path, tmp_path / "run", "--gates=report", "--seeds=[0]") == 0
-    assert "gates passed" in capsys.readouterr().out
     assert "standard, natural facts" in said
+    assert not measured
+    assert start(tmp_path, run, "--reuse", "--gates=report") == 0
+    assert "gates passed" in capsys.readouterr().out
+    assert measured
 
 
+@pytest.mark.slow
 def test_a_terminated_teaching_goes_on(finished, tmp_path, monkeypatch, capsys):
     """From the step where it was stopped, to the bits of the run that was not; each phase once."""
     position, run = loop.Position, tmp_path / "run"
