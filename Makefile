@@ -18,7 +18,7 @@ quickstart: $(VENV)/ready
 test: $(VENV)/ready
 	$(TESTS) tests/$(ROOM)
 
-# Killed runs, several processes, whole runs of every variant: minutes.
+# Killed runs, several processes, whole runs, all variants of a law: minutes.
 slow: $(VENV)/ready
 	$(TESTS) -m slow tests/$(ROOM)
 

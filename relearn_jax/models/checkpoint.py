@@ -8,7 +8,6 @@ import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -217,14 +216,13 @@ def load_stacked(
     Leaves in files are read once (onto `place`) and repeated on the devices (onto `stacked`).
     """
     params, fresh = _read(checkpoint, model, place)
-    models = len(keys)
-
-    def repeated(path: str, leaf: jax.Array) -> jax.Array:
-        shape = (models, *leaf.shape)
-        sharding = stacked(path, shape)
-        return jax.jit(partial(jnp.broadcast_to, shape=shape), out_shardings=sharding)(leaf)
-
-    leaves = {path: repeated(path, leaf) for path, leaf in paths.flatten(params).items()}
+    models, leaves = len(keys), paths.flatten(params)
+    shapes = {path: (models, *leaf.shape) for path, leaf in leaves.items()}
+    shardings = {path: stacked(path, shape) for path, shape in shapes.items()}
+    leaves = jax.jit(
+        lambda leaves: {p: jnp.broadcast_to(leaf, shapes[p]) for p, leaf in leaves.items()},
+        out_shardings=shardings,
+    )(leaves)
     return _joined(model, leaves | weights.draw(model, keys, fresh, stacked))
 
 

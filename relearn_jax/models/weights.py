@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -24,10 +25,11 @@ Reader = Callable[[str, Index], np.ndarray]
 """Reads a part of a tensor, by its name in the file."""
 
 
-def shapes(model: Model) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter, computed without arrays."""
+@cache
+def shapes(model: Model) -> Mapping[str, tuple[int, ...]]:
+    """Shape of every parameter, by path, computed without arrays. Read-only."""
     tree = jax.eval_shape(lambda k: transformer.init(model, k), jax.random.key(0))
-    return {path: leaf.shape for path, leaf in paths.flatten(tree).items()}
+    return MappingProxyType({path: leaf.shape for path, leaf in paths.flatten(tree).items()})
 
 
 def canonical(family: Family, name: str) -> str:

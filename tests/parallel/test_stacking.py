@@ -35,7 +35,14 @@ def stacked(models, parallel):
     return grid, stacking.stack(grid, placed)
 
 
-@pytest.mark.parametrize("parallel", [SHARDED, config.Parallel(sets=8), config.Parallel(data=8)])
+@pytest.mark.parametrize(
+    "parallel",
+    [
+        SHARDED,
+        config.Parallel(data=8),
+        pytest.param(config.Parallel(sets=8), marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_what_is_taken_out_is_what_went_in(models, parallel):
     grid, together = stacked(models, parallel)
     assert stacking.fitted(grid, together, len(models)) is together
@@ -49,7 +56,7 @@ def test_models_filled_up_for_another_mesh_fit_this_one(models, there):
     """Three models were saved as eight, or as three; here they are four, two on each device."""
     small = mesh.make(config.Parallel(sets=2, data=1), 3, jax.devices()[:2])
     rows = [models[0], *models[1:], *[models[0]] * 5][: max(there, 3)]
-    saved = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+    saved = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
     again = stacking.fitted(small, saved, 3)
     for c, model in enumerate((*models, models[0])):
         one = jax.tree.map(lambda leaf, c=c: np.asarray(leaf[c]), again)
@@ -95,7 +102,7 @@ def compiled_training(tagger, grid, params):
     state = jax.device_put(state, sharding.shardings(state, grid, sets_axis=True))
     schedule = optimizer.schedule(config.Training(), 10)
     round_ = Round(
-        jax.tree.map(lambda x: jnp.full(4, x), schedule), jax.random.split(jax.random.key(0), 4)
+        jax.tree.map(lambda x: np.full(4, x), schedule), jax.random.split(jax.random.key(0), 4)
     )
     return step.lower(state, drivers.put(grid, {TASK: batch()}), round_).compile().as_text()
 

@@ -106,6 +106,7 @@ def test_freezing_a_leaf_and_holding_all_its_entries_agree(tagger, step):
         np.testing.assert_array_equal(leaf, every[path], err_msg=path)
 
 
+@pytest.mark.slow
 def test_frozen_leaves_have_no_gradients_moments_or_updates_in_memory(tagger):
     def written(trainable, **given):
         step = jax.jit(partial(train_step, loss_of(tagger.model), DIRECTION))
@@ -175,6 +176,7 @@ def test_parts_of_two_texts_are_the_whole(tagger):
     chex.assert_trees_all_close(one, two, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_counting_first_costs_no_second_pass(tagger):
     """XLA drops the sums of the pass that is there for its counts."""
 
@@ -220,7 +222,7 @@ def driver(tagger):
     step = drivers.make("jit", grid, drivers.body(loss_of(tagger.model), DIRECTION))
 
     def state(scale=1.0):
-        pair = jax.tree.map(lambda x: jnp.stack([x, x * 2 * scale]), tagger.params)
+        pair = jax.tree.map(lambda x: np.stack([x, np.asarray(x) * 2 * scale]), tagger.params)
         return jax.vmap(lambda p: start(p, DIRECTION))(pair)
 
     return step, state
@@ -228,7 +230,7 @@ def driver(tagger):
 
 def rounds_of(steps=100):
     one = round_of(steps)
-    schedule = jax.tree.map(lambda x: jnp.full(2, x), one.schedule)
+    schedule = jax.tree.map(lambda x: np.full(2, x), one.schedule)
     return one._replace(schedule=schedule, key=jax.random.split(jax.random.key(0), 2))
 
 

@@ -43,17 +43,24 @@ def mesh(**axes):
     return meshes.make(config.Parallel(**axes), 1, devices)
 
 
-def test_parameters_are_counted_exactly_and_split_over_devices(ready):
-    alone = {"methods": ("attribution",), "budget": 0.5}
-    one = planned(ready, mesh(data=1), **alone)
+ALONE = {"methods": ("attribution",), "budget": 0.5}
+
+
+@pytest.fixture(scope="module")
+def one(ready):
+    """The plan of one localizer on one device."""
+    return planned(ready, mesh(data=1), **ALONE)
+
+
+def test_parameters_are_counted_exactly_and_split_over_devices(ready, one):
     assert one.params == 4 * ready.decoder.parameters
-    half = planned(ready, mesh(data=1, fsdp=2), **alone).params
+    half = planned(ready, mesh(data=1, fsdp=2), **ALONE).params
     assert one.params / 2 <= half < 0.6 * one.params
 
 
-def test_pairs_are_spread(ready):
-    one, two = (planned(ready, mesh(data=n), methods=("tracing",), budget=0.5) for n in (1, 2))
-    assert two.temporary["causal tracing"] < one.temporary["causal tracing"]
+def test_pairs_are_spread(ready, one):
+    two = planned(ready, mesh(data=2), **ALONE)
+    assert two.temporary["attribution"] < one.temporary["attribution"]
 
 
 @pytest.mark.slow
@@ -67,7 +74,7 @@ def test_every_localizer_is_planned_and_pairs_are_spread(ready):
         assert two.temporary[name] < one.temporary[name], name
 
 
-def test_the_work_is_that_of_the_passes(ready):
+def test_the_work_is_that_of_the_passes(ready, one):
     """Of runs and attribution alone the passes can be counted by hand."""
     tokens = ready.pairs[0].clean.ids.size
     matrices = selection.parameter_count(
@@ -76,8 +83,7 @@ def test_the_work_is_that_of_the_passes(ready):
     )
     # Three runs, and for the effect and its null one pass forward, one again and one backward.
     passes = 3 + 2 * 4
-    flops = planned(ready, mesh(data=1), methods=("attribution",), budget=0.5).flops
-    assert flops == pytest.approx(2 * matrices * tokens * passes)
+    assert one.flops == pytest.approx(2 * matrices * tokens * passes)
 
 
 def test_a_dry_run_says_it_and_leaves_nothing(tmp_path, capsys):

@@ -16,6 +16,7 @@ from relearn_jax.report.concepts import comparison
 from relearn_jax.report.concepts import page as concepts
 from relearn_jax.report.concepts.comparison.tables import ABOVE, AT, BELOW, MIXED, verdict
 from relearn_jax.report.concepts.reading import read_head
+from relearn_jax.report.html import drawn
 from relearn_jax.report.page import write
 
 GROUPS = tuple(Group(target, fraction) for fraction in (0.5, 0.25) for target in ("LOC", "PER"))
@@ -34,10 +35,11 @@ def page(run) -> Page:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
+def built(drawing, tmp_path_factory) -> Path:
     """A whole report: the pages of two groups, and their comparison."""
     folder = write_run(tmp_path_factory.mktemp("built") / "run", FEW)
-    assert build(folder) == folder / "report.html"
+    with drawing():
+        assert build(folder) == folder / "report.html"
     return folder
 
 
@@ -78,8 +80,9 @@ def test_the_comparison_stands_alone_and_has_no_loose_ends(page):
     assert page.source.count("<!--panel ") == 2 * len(GROUPS) + 3, "drawn where it is written"
 
 
-def test_drawings_have_no_colours_of_their_own(built):
-    source = (built / "report.html").read_text(encoding="utf-8")
+def test_drawings_have_no_colours_of_their_own(few):
+    page = concepts.build(few)[-1]
+    source = drawn(page.text, page.plots)
     drawings = re.findall(r"<svg role.*?</svg>", source, flags=re.DOTALL)
     assert len(drawings) == 2 * len(FEW.groups) + 3
     assert not [d for d in drawings if re.search(r"(fill|stroke): ?#", d)]
@@ -163,11 +166,12 @@ def test_overlap_is_said_to_be_what_its_interval_says(few):
         assert f"LOC and PER share {number} (chance {low} to {high}" in text
 
 
-def test_the_page_of_a_group_is_that_of_a_run_with_this_group_alone(built, tmp_path):
+def test_the_page_of_a_group_is_that_of_a_run_with_this_group_alone(built, drawing, tmp_path):
     group = FEW.groups[1]
     alone = write_run(tmp_path / "run", FEW._replace(groups=(group,)))
     shutil.copy(built / "config.yaml", alone)
-    build(alone)
+    with drawing():
+        build(alone)
     assert not (alone / "groups").exists()
     home = built / "groups" / group.name
     text = (home / "report.html").read_text(encoding="utf-8")
@@ -180,9 +184,10 @@ def test_the_page_of_a_group_is_that_of_a_run_with_this_group_alone(built, tmp_p
             assert path.read_bytes() == (alone / path.relative_to(home)).read_bytes(), path
 
 
-def test_the_same_run_gives_the_same_comparison_to_the_byte(built, tmp_path):
+def test_the_same_run_gives_the_same_comparison_to_the_byte(built, drawing, tmp_path):
     again = write_run(tmp_path / "again", FEW)
-    write(concepts.build(again)[-1])
+    with drawing():
+        write(concepts.build(again)[-1])
     made = {p.relative_to(again): p for p in again.rglob("*.*") if p.is_file()}
     assert len(made) > 20
     assert not [n for n, p in made.items() if p.read_bytes() != (built / n).read_bytes()]

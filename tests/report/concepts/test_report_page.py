@@ -11,9 +11,10 @@ from undrawn import undrawn
 
 from relearn_jax.errors import UserError
 from relearn_jax.report import build
+from relearn_jax.report.concepts import page as concepts
 from relearn_jax.report.concepts.findings import findings
-from relearn_jax.report.concepts.page import page as page_of
 from relearn_jax.report.concepts.reading import read_run
+from relearn_jax.report.draw import panel_svgs
 
 SMALL = SHAPE._replace(seeds=(0,), arms=("concept",), channels=24, rounds=2)
 
@@ -32,15 +33,16 @@ def page(run) -> Page:
 
 
 @pytest.fixture(scope="module")
-def single(tmp_path_factory) -> Path:
+def single(drawing, tmp_path_factory) -> Path:
     folder = write_run(tmp_path_factory.mktemp("single") / "run", SMALL)
-    build(folder)
+    with drawing():
+        build(folder)
     return folder
 
 
 def partial(folder: Path) -> Page:
     run = read_run(folder)
-    return Page(page_of(run, findings(run))[0])
+    return Page(concepts.page(run, findings(run))[0])
 
 
 def test_the_page_needs_nothing_outside_itself(page):
@@ -113,17 +115,21 @@ def test_tables_are_written_as_csv_but_for_the_two_of_neurons(run):
     assert csv.tokens_base[0] == " ".join(first.tokens_base)
 
 
-def test_inline_figures_take_every_colour_from_the_theme(single):
-    source = (single / "report.html").read_text(encoding="utf-8")
-    drawings = re.findall(r"<svg role.*?</svg>", source, flags=re.DOTALL)
-    assert len(drawings) > 20
-    assert "<!--" not in source
-    assert not [d for d in drawings if re.search(r"(fill|stroke): ?#", d)]
+@pytest.mark.parametrize("panels", [1, pytest.param(None, marks=pytest.mark.slow)])
+def test_inline_figures_take_every_colour_from_the_theme(tmp_path, panels):
+    """The first panel of each figure, and all."""
+    (page,) = concepts.build(write_run(tmp_path / "run", SMALL))
+    assert page.text.count("<!--panel ") == sum(len(plot.panels) for plot in page.plots) > 20
+    drawings = [d for p in page.plots for d in panel_svgs(p._replace(panels=p.panels[:panels]))]
+    assert len(drawings) >= len(page.plots) > 5
+    assert all(d.startswith("<svg role") for d in drawings)
+    assert not [d for d in drawings if re.search(r"(fill|stroke): ?#|<!--", d)]
 
 
-def test_the_same_run_gives_the_same_bytes(single, tmp_path):
+def test_the_same_run_gives_the_same_bytes(single, drawing, tmp_path):
     again = write_run(tmp_path / "run", SMALL)
-    build(again)
+    with drawing():
+        build(again)
     first, second = ({p.relative_to(f): p for p in f.rglob("*.*")} for f in (single, again))
     assert first.keys() == second.keys()
     assert not [n for n in first if first[n].read_bytes() != second[n].read_bytes()]

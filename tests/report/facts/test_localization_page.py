@@ -17,7 +17,6 @@ from relearn_jax.report.draw import panel_svgs
 from relearn_jax.report.facts import grids, maps, reading
 from relearn_jax.report.facts import page as facts
 from relearn_jax.report.facts.tables import tables, usual
-from relearn_jax.report.page import write
 
 SEEDS = SHAPE._replace(seeds=(0, 1, 2))
 REAL = SHAPE._replace(planted=(), gates=False, layers=6)
@@ -30,9 +29,10 @@ def page_of(folder: Path) -> Page:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
+def built(drawing, tmp_path_factory) -> Path:
     folder = write_run(tmp_path_factory.mktemp("seeds") / "run", SEEDS)
-    assert build(folder) == folder / "report.html"
+    with drawing():
+        assert build(folder) == folder / "report.html"
     return folder
 
 
@@ -80,26 +80,32 @@ def test_the_page_stands_alone_and_has_no_loose_ends(page, built):
     assert not [f for f in files if not (built / f).is_file()]
 
 
-def test_every_figure_is_drawn_in_the_theme_and_says_how_to_read_it(page):
-    drawings = re.findall(r"<svg role.*?</svg>", page.source, flags=re.DOTALL)
+@pytest.mark.parametrize("panels", [1, pytest.param(None, marks=pytest.mark.slow)])
+def test_every_figure_is_drawn_in_the_theme(tmp_path, panels):
+    """The first panel of each figure, and all."""
+    (page,) = facts.build(write_run(tmp_path / "run", SEEDS))
     # Components, positions, states, heads, probes, chosen, agreement.
-    assert len(drawings) == 7 * 2 + 4 * 3 * 2 + 2 * 2 + 4 * 2 + 2 + 2 + 2
+    number = 7 * 2 + 4 * 3 * 2 + 2 * 2 + 4 * 2 + 2 + 2 + 2
+    assert page.text.count("<!--panel ") == sum(len(plot.panels) for plot in page.plots) == number
+    drawings = [d for p in page.plots for d in panel_svgs(p._replace(panels=p.panels[:panels]))]
+    assert len(drawings) >= len(page.plots) == 7
+    assert all(d.startswith("<svg role") for d in drawings)
     assert not [d for d in drawings if re.search(r"(fill|stroke): ?#", d)]
+
+
+def test_every_figure_says_how_to_read_it(page):
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page.source, flags=re.DOTALL)
     assert [re.search(r"Figure (\d)", c)[1] for c in captions] == list("1234567")
     assert min(map(len, captions)) > 150
 
 
-def test_the_same_run_gives_the_same_bytes(built, tmp_path):
-    """Text, tables and, of the drawings, one map."""
+def test_the_same_run_gives_the_same_bytes(built, drawing, tmp_path):
     again = write_run(tmp_path / "again", SEEDS)
-    (page,) = facts.build(again)
-    plot = next(p for p in page.plots if p.name == "probes")
-    write(page._replace(plots=(plot,), text=re.sub("<!--panel (?!probes).*?-->", "", page.text)))
-    made = {p.relative_to(again): p for p in again.rglob("*.*") if p.name != "report.html"}
-    assert {"probes.svg", "probes.png", "report_truth.csv"} <= {p.name for p in made}
+    with drawing():
+        build(again)
+    made = {p.relative_to(again): p for p in again.rglob("*.*")}
+    assert {"probes.svg", "probes.png", "report_truth.csv", "report.html"} <= {p.name for p in made}
     assert not [n for n, p in made.items() if p.read_bytes() != (built / n).read_bytes()]
-    assert page.text == facts.build(built)[0].text
 
 
 def test_scores_against_planted_truth_are_means_over_seeds_with_their_range(page, built):
