@@ -20,7 +20,7 @@ def contents(folder):
 def test_stages_repeat_to_the_bit_and_the_run_is_not_touched(finished, capsys):
     _, out = finished
     before = contents(out)
-    for stage in ("seed0-base", "seed0-LOC-0.5-free-random-round2", "seed0-base-neurons"):
+    for stage in ("seed0-LOC-0.5-free-random-round2", "seed0-base-neurons"):
         assert cli.main(["verify", str(out), "--stage", stage]) == 0
         assert f"{stage} " in capsys.readouterr().out
     assert contents(out) == before

@@ -31,9 +31,13 @@ RATES = Training(learning_rate=1e-3)
 
 @pytest.fixture(
     scope="module",
-    params=[("bert", "token-classification"), ("bert", "language-model"),
-            ("gpt2", "token-classification"), ("gpt2", "language-model"),
-            ("gemma2", "language-model"), ("gpt_neox", "language-model")],
+    params=[
+        ("bert", "token-classification"), ("gpt2", "language-model"), ("gemma2", "language-model"),
+        *(pytest.param(case, marks=pytest.mark.slow) for case in (
+            ("bert", "language-model"), ("gpt2", "token-classification"),
+            ("gpt_neox", "language-model"),
+        )),
+    ],
     ids="-".join,
 )  # fmt: skip
 def case(request):

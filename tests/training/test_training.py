@@ -139,18 +139,16 @@ def two_texts():
     return {"forget": batch(4, 16, 1)[TASK], "retain": batch(8, 32, 2)[TASK]}
 
 
-def test_two_texts_and_two_terms_are_their_weighted_means(tagger):
-    """Against jax.grad of the means themselves, without dropout."""
+@pytest.fixture(scope="module")
+def means(tagger):
+    """A model without dropout, the round, and the loss and parameters of one plain step by
+    jax.grad of the weighted means themselves."""
     still = dataclasses.replace(
         tagger.model.config, hidden_dropout=0.0, attention_dropout=0.0, head_dropout=0.0
     )
     model = dataclasses.replace(tagger.model, config=still)
     reference = jax.tree.map(lambda x: x * 1.1, tagger.params)
     term_weights = {"forget": 0.3, "retain": 2.0}
-    plain = optax.identity()
-    round_ = round_of(weights=term_weights, reference=reference)
-    step = jax.jit(partial(train_step, partial(two_terms, model), plain))
-    state, sums = step(start(tagger.params, plain), two_texts(), round_)
 
     def loss(params):
         texts = {name: losses.Text(text) for name, text in two_texts().items()}
@@ -158,22 +156,19 @@ def test_two_texts_and_two_terms_are_their_weighted_means(tagger):
         return sum(term_weights[name] * term.sum / term.count for name, term in terms.items())
 
     value, grads = jax.jit(jax.value_and_grad(loss))(tagger.params)
-    np.testing.assert_allclose(sums.loss, value, rtol=1e-5)
     moved = jax.tree.map(lambda p, g: p - SETTINGS.learning_rate * g, tagger.params, grads)
+    return model, round_of(weights=term_weights, reference=reference), value, moved
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_two_texts_and_two_terms_are_their_weighted_means(tagger, means, parts):
+    model, round_, value, moved = means
+    plain = optax.identity()
+    step = jax.jit(partial(train_step, partial(two_terms, model), plain, parts=parts))
+    state, sums = step(start(tagger.params, plain), two_texts(), round_)
+    np.testing.assert_allclose(sums.loss, value, rtol=1e-5)
     chex.assert_trees_all_close(state.params, moved, atol=1e-6)
     assert set(sums.terms) == {"forget", "retain"}
-
-
-def test_parts_of_two_texts_are_the_whole(tagger):
-    round_ = round_of(reference=tagger.params, weights={"forget": 1.0, "retain": 0.5})
-    loss = partial(two_terms, tagger.model)
-    one, two = (
-        jax.jit(partial(train_step, loss, DIRECTION, parts=parts))(
-            start(tagger.params, DIRECTION), two_texts(), round_
-        )
-        for parts in (1, 2)
-    )
-    chex.assert_trees_all_close(one, two, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -47,38 +47,32 @@ def alone(write_config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def many(write_config, tmp_path_factory):
-    """Eight sets in chunks of two, as many as there are base models."""
+    """Eight sets on eight devices."""
     out = tmp_path_factory.mktemp("runs") / "many"
-    return run(write_config(), out, *PRODUCT, "--sets.chunk=2")
+    return run(write_config(), out, *PRODUCT, "--sets.chunk=8", "--parallel.sets=8")
 
 
-def test_a_set_alone_is_the_set_in_a_chunk(alone, many):
+def test_a_set_alone_is_the_set_among_others_on_many_devices(alone, many):
     same(alone, many)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
-        pytest.param(
-            [*PRODUCT, "--sets.chunk=8", "--parallel.sets=8"],
-            id="eight sets on eight devices",
-        ),
-        pytest.param(
-            [*PRODUCT, "--sets.chunk=3"], id="in chunks of three, three and two",
-            marks=pytest.mark.slow,
-        ),
+        pytest.param([*PRODUCT, "--sets.chunk=3"], id="three, three and two on one device"),
         pytest.param(
             [*SEEDS, "--sets.chunk=5", "--parallel.sets=2", "--parallel.fsdp=2",
              "--parallel.tensor=2"],
-            id="three on sets x fsdp x tensor", marks=pytest.mark.slow,
+            id="three on sets x fsdp x tensor",
         ),
         pytest.param(
             [*SEEDS, "--sets.chunk=5", "--parallel.driver=pmap", "--parallel.data=8"],
-            id="three under pmap", marks=pytest.mark.slow,
+            id="three under pmap",
         ),
     ],
 )  # fmt: skip
-def test_a_set_alone_is_the_set_among_others(alone, write_config, tmp_path, settings):
+def test_a_set_alone_is_the_set_in_any_chunk(alone, write_config, tmp_path, settings):
     same(alone, run(write_config(), tmp_path / "many", *settings))
 
 

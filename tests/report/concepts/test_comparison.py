@@ -43,9 +43,14 @@ def built(drawing, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    return write_run(tmp_path_factory.mktemp("written") / "run", FEW)
+
+
 @pytest.fixture
-def few(tmp_path) -> Path:
-    return write_run(tmp_path / "few", FEW)
+def few(written, tmp_path) -> Path:
+    return shutil.copytree(written, tmp_path / "few")
 
 
 def read_page(path: Path) -> Page:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,14 @@ def page(built) -> Page:
     return Page((built / "report.html").read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    return write_run(tmp_path_factory.mktemp("written") / "run")
+
+
 @pytest.fixture
-def single(tmp_path) -> Path:
-    return write_run(tmp_path / "run")
+def single(written, tmp_path) -> Path:
+    return shutil.copytree(written, tmp_path / "run")
 
 
 def change(folder: Path, name: str, edit) -> None:
