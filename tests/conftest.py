@@ -26,7 +26,7 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 import jax
 import pytest
 
-MAPPINGS = 20_000
+MAPPINGS = 40_000
 """Linux allows 65,530; one module of tests adds a few thousand."""
 
 cache.leave_out_collectives()

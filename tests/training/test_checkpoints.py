@@ -200,7 +200,12 @@ def two_saved(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
+OFTEN = {"flipped bit in an array", "array missing", "progress cut off", "progress changed"}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=() if k in OFTEN else pytest.mark.slow) for k in DAMAGE]
+)
 def test_damage_is_named_and_the_checkpoint_before_is_used(
     two_saved, tmp_path, kind, capfd, caplog
 ):

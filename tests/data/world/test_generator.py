@@ -19,7 +19,7 @@ TYPES = {"PER", "LOC", "ORG", "MISC"}
 
 
 @cache
-def sample(split: str, sentences: int = 40_000):
+def sample(split: str, sentences: int = 20_000):
     return generate(sentences, split, seed=0)
 
 
