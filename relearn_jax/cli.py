@@ -41,15 +41,19 @@ def parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", help="write a stage as a Hugging Face folder")
     export.add_argument("run", type=Path)
-    export.add_argument("--stage", required=True, help="base, pruned, round1, ...")
+    export.add_argument(
+        "--stage", required=True, help="base, pruned, round1 or, of a localization, model"
+    )
     export.add_argument("--to", type=Path, required=True)
-    export.add_argument("--seed", type=int)
-    export.add_argument("--arm", default="concept")
-    export.add_argument("--group", help="such as LOC-0.5-free, where a run has several")
+    export.add_argument("--seed", type=int, help="default: the first")
+    export.add_argument("--arm", help="an arm of a relearning run (default: concept)")
+    export.add_argument("--group", help="such as LOC-0.5-free, where a relearning run has several")
 
     verify = commands.add_parser("verify", help="do a stage of a run again and compare its digests")
     verify.add_argument("run", type=Path)
-    verify.add_argument("--stage", help="a folder of RUN/stages (default: the first base model)")
+    verify.add_argument(
+        "--stage", help="a folder of RUN/stages (default: the first, a whole training)"
+    )
 
     commands.add_parser("doctor", help="devices, versions, and what is missing")
     return top

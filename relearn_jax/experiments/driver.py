@@ -52,7 +52,7 @@ def run(
     environment.say(f"  run          {out}\n")
     times = _times(out, began, started, preparing)
     try:
-        with stopping.on_termination() as stop, memory.reported():
+        with stopping.on_termination() as stop, memory.reported(experiment.memory_remedy):
             _compute(experiment, setup, out, stop)
     except (KeyboardInterrupt, UserError):
         # SIGTERM writes no report: the time until SIGKILL is for the checkpoint.

@@ -26,7 +26,8 @@ class StageName(NamedTuple):
     """`base`, `round1`, `model`, or the full name of a folder under `stages/`."""
     seed: int | None = None
     """None: the first seed."""
-    arm: str = "concept"
+    arm: str | None = None
+    """None: the first arm. Experiments without arms or groups refuse any other value."""
     group: str | None = None
     """None: the first group."""
 
@@ -75,5 +76,7 @@ class Experiment:
     """The result in one line, from the tables."""
     exported: Callable[[Config, Path, StageName], Exported]
     """The model of a stage with parameters, for `relearn export`."""
+    memory_remedy: str
+    """Sentences on the settings that take less memory, for an out-of-memory error."""
     many_processes: bool = True
     """Whether several processes may run the experiment together."""

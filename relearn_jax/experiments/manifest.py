@@ -32,6 +32,7 @@ def build(
     }
     return {
         "format": FORMAT,
+        "code": runs.CODE,
         "experiment": config.experiment,
         "name": config.name,
         "description": config.description,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -37,8 +37,12 @@ class Bytes(NamedTuple):
 
 
 @contextlib.contextmanager
-def reported() -> Iterator[None]:
-    """Turn an out-of-memory error into a UserError that names settings which take less."""
+def reported(remedy: str) -> Iterator[None]:
+    """Turn an out-of-memory error into a UserError that names settings which take less.
+
+    Args:
+      remedy: sentences about the experiment's settings.
+    """
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -47,20 +51,30 @@ def reported() -> Iterator[None]:
         line, *_ = str(error).splitlines()
         raise UserError(
             f"a device has not enough memory: {line[:200].rstrip('.')}. Finished stages are kept. "
-            "Lower sets.chunk (shown at the start of the run), set model.remat: true or, on "
-            "several devices, raise parallel.fsdp, and continue with --reuse. These also help, but "
-            "start again from the base models: a higher training.accumulate, a lower "
-            "training.batch_size, model.dtype: bfloat16."
+            + remedy
         ) from error
 
 
-def step_bytes(model: Model, settings: Training, length: int, mesh: Mesh, count: int) -> Bytes:
+def step_bytes(
+    model: Model,
+    settings: Training,
+    length: int,
+    mesh: Mesh,
+    count: int,
+    loss: Callable[..., losses.Terms] = losses.token_classification,
+) -> Bytes:
     """Memory of a step of `count` sets on batches of `length` tokens, on each device of a mesh.
 
     The step is that of driver `jit`, compiled for the devices of the mesh and not run. Parameters
     and moments are updated in place.
+
+    Args:
+      model, settings: the model and its training.
+      length: tokens of a row.
+      mesh, count: the mesh, and the number of sets side by side.
+      loss: a loss on one text, whose first argument is the model.
     """
-    analysis = compiled(model, settings, length, mesh, count).memory_analysis()
+    analysis = compiled(model, settings, length, mesh, count, loss).memory_analysis()
     return Bytes(*state_bytes(model, settings, mesh, count), int(analysis.temp_size_in_bytes))
 
 
@@ -74,7 +88,12 @@ def state_bytes(model: Model, settings: Training, mesh: Mesh, count: int) -> tup
 
 
 def compiled(
-    model: Model, settings: Training, length: int, mesh: Mesh, count: int
+    model: Model,
+    settings: Training,
+    length: int,
+    mesh: Mesh,
+    count: int,
+    loss: Callable[..., losses.Terms] = losses.token_classification,
 ) -> jax.stages.Compiled:
     """The training step, compiled from shapes only."""
     state = _state(model, settings, mesh, count)
@@ -90,8 +109,8 @@ def compiled(
         jax.tree.map(lambda _: meshes.rows(mesh, False), batches),
         jax.tree.map(lambda _: by_set, round_),
     )
-    loss = partial(losses.token_classification, sharding.spread(model, mesh))
-    body = drivers.body(loss, optimizer.direction(settings), settings.accumulate)
+    of_model = partial(loss, sharding.spread(model, mesh))
+    body = drivers.body(of_model, optimizer.direction(settings), settings.accumulate)
     step = drivers.over_mesh(mesh, body)
     placed = jax.tree.map(
         lambda x, to: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=to),

@@ -6,6 +6,7 @@ and the evaluation.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,10 +28,10 @@ from relearn_jax.models.masks import Mask
 from relearn_jax.models.sites import Sites
 from relearn_jax.parallel import drivers, sharding, stacking
 from relearn_jax.training import checkpoints, loop, optimizer
-from relearn_jax.training.loop import Hooks, Position
+from relearn_jax.training.loop import Callbacks, Position
 from relearn_jax.training.losses import Loss
 from relearn_jax.training.optimizer import Schedule
-from relearn_jax.training.step import Batches, Round, State, start
+from relearn_jax.training.step import Batches, Round, State, Step, start
 
 PyTree = Any
 Evaluation = list[Any]
@@ -44,7 +45,7 @@ class Trainer(NamedTuple):
     """The run directory."""
     config: config.Config
     watch: Watcher
-    steppers: dict[tuple, tuple[loop.Step, Callable[[PyTree], State]]]
+    steppers: dict[tuple, tuple[Step, Callable[[PyTree], State]]]
     """Compiled steps, by their static settings."""
 
 
@@ -71,6 +72,14 @@ class Plan(NamedTuple):
     number: int
     """Number of the round, counted from 0; it makes dropout differ between rounds."""
     sites: Sites = Sites()
+    learning_rates: Sequence[float] | None = None
+    """Peak learning rate of each model; None: that of the settings."""
+    weights: Mapping[str, Sequence[float]] | None = None
+    """Weight of each term of the loss, by its name, for each model; None: all 1."""
+    reference: PyTree = None
+    """Parameters that the loss compares with: of each model, [C, ...], or shared by all."""
+    shared_reference: bool = False
+    """Whether all models share the reference."""
     held: Mask | None = None
     """Entries that do not change, [C, ...]."""
     trainable: Callable[[str], bool] = lambda path: True
@@ -188,7 +197,7 @@ def train(trainer: Trainer, plan: Plan, params: Callable[[], PyTree]) -> Trained
             _round(plan, keys, frozen),
             plan.settings.epochs,
             batches,
-            Hooks(log, due, save_there, after_epoch),
+            Callbacks(log, due, save_there, after_epoch),
             places(plan),
             begin,
         )
@@ -279,18 +288,32 @@ def _progress(trainer: Trainer, plan: Plan, keys: jax.Array) -> dict[str, Any]:
 
 
 def _round(plan: Plan, keys: jax.Array, frozen: PyTree) -> Round:
-    schedule = optimizer.schedule(plan.settings, plan.steps * plan.settings.epochs)
-    schedules = Schedule(*(stacking.per_set(plan.mesh, [x] * len(plan.names)) for x in schedule))
-    return Round(schedules, keys, sites=plan.sites, frozen=frozen or None, held=plan.held)
+    steps = plan.steps * plan.settings.epochs
+    rates = plan.learning_rates or [plan.settings.learning_rate] * len(plan.names)
+    schedules = [
+        optimizer.schedule(dataclasses.replace(plan.settings, learning_rate=rate), steps)
+        for rate in rates
+    ]
+    per_set = partial(stacking.per_set, plan.mesh)
+    return Round(
+        Schedule(*map(per_set, zip(*schedules, strict=True))),
+        keys,
+        weights=plan.weights and {n: per_set(np.float32(w)) for n, w in plan.weights.items()},
+        sites=plan.sites,
+        frozen=frozen or None,
+        reference=plan.reference,
+        held=plan.held,
+    )
 
 
-def _stepper(trainer: Trainer, plan: Plan) -> tuple[loop.Step, Callable[[PyTree], State]]:
+def _stepper(trainer: Trainer, plan: Plan) -> tuple[Step, Callable[[PyTree], State]]:
     """The step and the function that makes its first state, once for the same static settings."""
     s = plan.settings
-    static = (plan.loss, s.clip_norm, s.weight_decay, s.accumulate, plan.mesh)
+    shared = ("reference",) if plan.shared_reference else ()
+    static = (plan.loss, s.clip_norm, s.weight_decay, s.accumulate, plan.mesh, shared)
     if static not in trainer.steppers:
         direction = optimizer.direction(s)
-        body = drivers.body(plan.loss, direction, s.accumulate)
+        body = drivers.body(plan.loss, direction, s.accumulate, shared)
         trainer.steppers[static] = (
             drivers.make(trainer.config.parallel.driver, plan.mesh, body),
             jax.jit(partial(_started, plan.mesh, direction), donate_argnums=0),

@@ -25,6 +25,9 @@ ROUNDING = ((r"params/.*(key|qkv)/bias", 1e-3), (r"params/.*", 1e-4), (r".*", 1e
 """Tolerances (absolute and relative) for arrays from other devices, by regex over file and path;
 the first match counts. Training amplifies rounding, and only rounding moves a key's bias, which
 softmax ignores."""
+RECORDED = 1e-4
+"""Tolerance (absolute and relative) for the floats in a record from other devices. Scores are made
+from counts, and must be equal."""
 
 
 def verify(run: Path, stage: str | None = None) -> int:
@@ -37,13 +40,20 @@ def verify(run: Path, stage: str | None = None) -> int:
     not changed.
 
     Raises:
-      UserError: no finished run, or no such stage.
+      UserError: no finished run, no such stage, or a run whose stages this version would compute
+        otherwise.
     """
     config = runs.config_of(run)
     if not (run / "manifest.json").is_file():
         raise UserError(f"{run}: no manifest.json; the run has not finished")
     experiment = experiment_of(config)
     recorded = runs.read_json(run / "manifest.json")
+    if recorded.get("code", runs.CODE) != runs.CODE:
+        version = recorded["versions"].get("relearn-jax", "unknown")
+        raise UserError(
+            f"{run} was computed by another version of this program (relearn-jax {version}), whose "
+            "stages differ from those of this one; verify it with that version"
+        )
     names = sorted(path.parent.name for path in run.glob("stages/*/stage.json"))
     if stage is not None and stage not in names:
         raise UserError(f"{run} has no stage {stage}; it has {', '.join(names)}")
@@ -62,7 +72,7 @@ def verify(run: Path, stage: str | None = None) -> int:
         _mirror(run, again, stage)
         setup, alike = _placed(experiment, config, setup, again, recorded)
         watch = Watcher(lambda done, text: None, lambda line: None, print, lambda: False)
-        with memory.reported():
+        with memory.reported(experiment.memory_remedy):
             experiment.run(setup, again, watch)
         problems += _compared(run, again, stage, alike)
     print("\n".join(problems) if problems else f"{run}: {len(names)} stages, all as recorded")
@@ -114,7 +124,7 @@ def _placed(
     if not alike:
         print(
             f"note: the run had {_device_counts(expected)} and here are {_device_counts(current)}, "
-            "or the mesh is another: scores must be equal, arrays the same within rounding"
+            "or the mesh is another: scores must be equal, other numbers the same within rounding"
         )
     return setup, alike
 
@@ -140,9 +150,14 @@ def _mirror(run: Path, again: Path, stage: str) -> None:
 def _compared(run: Path, again: Path, stage: str, alike: bool) -> list[str]:
     """Problems: differences between the stage computed again and the recorded one."""
     before, now = (runs.read_json(o / "stages" / stage / "stage.json") for o in (run, again))
-    problems = (
-        [] if _comparable(before, alike) == _comparable(now, alike) else [f"{stage}: other scores"]
-    )
+    problems = [
+        f"{stage}: {entry} in stage.json differs"
+        for entry in before.keys() | now.keys()
+        if not (entry.endswith("_s") or entry in ("key", "sha256"))
+        and not _same(
+            before.get(entry), now.get(entry), 0.0 if alike or entry == "scores" else RECORDED
+        )
+    ]
     for file, digest in before["sha256"].items():
         verdict = "the same"
         if now["sha256"].get(file) != digest:
@@ -153,11 +168,17 @@ def _compared(run: Path, again: Path, stage: str, alike: bool) -> list[str]:
     return problems
 
 
-def _comparable(record: Mapping[str, Any], alike: bool) -> dict[str, Any]:
-    """Entries of a record that must be equal: all but times; on other devices only the scores."""
-    if not alike:
-        return {"scores": record.get("scores")}
-    return {k: v for k, v in record.items() if not k.endswith("_s") and k not in ("key", "sha256")}
+def _same(old: Any, new: Any, tolerance: float) -> bool:
+    """Whether two plain values are equal, their floats within a tolerance."""
+    if isinstance(old, float) and isinstance(new, float):
+        return bool(np.isclose(old, new, tolerance, tolerance, equal_nan=True))
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = {key for key in old.keys() | new.keys() if not key.endswith("_s")}
+        return all(_same(old.get(key), new.get(key), tolerance) for key in keys)
+    if isinstance(old, list) and isinstance(new, list):
+        pairs = zip(old, new, strict=False)
+        return len(old) == len(new) and all(_same(a, b, tolerance) for a, b in pairs)
+    return old == new
 
 
 def _nearly_equal(run: Path, again: Path, stage: str, file: str) -> tuple[bool, str]:

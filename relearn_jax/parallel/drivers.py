@@ -26,12 +26,7 @@ from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding
 from relearn_jax.parallel.mesh import DATA, FSDP, SETS, TENSOR
 from relearn_jax.training.losses import Loss
-from relearn_jax.training.step import Batches, Round, State, Sums, train_step
-
-Step = Callable[[State, Batches, Round], tuple[State, Sums]]
-"""A driver's step. It takes this process's rows as NumPy arrays, and donates the state."""
-SHARED = ("frozen", "reference")
-"""Fields of `Round` that all sets may share."""
+from relearn_jax.training.step import Batches, Round, State, Step, Sums, train_step
 
 
 class Body(NamedTuple):

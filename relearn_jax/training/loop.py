@@ -15,9 +15,8 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from relearn_jax.errors import UserError
-from relearn_jax.training.step import Batches, Round, State, Sums
+from relearn_jax.training.step import Batches, Round, State, Step, Sums
 
-Step = Callable[[State, Batches, Round], tuple[State, Sums]]
 LOG_EVERY = 25
 IN_FLIGHT = 3
 """Steps that the host may run ahead of the devices: enough to keep the devices busy, few enough
@@ -31,7 +30,7 @@ class Position(NamedTuple):
     batch: int = 0
 
 
-class Hooks(NamedTuple):
+class Callbacks(NamedTuple):
     """Callbacks of a round.
 
     log: takes lists of {"step", "epoch", "loss", "sentences_per_s"}, one entry for each set; the
@@ -53,7 +52,7 @@ def fit(
     round_: Round,
     epochs: int,
     batches: Callable[[int, int], Iterator[Batches]],
-    hooks: Hooks,
+    callbacks: Callbacks,
     places: Sequence[str],
     begin: Position = Position(),  # noqa: B008 (immutable)
 ) -> State:
@@ -65,7 +64,7 @@ def fit(
       round_: schedule, dropout keys, sites and frozen entries.
       epochs: number of epochs of the round.
       batches: takes an epoch, counted from 0, and how many batches to skip; gives the others.
-      hooks: callbacks.
+      callbacks: callbacks.
       places: names of the sets in errors ("seed 0, concept, round 2").
       begin: epochs and batches that `state` has behind it.
 
@@ -89,16 +88,16 @@ def fit(
             if len(in_flight) > IN_FLIGHT:
                 jax.block_until_ready(in_flight.popleft())
             if number % LOG_EVERY == 0:
-                _report(lines, epoch, hooks, places)
+                _report(lines, epoch, callbacks, places)
                 lines.append((sums, rows / (time.perf_counter() - began)))
             position = Position(epoch, number)
-            if hooks.due(position):
-                _report(lines, epoch, hooks, places)
-                hooks.save(position, state)
-        _report(lines, epoch, hooks, places)
+            if callbacks.due(position):
+                _report(lines, epoch, callbacks, places)
+                callbacks.save(position, state)
+        _report(lines, epoch, callbacks, places)
         if sums is not None:
             check_finite(sums.bad_step, places)
-        hooks.after_epoch(epoch + 1, state)
+        callbacks.after_epoch(epoch + 1, state)
     return state
 
 
@@ -110,7 +109,7 @@ def _sentences(batches: Batches) -> int:
 
 
 def _report(
-    lines: deque[tuple[Sums, float]], epoch: int, hooks: Hooks, places: Sequence[str]
+    lines: deque[tuple[Sums, float]], epoch: int, callbacks: Callbacks, places: Sequence[str]
 ) -> None:
     while lines:
         sums, speed = lines.popleft()
@@ -119,7 +118,7 @@ def _report(
         if len(sums.terms) > 1:
             columns |= {name: np.asarray(term.mean) for name, term in sums.terms.items()}
         shared = {"epoch": epoch, "sentences_per_s": round(speed, 1)}
-        hooks.log(
+        callbacks.log(
             [
                 {name: values[c].item() for name, values in columns.items()} | shared
                 for c in range(len(columns["step"]))
@@ -133,5 +132,5 @@ def check_finite(bad_step: Int[Array, " C"], places: Sequence[str]) -> None:
         if step >= 0:
             raise UserError(
                 f"the loss is not finite at step {step} of {place}. Finished stages are kept. "
-                "Lower training.learning_rate, or compute in float32."
+                "Lower the learning rate, or compute in float32 (model.dtype)."
             )

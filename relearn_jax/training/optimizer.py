@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from relearn_jax import config
+from relearn_jax.models import paths
 
 PyTree = Any
 
@@ -49,7 +50,7 @@ def decayed(params: PyTree) -> PyTree:
     Stacked biases have two axes, so a rule by number of axes would be wrong here.
     """
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: str(path[-1].key) not in ("bias", "scale"), params
+        lambda path, _: not paths.name(path).endswith(("bias", "scale")), params
     )
 
 

@@ -64,6 +64,11 @@ class Round(NamedTuple):
     """Entries of trainable leaves that do not change."""
 
 
+Step = Callable[[State, Batches, Round], tuple[State, Sums]]
+"""A step of C models on its devices. It takes this process's rows as NumPy arrays, and donates the
+state."""
+
+
 def start(params: PyTree, optimizer: optax.GradientTransformation) -> State:
     """A state with a fresh optimizer for trainable leaves of one model, or of several by `vmap`."""
     return State(params, optimizer.init(params), jnp.int32(0), jnp.int32(-1))

@@ -229,12 +229,12 @@ def rounds_of(steps=100):
     return one._replace(schedule=schedule, key=jax.random.split(jax.random.key(0), 2))
 
 
-def hooks(**given):
+def callbacks(**given):
     silent = {
         "log": lambda x: None, "due": lambda at: False, "save": lambda *x: None,
         "after_epoch": lambda *x: None,
     }  # fmt: skip
-    return loop.Hooks(**(silent | given))
+    return loop.Callbacks(**(silent | given))
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_set_and_step(driver):
@@ -242,7 +242,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_set_and_step(driver):
     places = ["seed 0, base", "seed 1, base"]
     with pytest.raises(UserError, match=r"step 0 of seed 1, base"):
         loop.fit(
-            step, state(jnp.nan), rounds_of(), 1, lambda e, skip: iter([batch()] * 3), hooks(),
+            step, state(jnp.nan), rounds_of(), 1, lambda e, skip: iter([batch()] * 3), callbacks(),
             places,
         )  # fmt: skip
 
@@ -252,7 +252,7 @@ def test_the_loop_logs_without_touching_donated_state(driver, tagger):
     lines, epochs = [], []
     last = loop.fit(
         step, state(), rounds_of(200), 2, lambda e, skip: iter([batch(seed=e)] * 60),
-        hooks(log=lines.extend, after_epoch=lambda e, p: epochs.append(e)), ["here", "there"],
+        callbacks(log=lines.extend, after_epoch=lambda e, p: epochs.append(e)), ["here", "there"],
     )  # fmt: skip
     assert epochs == [1, 2]
     assert [line["step"] for line in lines] == [25, 25, 50, 50, 85, 85, 110, 110]
@@ -266,7 +266,7 @@ def test_lines_reach_the_log_before_a_save(driver, monkeypatch):
     monkeypatch.setattr(loop, "LOG_EVERY", 2)
     step, state = driver
     lines, seen = [], []
-    saving = hooks(
+    saving = callbacks(
         log=lines.extend, due=lambda at: at.batch in (2, 5),
         save=lambda at, state: seen.append((at.batch, [line["step"] for line in lines[::2]])),
     )  # fmt: skip
@@ -286,10 +286,10 @@ def test_a_round_taken_up_in_the_middle_ends_where_the_whole_one_does(driver):
         kept.append(jax.tree.map(jnp.copy, state))
 
     kept = []
-    saving = hooks(due=loop.Position(1, 1).__eq__, save=save)
+    saving = callbacks(due=loop.Position(1, 1).__eq__, save=save)
     whole = loop.fit(step, state(), rounds_of(), 2, batches, saving, ["a", "b"])
     again = loop.fit(
-        step, kept[0], rounds_of(), 2, batches, hooks(), ["a", "b"], loop.Position(1, 1)
+        step, kept[0], rounds_of(), 2, batches, callbacks(), ["a", "b"], loop.Position(1, 1)
     )
     chex.assert_trees_all_equal(whole, again)
 

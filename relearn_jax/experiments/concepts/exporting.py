@@ -49,7 +49,8 @@ def exported(config: Relearning, run: Path, name: StageName) -> Exported:
     if pruned_record.get("target") == "state_mask":
         raise UserError(
             "prune.target state_mask acts on the forward pass, so weights cannot describe it; "
-            "ln_gain_bias gives the same hidden states in BERT and DistilBERT and can be exported"
+            "where a block ends in a LayerNorm, ln_gain_bias gives the same hidden states and can "
+            "be exported"
         )
     params = paths.unflatten(runs.arrays_of(run, source, "params"))
     if stage == "pruned":
@@ -80,4 +81,4 @@ def _named(config: Relearning, name: StageName) -> tuple[ConceptSet, str]:
         raise UserError(f"--group {name.group}: the run has {', '.join(names)}")
     group = groups[0] if name.group is None else groups[names.index(name.group)]
     seed = config.seeds[0] if name.seed is None else name.seed
-    return ConceptSet(seed, group, name.arm), name.stage
+    return ConceptSet(seed, group, name.arm or "concept"), name.stage

@@ -183,4 +183,10 @@ EXPERIMENT = Experiment(
     manifest=results.manifest,
     headline=results.headline,
     exported=exporting.exported,
+    memory_remedy=(
+        "Lower sets.chunk (shown at the start of the run), set model.remat: true or, on several "
+        "devices, raise parallel.fsdp, and continue with --reuse. These also help, but start again "
+        "from the base models: a higher training.accumulate, a lower training.batch_size, "
+        "model.dtype: bfloat16."
+    ),
 )

@@ -20,6 +20,9 @@ def exported(config: Localization, run: Path, name: StageName) -> Exported:
     Raises:
       UserError: the run taught no decoder, has no such stage, or the stage has no parameters.
     """
+    for option in ("arm", "group"):
+        if getattr(name, option) is not None:
+            raise UserError(f"{run}: a localization has no {option}s; leave out --{option}")
     if not config.taught:
         raise UserError(
             f"{run}: a localization changes no parameters, so there is nothing to export; its "

@@ -243,5 +243,9 @@ EXPERIMENT = Experiment(
     manifest=provenance.manifest,
     headline=results.headline,
     exported=exporting.exported,
+    memory_remedy=(
+        "Lower localize.batch, or raise parallel.fsdp on several devices, and continue with "
+        "--reuse. A lower teaching.batch_size also helps, but teaches again."
+    ),
     many_processes=False,
 )

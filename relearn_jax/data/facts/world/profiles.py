@@ -19,7 +19,7 @@ class Profile(NamedTuple):
     steps: int
     batch_size: int = 96
     learning_rate: float = 3e-3
-    """AdamW's peak, after `warmup` steps; then a cosine to a tenth of it."""
+    """AdamW's peak, after `warmup` steps; then a linear decay to 0."""
     warmup: int = 60
 
 
