@@ -38,12 +38,15 @@ PROGRAM = """
 import sys, jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 from relearn_jax import cli
-sys.exit(cli.main(sys.argv[2:]))
+from undrawn import undrawn
+with undrawn():
+    sys.exit(cli.main(sys.argv[2:]))
 """
 
 
 def start(devices, *command, **environment):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    environment = {**os.environ, "PYTHONPATH": path, **environment}
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(devices), *map(str, command)],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -98,37 +98,6 @@ def test_the_last_weights_are_kept_and_no_others(finished):
     assert kept == {"seed0-base", *(f"seed0-LOC-0.5-free-{arm}-round2" for arm in ARMS)}
 
 
-class Killed(BaseException):
-    """Stands in for the end of the process: nothing may catch it."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("after", [3, 9])
-def test_a_killed_run_continues_to_the_same_bits(finished, tmp_path, monkeypatch, after):
-    config, whole = finished
-    out, saved, calls = tmp_path / "run", runs.save_stage, []
-
-    def dying(*arguments):
-        calls.append(arguments[1])
-        if len(calls) == after:
-            raise Killed
-        return saved(*arguments)
-
-    monkeypatch.setattr(runs, "save_stage", dying)
-    arms = ["run", str(config), "--out", str(out)]
-    with pytest.raises(Killed):
-        cli.main(arms)
-    monkeypatch.setattr(runs, "save_stage", saved)
-    assert cli.main(arms) == 0
-    for path in sorted(whole.glob("stages/*/*.safetensors")):
-        other = out / path.relative_to(whole)
-        assert path.read_bytes() == other.read_bytes(), path.parent.name
-    for path in sorted(whole.glob("tables/*.parquet")):
-        pd.testing.assert_frame_equal(
-            pd.read_parquet(path), pd.read_parquet(out / "tables" / path.name)
-        )
-
-
 def test_a_second_start_computes_nothing(finished, monkeypatch):
     config, out = finished
     monkeypatch.setattr(rounds.loop, "fit", lambda *a: pytest.fail("trained again"))
