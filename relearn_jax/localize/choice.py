@@ -11,19 +11,13 @@ from jaxtyping import Float
 from relearn_jax import config
 from relearn_jax.localize import selection
 from relearn_jax.localize.effects import Effect, Effects
-from relearn_jax.localize.methods import LOCALIZERS, SCORES
+from relearn_jax.localize.methods import RULES, SCORES, SETS_BUDGET
 from relearn_jax.localize.scores import LayerScores
 from relearn_jax.localize.selection import Space, Units
 
 PARTS = tuple(selection.PARTS)
 MLPS = "{}_mlps"
 """The arm of a method that chooses among feed-forward layers only."""
-RULES = {
-    method: localizer.rule
-    for localizer in LOCALIZERS.values()
-    if localizer.rule is not None
-    for method in localizer.scores
-}
 
 
 class Choice(NamedTuple):
@@ -48,7 +42,7 @@ def choose(
       scores: by method and part of a layer.
       effects: for the scores of single heads.
       space: what can be chosen in the model.
-      settings: budget and granularity; without a budget, the size of the choice by probes.
+      settings: budget and granularity; without a budget, see `Localizer.sets_budget`.
       seed: of the random baselines.
     """
     by_rule = {
@@ -56,11 +50,9 @@ def choose(
     }
     mlps = selection.parameter_count(selection.everything(space, ("mlp",)), space)
     budget = _budget(settings, space, by_rule, mlps)
-    units: dict[str, Units] = {}
-    if "probes" in by_rule:
-        units["probes"] = by_rule["probes"]
+    units = {method: chosen for method, chosen in by_rule.items() if method in SETS_BUDGET}
     for method, parts in scores.items():
-        if method == "probes":
+        if method in units:
             continue
         units[method] = by_rule.get(method) or selection.select(
             _unit_scores(parts, effects, method, space, settings), budget, space
@@ -80,9 +72,10 @@ def _budget(
     settings: config.Localize, space: Space, by_rule: Mapping[str, Units], mlps: int
 ) -> int:
     if settings.budget is None:
-        # If probes choose no layer, the budget is one layer.
-        probed = selection.parameter_count(by_rule["probes"], space)
-        return max(probed, mlps // space.layers)
+        # If nothing is chosen, the budget is one layer.
+        chosen = [by_rule[method] for method in SETS_BUDGET if method in by_rule]
+        counts = [selection.parameter_count(units, space) for units in chosen]
+        return max([*counts, mlps // space.layers])
     total = selection.parameter_count(selection.everything(space, PARTS), space)
     return max(int(settings.budget * total), 1)
 

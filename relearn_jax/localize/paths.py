@@ -170,4 +170,5 @@ LOCALIZER = Localizer(
     second=second,
     programs=programs,
     rule=rule,
+    choosing=("threshold",),
 )

@@ -29,6 +29,10 @@ class Score(NamedTuple):
     source: str
     """The papers that describe it."""
     metric: Metric = "logit_difference"
+    unit: str = "share of change"
+    """Of the score, for axes."""
+    signed: bool = False
+    """Whether only a positive score is a sign of fact lookup; else its size counts."""
     null: str = ""
     """Name of another score whose null also serves this score; empty: its own null."""
 

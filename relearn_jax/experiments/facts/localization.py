@@ -42,14 +42,13 @@ from relearn_jax.experiments.facts.stages import (
 )
 from relearn_jax.experiments.rounds import Trainer
 from relearn_jax.experiments.watcher import Watcher
-from relearn_jax.localize import choice, effects, measure, probes, selection
+from relearn_jax.localize import choice, effects, measure, selection
+from relearn_jax.localize.methods import CHOOSING
 from relearn_jax.models import checkpoint, paths
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding, stacking
 
 PyTree = Any
-CHOOSING = ("budget", "granularity", "window", "threshold")
-"""Settings of `Localize` that affect only the choice of components."""
 Tick = Callable[[int, str], None]
 Params = Callable[[], PyTree]
 
@@ -169,11 +168,8 @@ def _measured(setup: Setup, out: Path, seed: int, decoder: Decoder, tick: Tick) 
     record: dict[str, Any] = {"accuracy": float(facts.correct(model, params, pairs.clean).mean())}
     mesh = meshes.make(setup.config.parallel, 1)
     measured, records = measure.effects(model, params, pairs, settings, seed, tick, mesh)
-    arrays = {"effects": effects.to_arrays(measured)}
-    readings = None
-    if "probes" in settings.methods:
-        readings = probes.readings(model, params, setup.probed[seed], seed)
-        arrays["probes"] = probes.to_arrays(readings)
+    readings = measure.readings(model, params, setup.probed[seed], settings, seed)
+    arrays = {"effects": effects.to_arrays(measured), **readings}
     checked = gates.localization(measured, readings, pairs.clean) if data.world else []
     record |= {
         "records": records,

@@ -14,7 +14,7 @@ from relearn_jax import config
 from relearn_jax.data.facts.prompts import Prompts
 from relearn_jax.experiments import environment
 from relearn_jax.experiments.facts.setup import Setup
-from relearn_jax.localize import probes, questions, selection
+from relearn_jax.localize import questions, selection
 from relearn_jax.localize.batch import Pairs, first_position, question
 from relearn_jax.localize.localizer import Program, Shapes
 from relearn_jax.localize.methods import LOCALIZERS
@@ -58,8 +58,10 @@ def make(
         needed = _needed(program.lowered) + caches
         temporary[program.name] = max(needed, temporary.get(program.name, 0))
         blocks += program.blocks * program.calls
-    if "probes" in settings.methods:
-        temporary["probes"] = _probe_bytes(model, len(probed.ids))
+    for name in settings.methods:
+        if (reader := LOCALIZERS[name].reader) is not None:
+            lowered, further = reader.program(model, len(probed.ids))
+            temporary[name] = _needed(lowered) + further
     size = sum(selection.sizes(selection.space(model)).values())
     flops = 2.0 * size * blocks * count * length
     return Plan(sharding.bytes_per_device(params, mesh), temporary, flops)
@@ -80,12 +82,6 @@ def _needed(lowered: jax.stages.Lowered) -> int:
 def _spread(mesh: Mesh, rows: int) -> int:
     """Number of devices that the pairs of a batch are split over."""
     return rows // meshes.pairs(mesh, rows).shard_shape((rows,))[0]
-
-
-def _probe_bytes(model: Model, facts: int) -> int:
-    """Bytes for the states of all facts, and for a fit to four fifths of them."""
-    rows, width = 2 * model.config.layers + 1, model.config.width
-    return _needed(probes.program(model, facts)) + 2 * 4 * rows * facts * width
 
 
 def summary(setup: Setup) -> list[str]:

@@ -13,11 +13,11 @@ from relearn_jax.data.facts.prompts import Prompts
 from relearn_jax.experiments.facts import teaching
 from relearn_jax.experiments.facts.setup import Setup
 from relearn_jax.experiments.facts.stages import CHOICE, EFFECTS, MODEL, stage
-from relearn_jax.localize import choice, effects, probes, scores, selection
+from relearn_jax.localize import choice, effects, scores, selection
 from relearn_jax.localize.choice import Choice
 from relearn_jax.localize.effects import Effects
-from relearn_jax.localize.methods import SCORES
-from relearn_jax.localize.probes import Readings
+from relearn_jax.localize.localizer import Arrays
+from relearn_jax.localize.methods import LOCALIZERS, SCORES
 from relearn_jax.localize.scores import LayerScores
 from relearn_jax.localize.selection import Space, Units
 
@@ -28,8 +28,8 @@ class Result(NamedTuple):
     seed: int
     clean: Prompts
     effects: Effects
-    readings: Readings | None
-    """None: without probes."""
+    readings: Mapping[str, Arrays]
+    """By localizer, what its reader measured."""
     scores: Mapping[str, Mapping[str, LayerScores]]
     """By method and part of a layer."""
     choice: Choice
@@ -76,21 +76,27 @@ def _record(out: Path, seed: int, kind: str) -> dict[str, Any]:
     return runs.read_json(path) if path.is_file() else {}
 
 
-def read_effects(out: Path, seed: int) -> tuple[Effects, Readings | None]:
-    """The effects of a seed, and the accuracies of its probes."""
+def read_effects(out: Path, seed: int) -> tuple[Effects, dict[str, Arrays]]:
+    """The effects of a seed, and by localizer what its reader measured."""
     name = stage(seed, EFFECTS)
-    readings = None
-    if runs.has_arrays(out, name, "probes"):
-        readings = probes.from_arrays(runs.arrays_of(out, name, "probes"))
+    readings = {
+        file: runs.arrays_of(out, name, file)
+        for file, localizer in LOCALIZERS.items()
+        if localizer.reader is not None and runs.has_arrays(out, name, file)
+    }
     return effects.from_arrays(runs.arrays_of(out, name, "effects")), readings
 
 
 def all_scores(
-    measured: Effects, readings: Readings | None, seed: int
-) -> dict[str, dict[str, LayerScores]]:
-    """Scores by method and part of a layer; scores of probes are gains in accuracy."""
-    by_method = scores.layer_scores(measured, SCORES, seed)
-    return by_method | ({} if readings is None else {"probes": probes.scores(readings)})
+    measured: Effects, readings: Mapping[str, Arrays], seed: int
+) -> dict[str, Mapping[str, LayerScores]]:
+    """Scores by method and part of a layer."""
+    by_method: dict[str, Mapping[str, LayerScores]] = {}
+    by_method |= scores.layer_scores(measured, SCORES, seed)
+    for name, arrays in readings.items():
+        if (reader := LOCALIZERS[name].reader) is not None:
+            by_method |= reader.scores(arrays)
+    return by_method
 
 
 def reportable(setup: Setup, out: Path) -> bool:

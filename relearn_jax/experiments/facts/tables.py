@@ -16,7 +16,7 @@ from relearn_jax.data.facts.prompts import Prompts, last_of_subject
 from relearn_jax.experiments.facts.gates import Gate
 from relearn_jax.experiments.facts.results import Result, results
 from relearn_jax.experiments.facts.setup import Setup
-from relearn_jax.localize import selection
+from relearn_jax.localize import probes, selection
 from relearn_jax.localize.choice import MLPS, random_scores
 from relearn_jax.localize.effects import Effect, Effects
 from relearn_jax.localize.methods import SCORES
@@ -175,8 +175,7 @@ def truth_rows(result: Result) -> Iterator[Row]:
     truth, space = result.planted["mlp"], result.space
     for method, parts in result.scores.items():
         mlp = parts["mlp"].score
-        # The accuracy of probes may fall in a layer, which is no sign of fact lookup.
-        magnitude = np.maximum(mlp, 0) if method == "probes" else np.abs(mlp)
+        magnitude = np.maximum(mlp, 0) if SCORES[method].signed else np.abs(mlp)
         yield {"method": method, **_recovery(magnitude, truth, space)}
     draws = [
         _recovery(random_scores(space.layers, result.seed, n), truth, space) for n in range(DRAWS)
@@ -215,7 +214,8 @@ def agreement_rows(result: Result) -> Iterator[Row]:
 
 def probe_rows(result: Result) -> Iterator[Row]:
     """Accuracy of probes by state and position, and of always giving the most common answer."""
-    for position, readable in (result.readings or {}).items():
+    measured = probes.from_arrays(result.readings.get(probes.LOCALIZER.name, {}))
+    for position, readable in measured.items():
         for kind in ("states", "middle", "shuffled", "middle_shuffled"):
             for row, accuracy in enumerate(getattr(readable, kind)):
                 yield {

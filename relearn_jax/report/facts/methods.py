@@ -39,6 +39,11 @@ def short(name: str) -> str:
     return METHODS[name].short if name in METHODS else label(name)
 
 
+def unit_of(name: str) -> str:
+    """The unit of a method's scores, for axes."""
+    return METHODS[name].unit if name in METHODS else "score"
+
+
 def title(name: str) -> str:
     """A short name at the beginning of a title."""
     text = short(name)
