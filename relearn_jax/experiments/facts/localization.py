@@ -196,10 +196,9 @@ def _chosen(setup: Setup, out: Path, seed: int, effects_key: str) -> None:
     chosen = choice.choose(scores, measured, space, settings, seed)
     record = {
         "budget": chosen.budget,
-        "methods": list(chosen.units),
+        "methods": [arm.name for arm in chosen.units],
         "parameters": {
-            method: selection.parameter_count(units, space)
-            for method, units in chosen.units.items()
+            arm.name: selection.parameter_count(units, space) for arm, units in chosen.units.items()
         },
         "wall_s": round(time.perf_counter() - began, 2),
     }

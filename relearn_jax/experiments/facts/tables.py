@@ -17,7 +17,8 @@ from relearn_jax.experiments.facts.gates import Gate
 from relearn_jax.experiments.facts.results import Result, results
 from relearn_jax.experiments.facts.setup import Setup
 from relearn_jax.localize import probes, selection
-from relearn_jax.localize.choice import MLPS, random_scores
+from relearn_jax.localize.arms import RANDOM_MLPS, Arm
+from relearn_jax.localize.choice import random_scores
 from relearn_jax.localize.effects import Effect, Effects
 from relearn_jax.localize.methods import SCORES
 from relearn_jax.localize.scores import null_of
@@ -138,15 +139,15 @@ def selection_rows(result: Result) -> Iterator[Row]:
     """
     space, units_of = result.space, result.choice.units
     size = selection.sizes(space)
-    reference = result.planted or units_of.get("probes", units_of.get("paths"))
-    for method, units in units_of.items():
+    reference = result.planted or units_of.get(Arm("probes"), units_of.get(Arm("paths")))
+    for arm, units in units_of.items():
         counts = selection.counts(units, space)
         total = sum(int(rows.sum()) for rows in counts.values())
         shared = np.nan if reference is None else selection.overlap(units, reference, space)
         for part, rows in counts.items():
             for layer, count in enumerate(map(int, np.broadcast_to(rows, space.layers))):
                 yield {
-                    "method": method, "part": part, "layer": layer,
+                    "method": arm.name, "part": part, "layer": layer,
                     "chosen": count > 0, "share": count / size[part], "parameters": count,
                     "parameters_of_method": total, "overlap": shared,
                 }  # fmt: skip
@@ -154,11 +155,11 @@ def selection_rows(result: Result) -> Iterator[Row]:
 
 def unit_rows(result: Result) -> Iterator[Row]:
     """Every unit that a method chooses: a part or matrix of a layer (`head` is -1), or a head."""
-    for method, units in result.choice.units.items():
+    for arm, units in result.choice.units.items():
         for kind, chosen in units.items():
             for layer, *head in np.argwhere(chosen).tolist():
                 yield {
-                    "method": method,
+                    "method": arm.name,
                     "unit": kind,
                     "layer": layer,
                     "head": head[0] if head else -1,
@@ -183,7 +184,7 @@ def truth_rows(result: Result) -> Iterator[Row]:
     means = {
         k: float(np.mean([draw[k] for draw in draws])) for k in ("precision", "recall", "roc_area")
     }
-    yield {"method": MLPS.format("random"), **draws[0], **means}
+    yield {"method": RANDOM_MLPS.name, **draws[0], **means}
 
 
 def _recovery(score: Float[np.ndarray, " L"], truth: np.ndarray, space: Space) -> Row:
@@ -200,11 +201,10 @@ def _recovery(score: Float[np.ndarray, " L"], truth: np.ndarray, space: Space) -
 def agreement_rows(result: Result) -> Iterator[Row]:
     """Rank correlation of two methods' scores of feed-forward layers, and their shared choice."""
     magnitudes = {method: np.abs(parts["mlp"].score) for method, parts in result.scores.items()}
-    units = result.choice.units
     for a, b in combinations(magnitudes, 2):
         ranks = [rankdata(magnitudes[method]) for method in (a, b)]
         flat = any(len(set(r)) < 2 for r in ranks)
-        among_mlps = [units.get(MLPS.format(method), units.get(method)) for method in (a, b)]
+        among_mlps = [result.choice.among_mlps(method) for method in (a, b)]
         yield {
             "method_a": a, "method_b": b,
             "spearman": np.nan if flat else float(spearmanr(magnitudes[a], magnitudes[b])[0]),

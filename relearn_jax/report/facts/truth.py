@@ -16,7 +16,6 @@ from relearn_jax.report.facts.reading import Localized
 from relearn_jax.report.tables import Column, Table, averaged, in_order
 
 METHOD = Column("method", "method", "text")
-CHANCE = "random_mlps"
 
 
 def finding(run: Localized) -> Table:
