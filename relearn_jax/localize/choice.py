@@ -76,6 +76,15 @@ def choose(
     return Choice(units, budget)
 
 
+def stand_in(choice: Choice) -> Units | None:
+    """The choice that stands in for the lookup layers where no facts were planted; None: none does.
+
+    It is that of the first method with a rule of its own; those that set the budget come first.
+    """
+    arms = [Arm(method) for method in (*SETS_BUDGET, *RULES)]
+    return next((choice.units[arm] for arm in arms if arm in choice.units), None)
+
+
 def _budget(
     settings: config.Localize, space: Space, by_rule: Mapping[str, Units], mlps: int
 ) -> int:

@@ -112,8 +112,8 @@ class Localizer(NamedTuple):
     choosing: tuple[str, ...] = ()
     """Settings of `config.Localize` that only the rule reads."""
     sets_budget: bool = False
-    """Whether a budget of null means as much as the rule chooses. Its choice also stands in for the
-    lookup layers where no facts were planted."""
+    """Whether a budget of null means as much as the rule chooses. Its choice is also the first to
+    stand in for the lookup layers where no facts were planted."""
 
 
 def concatenated(parts: list[Float[np.ndarray, "... b"]]) -> Float[np.ndarray, "... B"]:

@@ -42,7 +42,7 @@ from relearn_jax.experiments.facts.stages import (
 )
 from relearn_jax.experiments.rounds import Trainer
 from relearn_jax.experiments.watcher import Watcher
-from relearn_jax.localize import choice, effects, measure, selection
+from relearn_jax.localize import choice, effects, measure, recovery, selection
 from relearn_jax.localize.methods import CHOOSING
 from relearn_jax.models import checkpoint, paths
 from relearn_jax.parallel import mesh as meshes
@@ -185,7 +185,8 @@ def _chosen(setup: Setup, out: Path, seed: int, effects_key: str) -> None:
     """Compute the stage of a seed's choices by all localizers and baselines, unless finished."""
     settings = setup.config.localize
     plain = {k: v for k, v in loading.plain(settings).items() if k in CHOOSING}
-    key = runs.key_of("choice", effects_key, plain)
+    # The stage also says how well the planted layers are found.
+    key = runs.key_of("choice", effects_key, plain, setup.config.teaching.plant_layers)
     name = stage(seed, CHOICE)
     if runs.finished(out, name, key) is not None:
         return
@@ -202,7 +203,15 @@ def _chosen(setup: Setup, out: Path, seed: int, effects_key: str) -> None:
         },
         "wall_s": round(time.perf_counter() - began, 2),
     }
-    runs.save_stage(out, name, key, record, {"units": choice.to_arrays(chosen)})
+    arrays = {"units": choice.to_arrays(chosen)}
+    planted = teaching.planted(setup.decoder.model, setup.config.teaching)
+    if planted is not None:
+        found = recovery.recover(scores, planted["mlp"], space, seed)
+        arrays["found"] = recovery.to_arrays(found)
+    reference = planted or choice.stand_in(chosen)
+    if reference is not None:
+        arrays["reference"] = reference
+    runs.save_stage(out, name, key, record, arrays)
 
 
 def _enforce(settings: config.Localization, out: Path, seed: int, kind: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from relearn_jax import runs
@@ -13,11 +14,13 @@ from relearn_jax.data.facts.prompts import Prompts
 from relearn_jax.experiments.facts import teaching
 from relearn_jax.experiments.facts.setup import Setup
 from relearn_jax.experiments.facts.stages import CHOICE, EFFECTS, MODEL, stage
-from relearn_jax.localize import choice, effects, scores, selection
+from relearn_jax.localize import choice, effects, recovery, scores, selection
+from relearn_jax.localize.arms import Arm
 from relearn_jax.localize.choice import Choice
 from relearn_jax.localize.effects import Effects
 from relearn_jax.localize.localizer import Arrays
 from relearn_jax.localize.methods import LOCALIZERS, SCORES
+from relearn_jax.localize.recovery import Recovery
 from relearn_jax.localize.scores import LayerScores
 from relearn_jax.localize.selection import Space, Units
 
@@ -34,6 +37,10 @@ class Result(NamedTuple):
     """By method and part of a layer."""
     choice: Choice
     space: Space
+    reference: Units | None
+    """Where facts are looked up: the planted layers, or what stands in for them."""
+    found: Mapping[Arm, Recovery]
+    """How each method finds the planted layers; empty if no facts were planted."""
     planted: Units | None
     """The layers that the facts were planted in; None if they were not."""
     gates: list[dict[str, Any]]
@@ -57,18 +64,20 @@ def results(setup: Setup, out: Path) -> Iterator[Result]:
             measured,
             readings,
             all_scores(measured, readings, seed),
-            choice.from_arrays(
-                runs.arrays_of(out, stage(seed, CHOICE), "units"),
-                chosen["methods"],
-                chosen["budget"],
-            ),
+            choice.from_arrays(_chosen(out, seed, "units"), chosen["methods"], chosen["budget"]),
             space,
-            teaching.planted(setup.decoder.model, config.teaching)
-            if config.teaching.plant_layers
-            else None,
+            _chosen(out, seed, "reference") or None,
+            recovery.from_arrays(_chosen(out, seed, "found")),
+            teaching.planted(setup.decoder.model, config.teaching),
             records[MODEL].get("gates", []) + records[EFFECTS]["gates"],
             records[EFFECTS]["accuracy"],
         )
+
+
+def _chosen(out: Path, seed: int, file: str) -> dict[str, np.ndarray]:
+    """The arrays of a file of the choice; empty if there is none."""
+    name = stage(seed, CHOICE)
+    return runs.arrays_of(out, name, file) if runs.has_arrays(out, name, file) else {}
 
 
 def _record(out: Path, seed: int, kind: str) -> dict[str, Any]:

@@ -17,16 +17,11 @@ from relearn_jax.experiments.facts.gates import Gate
 from relearn_jax.experiments.facts.results import Result, results
 from relearn_jax.experiments.facts.setup import Setup
 from relearn_jax.localize import probes, selection
-from relearn_jax.localize.arms import RANDOM_MLPS, Arm
-from relearn_jax.localize.choice import random_scores
 from relearn_jax.localize.effects import Effect, Effects
 from relearn_jax.localize.methods import SCORES
 from relearn_jax.localize.scores import null_of
-from relearn_jax.localize.selection import Space
 
 ROLES = ("before", "subject", "subject end", "between", "last")
-DRAWS = 100
-"""Number of draws of random layers, to compare methods with."""
 Row = dict[str, Any]
 
 
@@ -137,10 +132,9 @@ def selection_rows(result: Result) -> Iterator[Row]:
 
     `overlap` compares with the planted layers or, if no facts were planted, with fact lookup.
     """
-    space, units_of = result.space, result.choice.units
+    space, reference = result.space, result.reference
     size = selection.sizes(space)
-    reference = result.planted or units_of.get(Arm("probes"), units_of.get(Arm("paths")))
-    for arm, units in units_of.items():
+    for arm, units in result.choice.units.items():
         counts = selection.counts(units, space)
         total = sum(int(rows.sum()) for rows in counts.values())
         shared = np.nan if reference is None else selection.overlap(units, reference, space)
@@ -173,29 +167,16 @@ def truth_rows(result: Result) -> Iterator[Row]:
     """
     if result.planted is None:
         return
-    truth, space = result.planted["mlp"], result.space
-    for method, parts in result.scores.items():
-        mlp = parts["mlp"].score
-        magnitude = np.maximum(mlp, 0) if SCORES[method].signed else np.abs(mlp)
-        yield {"method": method, **_recovery(magnitude, truth, space)}
-    draws = [
-        _recovery(random_scores(space.layers, result.seed, n), truth, space) for n in range(DRAWS)
-    ]
-    means = {
-        k: float(np.mean([draw[k] for draw in draws])) for k in ("precision", "recall", "roc_area")
-    }
-    yield {"method": RANDOM_MLPS.name, **draws[0], **means}
-
-
-def _recovery(score: Float[np.ndarray, " L"], truth: np.ndarray, space: Space) -> Row:
-    budget = int(truth.sum()) * selection.sizes(space)["mlp"]
-    chosen = selection.select({"mlp": score}, budget, space)["mlp"]
-    precision, recall = selection.precision_recall(chosen, truth)
-    return {
-        "precision": precision, "recall": recall, "roc_area": selection.roc_area(score, truth),
-        "planted": [int(layer) for layer in np.flatnonzero(truth)],
-        "chosen": [int(layer) for layer in np.flatnonzero(chosen)],
-    }  # fmt: skip
+    planted = result.planted["mlp"]
+    for arm, recovery in result.found.items():
+        pairs = [selection.precision_recall(chosen, planted) for chosen in recovery.chosen]
+        precision, recall = map(np.mean, zip(*pairs, strict=True))
+        yield {
+            "method": arm.name, "precision": float(precision), "recall": float(recall),
+            "roc_area": float(np.mean(recovery.roc_area)),
+            "planted": [int(layer) for layer in np.flatnonzero(planted)],
+            "chosen": [int(layer) for layer in np.flatnonzero(recovery.chosen[0])],
+        }  # fmt: skip
 
 
 def agreement_rows(result: Result) -> Iterator[Row]:
