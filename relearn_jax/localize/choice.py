@@ -11,7 +11,7 @@ from jaxtyping import Float
 from relearn_jax import config
 from relearn_jax.localize import selection
 from relearn_jax.localize.arms import ALL_MLPS, BASELINES, EVERYTHING, RANDOM, RANDOM_MLPS, Arm
-from relearn_jax.localize.effects import Effect, Effects
+from relearn_jax.localize.effects import Effect, Effects, share
 from relearn_jax.localize.methods import RULES, SCORES, SETS_BUDGET
 from relearn_jax.localize.scores import LayerScores
 from relearn_jax.localize.selection import Space, Units
@@ -120,15 +120,9 @@ def _unit_scores(
     heads = Effect(method, "heads", "head")
     if settings.granularity == "head" and heads in effects.values:
         score = SCORES[method]
-        shares = share_of(effects, heads, score.sign)
+        shares = score.sign * share(effects.values[heads], effects.totals[score.metric])
         return {"heads": shares, "mlp": scores["mlp"]}
     return scores
-
-
-def share_of(effects: Effects, effect: Effect, sign: int = 1) -> np.ndarray:
-    """Mean of an effect over the pairs, as a share of the mean total change."""
-    total = effects.totals[SCORES[effect.method].metric]
-    return sign * effects.values[effect].mean(-1) / total.mean()
 
 
 def to_arrays(choice: Choice) -> dict[str, np.ndarray]:

@@ -28,7 +28,7 @@ from relearn_jax.parallel import sharding
 GIB = 2**30
 
 
-class Plan(NamedTuple):
+class Estimate(NamedTuple):
     """Planned memory and work of the localization of one seed."""
 
     params: int
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
 
 def make(
     model: Model, pairs: Pairs, probed: Prompts, settings: config.Localize, mesh: Mesh
-) -> Plan:
+) -> Estimate:
     """Compile the programs for one seed, from shapes only; nothing is computed."""
     count, length = pairs.clean.ids.shape
     rows = min(settings.batch, count)
@@ -64,7 +64,7 @@ def make(
             temporary[name] = _needed(lowered) + further
     size = sum(selection.sizes(selection.space(model)).values())
     flops = 2.0 * size * blocks * count * length
-    return Plan(sharding.bytes_per_device(params, mesh), temporary, flops)
+    return Estimate(sharding.bytes_per_device(params, mesh), temporary, flops)
 
 
 def _programs(shapes: Shapes) -> Iterator[Program]:
@@ -89,13 +89,15 @@ def summary(setup: Setup) -> list[str]:
     environment.say("  planning     compiling what will run; minutes for a large model")
     config, seed = setup.config, setup.config.seeds[0]
     mesh = meshes.make(config.parallel, 1)
-    plan = make(setup.decoder.model, setup.pairs[seed], setup.probed[seed], config.localize, mesh)
-    name, largest = max(plan.temporary.items(), key=lambda item: item[1])
+    estimate = make(
+        setup.decoder.model, setup.pairs[seed], setup.probed[seed], config.localize, mesh
+    )
+    name, largest = max(estimate.temporary.items(), key=lambda item: item[1])
     where = f"each of {mesh.size} devices" if mesh.size > 1 else "one device"
     return [
-        f"  memory       {_bytes(plan.params + largest)} on {where}: parameters "
-        f"{_bytes(plan.params)}, {name} {_bytes(largest)}",
-        f"  work         {_flops(plan.flops)} a seed in matrix products of blocks",
+        f"  memory       {_bytes(estimate.params + largest)} on {where}: parameters "
+        f"{_bytes(estimate.params)}, {name} {_bytes(largest)}",
+        f"  work         {_flops(estimate.flops)} a seed in matrix products of blocks",
     ]
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from relearn_jax import runs
 from relearn_jax.data.facts.prompts import Prompts
 from relearn_jax.experiments.facts import teaching
+from relearn_jax.experiments.facts.gates import Gate
 from relearn_jax.experiments.facts.setup import Setup
 from relearn_jax.experiments.facts.stages import CHOICE, EFFECTS, MODEL, stage
 from relearn_jax.localize import choice, effects, recovery, scores, selection
@@ -23,6 +23,8 @@ from relearn_jax.localize.methods import LOCALIZERS, SCORES
 from relearn_jax.localize.recovery import Recovery
 from relearn_jax.localize.scores import LayerScores
 from relearn_jax.localize.selection import Space, Units
+from relearn_jax.report.facts.tables import usual
+from relearn_jax.report.sentences import listed
 
 
 class Result(NamedTuple):
@@ -56,21 +58,19 @@ def results(setup: Setup, out: Path) -> Iterator[Result]:
         if not runs.has_arrays(out, stage(seed, CHOICE), "units"):
             continue
         measured, readings = read_effects(out, seed)
-        records = {kind: _record(out, seed, kind) for kind in (MODEL, EFFECTS, CHOICE)}
-        chosen = records[CHOICE]
         yield Result(
             seed,
             setup.pairs[seed].clean,
             measured,
             readings,
             all_scores(measured, readings, seed),
-            choice.from_arrays(_chosen(out, seed, "units"), chosen["methods"], chosen["budget"]),
+            read_choice(out, seed),
             space,
             _chosen(out, seed, "reference") or None,
             recovery.from_arrays(_chosen(out, seed, "found")),
             teaching.planted(setup.decoder.model, config.teaching),
-            records[MODEL].get("gates", []) + records[EFFECTS]["gates"],
-            records[EFFECTS]["accuracy"],
+            _gates(out, seed),
+            _record(out, seed, EFFECTS)["accuracy"],
         )
 
 
@@ -85,6 +85,11 @@ def _record(out: Path, seed: int, kind: str) -> dict[str, Any]:
     return runs.read_json(path) if path.is_file() else {}
 
 
+def _gates(out: Path, seed: int) -> list[dict[str, Any]]:
+    """The gates on the taught model, if there is one, and on its effects."""
+    return _record(out, seed, MODEL).get("gates", []) + _record(out, seed, EFFECTS)["gates"]
+
+
 def read_effects(out: Path, seed: int) -> tuple[Effects, dict[str, Arrays]]:
     """The effects of a seed, and by localizer what its reader measured."""
     name = stage(seed, EFFECTS)
@@ -94,6 +99,12 @@ def read_effects(out: Path, seed: int) -> tuple[Effects, dict[str, Arrays]]:
         if localizer.reader is not None and runs.has_arrays(out, name, file)
     }
     return effects.from_arrays(runs.arrays_of(out, name, "effects")), readings
+
+
+def read_choice(out: Path, seed: int) -> Choice:
+    """The choices of a seed."""
+    record = _record(out, seed, CHOICE)
+    return choice.from_arrays(_chosen(out, seed, "units"), record["methods"], record["budget"])
 
 
 def all_scores(
@@ -114,14 +125,17 @@ def reportable(setup: Setup, out: Path) -> bool:
 
 
 def headline(setup: Setup, out: Path) -> str:
-    """One line: whether the gates are passed, and which layers the methods choose."""
-    gates = pd.read_parquet(out / "tables" / "gates.parquet")
-    chosen = pd.read_parquet(out / "tables" / "selections.parquet")
-    parts = [f"{gates.passed.sum()} of {len(gates)} gates passed"] if len(gates) else []
-    for method in ("probes", "noising_mlps", "attribution_path_mlps"):
-        rows = chosen[(chosen.method == method) & (chosen.part == "mlp") & chosen.chosen]
-        if len(rows):
-            share = rows.groupby("layer").seed.nunique() / chosen.seed.nunique()
-            layers = ", ".join(str(layer) for layer in share[share >= 0.5].index)
-            parts.append(f"{method} chooses MLP {layers or 'of no layer twice'}")
-    return "; ".join(parts)
+    """One line: how many gates are passed, and which feed-forward layers the methods choose."""
+    seeds = [s for s in setup.config.seeds if runs.has_arrays(out, stage(s, CHOICE), "units")]
+    passed = [Gate(**gate).passed for seed in seeds for gate in _gates(out, seed)]
+    choices = [read_choice(out, seed) for seed in seeds]
+    space = selection.space(setup.decoder.model)
+    methods_of: dict[str, list[str]] = {}
+    for method in dict.fromkeys(method for chosen in choices for method in chosen.methods):
+        counts = [selection.counts(chosen.among_mlps(method), space)["mlp"] for chosen in choices]
+        layers = usual([np.flatnonzero(count) for count in counts], len(seeds))
+        methods_of.setdefault(layers, []).append(SCORES[method].label)
+    often = f" in at least half of {len(seeds)} seeds" if len(seeds) > 1 else ""
+    found = "; ".join(f"{layers} by {listed(names)}" for layers, names in methods_of.items())
+    gates = f"{sum(passed)} of {len(passed)} gates passed; " if passed else ""
+    return f"{gates}MLPs chosen{often}: {found}"

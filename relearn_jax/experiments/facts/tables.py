@@ -17,7 +17,7 @@ from relearn_jax.experiments.facts.gates import Gate
 from relearn_jax.experiments.facts.results import Result, results
 from relearn_jax.experiments.facts.setup import Setup
 from relearn_jax.localize import probes, selection
-from relearn_jax.localize.effects import Effect, Effects
+from relearn_jax.localize.effects import Effect, Effects, share
 from relearn_jax.localize.methods import SCORES
 from relearn_jax.localize.scores import null_of
 
@@ -81,8 +81,8 @@ def _shares(
         values, nulls = _by_role(values, roles), _by_role(nulls, roles)
     if score is None:
         return values.mean(-1), nulls.mean(-1)
-    total = effects.totals[score.metric].mean()
-    return score.sign * values.mean(-1) / total, nulls.mean(-1) / total
+    total = effects.totals[score.metric]
+    return score.sign * share(values, total), share(nulls, total)
 
 
 def _by_role(values: Float[np.ndarray, "L T B"], roles: np.ndarray) -> Float[np.ndarray, "L R B"]:
