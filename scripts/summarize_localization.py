@@ -15,6 +15,7 @@ import pandas as pd
 from summarize import markdown, table
 
 from relearn_jax.localize import selection
+from relearn_jax.localize.arms import RANDOM_MLPS
 from relearn_jax.report.facts import reading, truth
 from relearn_jax.report.facts.methods import METHODS, short
 
@@ -85,7 +86,7 @@ def interchange(frame: pd.DataFrame) -> str:
 
 def found(frame: pd.DataFrame) -> str:
     rows = {}
-    for name in (*METHODS, "random_mlps"):
+    for name in (*METHODS, RANDOM_MLPS.name):
         some = frame[frame.method == name]
         if len(some):
             exact = [set(a) == set(b) for a, b in zip(some.planted, some.chosen, strict=True)]

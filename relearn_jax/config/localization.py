@@ -165,11 +165,6 @@ def _method_problems(localize: Localize) -> list[str]:
         problems.append("localize.probed must be at least 10")
     if localize.budget is not None and not 0 < localize.budget <= 1:
         problems.append(f"localize.budget = {localize.budget}: should be in (0, 1]")
-    if localize.budget is None and "probes" not in localize.methods:
-        problems.append(
-            "localize.budget null means as much as fact lookup by probes chooses: add probes to "
-            "localize.methods, or give a budget"
-        )
     if not 0 < localize.window <= 1:
         problems.append(f"localize.window = {localize.window}: should be in (0, 1]")
     if not localize.methods:

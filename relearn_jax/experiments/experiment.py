@@ -73,7 +73,7 @@ class Experiment:
     manifest: Callable[[Setup, Path], dict[str, Any]]
     """Entries of the manifest that only this experiment has."""
     headline: Callable[[Setup, Path], str]
-    """The result in one line, from the tables."""
+    """The result in one line."""
     exported: Callable[[Config, Path, StageName], Exported]
     """The model of a stage with parameters, for `relearn export`."""
     memory_remedy: str

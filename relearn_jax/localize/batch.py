@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from relearn_jax import config
 from relearn_jax.data.facts.prompts import Prompts, take
@@ -63,10 +63,8 @@ class Batch(NamedTuple):
     """Activations of another run without the fact go into the corrupt run."""
     first: int
     """The first position at which any prompt differs from its partners."""
-    noise: Float[Array, ""] | float
-    """Standard deviation of the noise of causal tracing."""
-    keys: Key[Array, "2 R B"]
-    """For R draws of that noise (row 0) and of the noise of its null (row 1)."""
+    prepared: Mapping[str, Any]
+    """By localizer, what its `prepare` made for this batch."""
 
     def difference(self, answers: Float[Array, "... B W"]) -> Float[Array, "... B"]:
         """Logit of the right answer minus the donor's, or minus the mean of the alternatives."""
@@ -107,9 +105,8 @@ def make(
     pairs: Pairs,
     put: Callable[[PyTree], PyTree],
     *,
-    first: int = 0,
-    noise: Float[Array, ""] | float = 0.0,
-    keys: Key[Array, "2 R B"] | None = None,
+    first: int,
+    prepared: Mapping[str, Any],
 ) -> Batch:
     """Run the model on the three prompts of each pair.
 
@@ -118,7 +115,7 @@ def make(
       settings: which localizers, and how.
       pairs: the pairs of the batch.
       put: puts pairs on the devices.
-      first, noise, keys: see `Batch`.
+      first, prepared: see `Batch`.
     """
     words = put(question(pairs.clean, pairs.corrupt, settings.corrupt == "swapped"))
     inputs = [put(Inputs(p.ids, p.mask)) for p in (pairs.clean, pairs.corrupt, pairs.null)]
@@ -128,7 +125,7 @@ def make(
         noising=Patching(inputs[0], clean, corrupt),
         denoising=Patching(inputs[1], corrupt, clean),
         null=Patching(inputs[1], corrupt, null),
-        first=first, noise=noise, keys=keys,
+        first=first, prepared=prepared,
     )  # fmt: skip
 
 

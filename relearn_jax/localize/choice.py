@@ -10,29 +10,31 @@ from jaxtyping import Float
 
 from relearn_jax import config
 from relearn_jax.localize import selection
-from relearn_jax.localize.effects import Effect, Effects
-from relearn_jax.localize.methods import LOCALIZERS, SCORES
+from relearn_jax.localize.arms import ALL_MLPS, BASELINES, EVERYTHING, RANDOM, RANDOM_MLPS, Arm
+from relearn_jax.localize.effects import Effect, Effects, share
+from relearn_jax.localize.methods import RULES, SCORES, SETS_BUDGET
 from relearn_jax.localize.scores import LayerScores
 from relearn_jax.localize.selection import Space, Units
 
 PARTS = tuple(selection.PARTS)
-MLPS = "{}_mlps"
-"""The arm of a method that chooses among feed-forward layers only."""
-RULES = {
-    method: localizer.rule
-    for localizer in LOCALIZERS.values()
-    if localizer.rule is not None
-    for method in localizer.scores
-}
 
 
 class Choice(NamedTuple):
     """The choices of all localizers and baselines."""
 
-    units: Mapping[str, Units]
-    """By localizer or baseline."""
+    units: Mapping[Arm, Units]
     budget: int
     """Number of parameters that each may choose."""
+
+    @property
+    def methods(self) -> list[str]:
+        """The localizers' scores that were chosen by, without baselines."""
+        return list(dict.fromkeys(arm.method for arm in self.units if arm not in BASELINES))
+
+    def among_mlps(self, method: str) -> Units:
+        """What a method chooses among feed-forward layers, or its one choice."""
+        mlps = Arm(method, "mlps")
+        return self.units[mlps if mlps in self.units else Arm(method)]
 
 
 def choose(
@@ -48,7 +50,7 @@ def choose(
       scores: by method and part of a layer.
       effects: for the scores of single heads.
       space: what can be chosen in the model.
-      settings: budget and granularity; without a budget, the size of the choice by probes.
+      settings: budget and granularity; without a budget, see `Localizer.sets_budget`.
       seed: of the random baselines.
     """
     by_rule = {
@@ -56,39 +58,47 @@ def choose(
     }
     mlps = selection.parameter_count(selection.everything(space, ("mlp",)), space)
     budget = _budget(settings, space, by_rule, mlps)
-    units: dict[str, Units] = {}
-    if "probes" in by_rule:
-        units["probes"] = by_rule["probes"]
+    units = {Arm(method): chosen for method, chosen in by_rule.items() if method in SETS_BUDGET}
     for method, parts in scores.items():
-        if method == "probes":
+        if Arm(method) in units:
             continue
-        units[method] = by_rule.get(method) or selection.select(
+        units[Arm(method)] = by_rule.get(method) or selection.select(
             _unit_scores(parts, effects, method, space, settings), budget, space
         )
         among = {"mlp": parts["mlp"].score}
-        units[MLPS.format(method)] = selection.select(among, min(budget, mlps), space)
+        units[Arm(method, "mlps")] = selection.select(among, min(budget, mlps), space)
     kinds = selection.kinds(space, settings.granularity)
-    units["random"] = selection.random(space, budget, seed, kinds)
+    units[RANDOM] = selection.random(space, budget, seed, kinds)
     drawn = {"mlp": random_scores(space.layers, seed)}
-    units[MLPS.format("random")] = selection.select(drawn, min(budget, mlps), space)
-    units["all_mlps"] = selection.everything(space, ("mlp",))
-    units["nonlocalized"] = selection.everything(space, PARTS)
+    units[RANDOM_MLPS] = selection.select(drawn, min(budget, mlps), space)
+    units[ALL_MLPS] = selection.everything(space, ("mlp",))
+    units[EVERYTHING] = selection.everything(space, PARTS)
     return Choice(units, budget)
+
+
+def stand_in(choice: Choice) -> Units | None:
+    """The choice that stands in for the lookup layers where no facts were planted; None: none does.
+
+    It is that of the first method with a rule of its own; those that set the budget come first.
+    """
+    arms = [Arm(method) for method in (*SETS_BUDGET, *RULES)]
+    return next((choice.units[arm] for arm in arms if arm in choice.units), None)
 
 
 def _budget(
     settings: config.Localize, space: Space, by_rule: Mapping[str, Units], mlps: int
 ) -> int:
     if settings.budget is None:
-        # If probes choose no layer, the budget is one layer.
-        probed = selection.parameter_count(by_rule["probes"], space)
-        return max(probed, mlps // space.layers)
+        # If nothing is chosen, the budget is one layer.
+        chosen = [by_rule[method] for method in SETS_BUDGET if method in by_rule]
+        counts = [selection.parameter_count(units, space) for units in chosen]
+        return max([*counts, mlps // space.layers])
     total = selection.parameter_count(selection.everything(space, PARTS), space)
     return max(int(settings.budget * total), 1)
 
 
 def random_scores(layers: int, seed: int, draw: int = 0) -> Float[np.ndarray, " L"]:
-    """Random scores of feed-forward layers; draw 0 is the baseline `random_mlps`."""
+    """Random scores of feed-forward layers; draw 0 is that of `RANDOM_MLPS`."""
     return np.random.default_rng((seed, draw)).random(layers)
 
 
@@ -110,30 +120,24 @@ def _unit_scores(
     heads = Effect(method, "heads", "head")
     if settings.granularity == "head" and heads in effects.values:
         score = SCORES[method]
-        shares = share_of(effects, heads, score.sign)
+        shares = score.sign * share(effects.values[heads], effects.totals[score.metric])
         return {"heads": shares, "mlp": scores["mlp"]}
     return scores
-
-
-def share_of(effects: Effects, effect: Effect, sign: int = 1) -> np.ndarray:
-    """Mean of an effect over the pairs, as a share of the mean total change."""
-    total = effects.totals[SCORES[effect.method].metric]
-    return sign * effects.values[effect].mean(-1) / total.mean()
 
 
 def to_arrays(choice: Choice) -> dict[str, np.ndarray]:
     """Boolean arrays under the names of a file: `noising/mlp`, `random/heads`, ..."""
     return {
-        f"{method}/{kind}": chosen
-        for method, units in choice.units.items()
+        f"{arm.name}/{kind}": chosen
+        for arm, units in choice.units.items()
         for kind, chosen in units.items()
     }
 
 
-def from_arrays(arrays: Mapping[str, np.ndarray], methods: list[str], budget: int) -> Choice:
-    """The inverse of `to_arrays`; `methods` gives the order of the units."""
-    units: dict[str, Units] = {method: {} for method in methods}
-    for name, chosen in arrays.items():
-        method, kind = name.split("/")
-        units[method][kind] = chosen
+def from_arrays(arrays: Mapping[str, np.ndarray], names: list[str], budget: int) -> Choice:
+    """The inverse of `to_arrays`; `names` are those of the arms, in their order."""
+    units: dict[Arm, Units] = {Arm.from_name(name): {} for name in names}
+    for path, chosen in arrays.items():
+        name, kind = path.split("/")
+        units[Arm.from_name(name)][kind] = chosen
     return Choice(units, budget)

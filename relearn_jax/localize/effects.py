@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Float
 
-Place = Literal["states", "heads", "attention", "mlp_out"]
-"""Where an activation is replaced (`models.sites`); `states` are the states that enter a block."""
+Location = Literal["states", "heads", "attention", "mlp_out"]
+"""The place where an activation is replaced (`models.sites`); `states` enter a block."""
 Axis = Literal["layer", "position", "head"]
 """What is replaced at a time: a layer at all positions, a single position, or a single head."""
 Metric = Literal["logit_difference", "probability"]
@@ -24,7 +24,7 @@ class Effect(NamedTuple):
     """The name of one measurement; its values are float32 [L, B], [L, T, B] or [L, H, B]."""
 
     method: str
-    place: Place
+    place: Location
     axis: Axis
     null: bool = False
     """Whether it is measured between two runs that both lack the fact."""
@@ -36,6 +36,13 @@ class Effects(NamedTuple):
     values: Mapping[Effect, Float[np.ndarray, "L ... B"]]
     totals: Mapping[Metric, Float[np.ndarray, " B"]]
     """The change by the whole corruption; scores are effects as a share of it."""
+
+
+def share(
+    effect: Float[np.ndarray, "... B"], total: Float[np.ndarray, " B"]
+) -> Float[np.ndarray, ...]:
+    """Mean effect over the pairs, as a share of the mean total change."""
+    return effect.mean(-1) / total.mean()
 
 
 def to_arrays(effects: Effects) -> dict[str, np.ndarray]:
@@ -55,7 +62,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Effects:
             null = parts[0] == "null"
             values[Effect(*parts[null:], null)] = array
     # Files are sorted by name; tables follow the order of the places.
-    order = [*get_args(Place)]
+    order = [*get_args(Location)]
     effects = sorted(values, key=lambda effect: (effect.null, order.index(effect.place)))
     return Effects({effect: values[effect] for effect in effects}, totals)
 

@@ -6,20 +6,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from relearn_jax import config
 from relearn_jax.data.facts.prompts import Prompts
 from relearn_jax.localize import batch as batches
-from relearn_jax.localize import tracing
 from relearn_jax.localize.batch import Batch, Measured, Pairs
 from relearn_jax.localize.effects import Effect, Effects, Metric
-from relearn_jax.localize.localizer import concatenated
+from relearn_jax.localize.localizer import Arrays, concatenated
 from relearn_jax.localize.methods import LOCALIZERS
-from relearn_jax.models import transformer
-from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model
 
 PyTree = Any
@@ -36,14 +32,14 @@ def effects(
 ) -> tuple[Effects, dict[str, Any]]:
     """The effects of every localizer of the settings; they do not depend on `settings.batch`.
 
-    Every effect has a null: the same measurement between two runs that both lack the fact (for
-    tracing, two draws of the noise). It shows what a localizer measures where there is no fact.
+    Every effect has a null: the same measurement between two runs that both lack the fact. It shows
+    what a localizer measures where there is no fact.
 
     Args:
       model, params: a causal language model.
       pairs: prompts and their partners.
       settings: which localizers, and how.
-      seed: seed of the noise of causal tracing.
+      seed: of the draws of localizers.
       tick: takes the number of pairs done, and the name of the work.
       mesh: devices over which the pairs of a batch are split.
 
@@ -51,23 +47,19 @@ def effects(
       (effects, entries of the stage's record by localizer: for `paths`, its extraction heads)
     """
     put, first = batches.placer(mesh), batches.first_position(pairs)
-    count = len(pairs.facts)
-    keys = jax.random.split(jax.random.key(seed), (count, 2, settings.draws))
-    noise = 0.0
-    if "tracing" in settings.methods:
-        noise = settings.noise * _deviation(model, params, pairs.clean, put)
+    localizers = [LOCALIZERS[name] for name in settings.methods]
+    prepared = {
+        localizer.name: localizer.prepare(model, params, pairs, settings, seed, put)
+        for localizer in localizers
+        if localizer.prepare is not None
+    }
 
     def every_batch() -> Iterator[tuple[Batch, int]]:
         for part, rows, counted in batches.batches(pairs, settings.batch):
-            yield (
-                batches.make(
-                    *(model, params, settings, part, put),
-                    first=first, noise=noise, keys=jnp.moveaxis(keys[rows], 0, 2),
-                ),
-                counted,
-            )  # fmt: skip
+            own = {name: of_rows(rows) for name, of_rows in prepared.items()}
+            batch = batches.make(model, params, settings, part, put, first=first, prepared=own)
+            yield batch, counted
 
-    localizers = [LOCALIZERS[name] for name in settings.methods]
     parts: list[Measured] = []
     for batch, counted in every_batch():
         parts.append(_on_host(_measured(batch, localizers), counted))
@@ -79,6 +71,17 @@ def effects(
             measured, records[localizer.name] = localizer.second(result, every_batch())
             result = Effects({**result.values, **measured.values}, result.totals)
     return result, records
+
+
+def readings(
+    model: Model, params: PyTree, prompts: Prompts, settings: config.Localize, seed: int
+) -> dict[str, Arrays]:
+    """What the readers of the settings' localizers measure on prompts, by localizer."""
+    return {
+        name: reader.measure(model, params, prompts, seed)
+        for name in settings.methods
+        if (reader := LOCALIZERS[name].reader) is not None
+    }
 
 
 def _measured(batch: Batch, localizers: list) -> Measured:
@@ -110,12 +113,3 @@ def _joined(parts: list[Measured]) -> Effects:
         {effect: concatenated([p.values[effect] for p in parts]) for effect in first.values},
         {metric: concatenated([p.totals[metric] for p in parts]) for metric in first.totals},
     )
-
-
-def _deviation(
-    model: Model, params: PyTree, clean: Prompts, put: Callable[[PyTree], PyTree]
-) -> jax.Array:
-    """Standard deviation of the embeddings of all pairs' subjects."""
-    inputs, subject = put((Inputs(clean.ids, clean.mask), clean.subject))
-    embed = jax.jit(transformer.embed, static_argnums=0)
-    return tracing.deviation(embed(model, params, inputs), subject)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relearn_jax.localize import attribution, patching, paths, probes, tracing
-from relearn_jax.localize.localizer import Localizer
+from relearn_jax.localize.localizer import Localizer, Rule
 from relearn_jax.localize.scores import Score
 
 LOCALIZERS: dict[str, Localizer] = {
@@ -22,3 +22,23 @@ SCORES: dict[str, Score] = {
     method: score for localizer in LOCALIZERS.values() for method, score in localizer.scores.items()
 }
 """Scores by name in the tables. Activation patching has two, `noising` and `denoising`."""
+RULES: dict[str, Rule] = {
+    method: localizer.rule
+    for localizer in LOCALIZERS.values()
+    if localizer.rule is not None
+    for method in localizer.scores
+}
+"""Rules of the scores that are not chosen from by size."""
+SETS_BUDGET: tuple[str, ...] = tuple(
+    method
+    for localizer in LOCALIZERS.values()
+    if localizer.sets_budget
+    for method in localizer.scores
+)
+"""Scores whose choice is the budget of all others; see `Localizer.sets_budget`."""
+CHOOSING: tuple[str, ...] = (
+    "budget",
+    "granularity",
+    *(setting for localizer in LOCALIZERS.values() for setting in localizer.choosing),
+)
+"""Settings of `config.Localize` that affect only the choice of components."""

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from relearn_jax import config
 from relearn_jax.localize import questions
 from relearn_jax.localize.batch import Batch, Measured
-from relearn_jax.localize.effects import Effect, Effects
+from relearn_jax.localize.effects import Effect, Effects, share
 from relearn_jax.localize.localizer import Localizer, Program, Shapes, concatenated
 from relearn_jax.localize.questions import Cache, Question
 from relearn_jax.localize.scores import LayerScores, Score
@@ -124,7 +124,7 @@ def second(
       earliest extraction head, with their null; the extraction heads as [layer, head], largest
       effect first)
     """
-    shares = effects.values[HEADS].mean(-1) / effects.totals["logit_difference"].mean()
+    shares = share(effects.values[HEADS], effects.totals["logit_difference"])
     heads: list[tuple[int, int]] = []
     changes: dict[Effect, list[np.ndarray]] = {MLPS: [], MLPS._replace(null=True): []}
     for batch, count in batches:
@@ -170,4 +170,5 @@ LOCALIZER = Localizer(
     second=second,
     programs=programs,
     rule=rule,
+    choosing=("threshold",),
 )

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from relearn_jax import config
 from relearn_jax.data.facts.prompts import Prompts, last_of_subject, take
 from relearn_jax.evaluation import probes
-from relearn_jax.localize.localizer import Localizer
+from relearn_jax.localize.localizer import Localizer, Reader
 from relearn_jax.localize.questions import at_last
 from relearn_jax.localize.scores import LayerScores, Score
 from relearn_jax.localize.selection import Units
@@ -212,12 +212,16 @@ def rule(scores: Mapping[str, LayerScores], settings: config.Localize) -> Units:
     return {"mlp": (layers >= first) & (layers <= last)}
 
 
-def program(model: Model, facts: int) -> jax.stages.Lowered:
-    """A fit of all probes to four fifths of the facts, with three answers, from shapes."""
+def program(model: Model, facts: int) -> tuple[jax.stages.Lowered, int]:
+    """A fit of all probes to four fifths of the facts, with three answers, from shapes.
+
+    Returns:
+      (the fit, further bytes: the states of all facts, and a copy)
+    """
     rows, width = 2 * model.config.layers + 1, model.config.width
     x = jax.ShapeDtypeStruct((rows, facts - facts // FOLDS, width), jnp.float32)
     y = jax.ShapeDtypeStruct(x.shape[1:2], jnp.int32)
-    return probes.fit.lower(x, y, 3)
+    return probes.fit.lower(x, y, 3), 2 * 4 * rows * facts * width
 
 
 LOCALIZER = Localizer(
@@ -232,7 +236,17 @@ LOCALIZER = Localizer(
             "shortest run of layers that holds most of the gain beyond that of shuffled answers is "
             "chosen",
             "Alain, Bengio 2017; Nanda et al. 2023; Guo et al. 2025 (by eye; the rule is ours)",
+            unit="gain in accuracy",
+            # Accuracy may fall in a layer, which is no sign of fact lookup.
+            signed=True,
         )
     },
+    reader=Reader(
+        measure=lambda *arguments: to_arrays(readings(*arguments)),
+        scores=lambda arrays: {"probes": scores(from_arrays(arrays))},
+        program=program,
+    ),
     rule=rule,
+    choosing=("window",),
+    sets_budget=True,
 )

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from relearn_jax.localize.effects import Effect, Effects, Metric, Place
+from relearn_jax.localize.effects import Effect, Effects, Location, Metric, share
 
-PARTS: dict[str, Place] = {"attention": "attention", "mlp": "mlp_out"}
+PARTS: dict[str, Location] = {"attention": "attention", "mlp": "mlp_out"}
 """Part of a layer -> the place of its output, which is added to the residual stream."""
 RESAMPLES = 1000
 
@@ -29,6 +29,10 @@ class Score(NamedTuple):
     source: str
     """The papers that describe it."""
     metric: Metric = "logit_difference"
+    unit: str = "share of change"
+    """Of the score, for axes."""
+    signed: bool = False
+    """Whether only a positive score is a sign of fact lookup; else its size counts."""
     null: str = ""
     """Name of another score whose null also serves this score; empty: its own null."""
 
@@ -79,20 +83,20 @@ def layer_scores(
         nulls = by_part(effects, score.null or method, null=True)
         for part, values in by_part(effects, method).items():
             total = effects.totals[score.metric]
-            means = share(score.sign * values, total, seed)
+            means = with_interval(score.sign * values, total, seed)
             by_method.setdefault(method, {})[part] = LayerScores(
-                *means, *share(nulls[part], total, seed)
+                *means, *with_interval(nulls[part], total, seed)
             )
     return by_method
 
 
-def share(
+def with_interval(
     effect: Float[np.ndarray, "... B"], total: Float[np.ndarray, " B"], seed: int
 ) -> tuple[Float[np.ndarray, ...], Float[np.ndarray, ...], Float[np.ndarray, ...]]:
-    """Mean effect over mean total change, and the 95 % interval of a bootstrap over pairs."""
+    """`effects.share`, and the 95 % interval of a bootstrap over pairs."""
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, len(total), (RESAMPLES, len(total)))
     weights = np.stack([np.bincount(r, minlength=len(total)) for r in rows]) / len(total)
     resampled = (effect @ weights.T) / (weights @ total)
     low, high = np.quantile(resampled, [0.025, 0.975], axis=-1)
-    return effect.mean(-1) / total.mean(), low, high
+    return share(effect, total), low, high

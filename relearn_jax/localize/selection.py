@@ -185,7 +185,7 @@ def random(space: Space, budget: int, seed: int, kinds: Mapping[str, tuple[int, 
 
 
 def everything(space: Space, parts: tuple[str, ...]) -> Units:
-    """Baseline: all components of these parts (both parts: the nonlocalized arm)."""
+    """Baseline: all components of these parts (of both parts: all that can be chosen)."""
     return {part: np.ones(space.layers, bool) for part in parts}
 
 

@@ -6,20 +6,24 @@ unlearning 3.3; the published code drew new noise for every pass, defect D4).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
 
+from relearn_jax import config
 from relearn_jax.localize import questions
-from relearn_jax.localize.batch import Batch, Measured
+from relearn_jax.localize.batch import Batch, Measured, Pairs
 from relearn_jax.localize.effects import Effect
 from relearn_jax.localize.localizer import Localizer, Program, Shapes, bools
 from relearn_jax.localize.patching import STREAM, patched
 from relearn_jax.localize.questions import Cache, Question
 from relearn_jax.localize.scores import Score
+from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model, PyTree
 
@@ -82,6 +86,32 @@ def restored(
     return jax.lax.map(draw, (keys, others))
 
 
+class Noise(NamedTuple):
+    """The noise of a batch."""
+
+    scale: Float[Array, ""]
+    """Its standard deviation."""
+    keys: Key[Array, "2 R B"]
+    """For R draws (row 0), and for the R draws of the null (row 1)."""
+
+
+def prepare(
+    model: Model,
+    params: PyTree,
+    pairs: Pairs,
+    settings: config.Localize,
+    seed: int,
+    put: Callable[[PyTree], PyTree],
+) -> Callable[[Int[np.ndarray, " B"]], Noise]:
+    """The noise of any rows of the pairs, whose scale is that of all pairs' subjects."""
+    clean = pairs.clean
+    inputs, subject = put((Inputs(clean.ids, clean.mask), clean.subject))
+    embed = jax.jit(transformer.embed, static_argnums=0)
+    scale = settings.noise * deviation(embed(model, params, inputs), subject)
+    keys = jax.random.split(jax.random.key(seed), (len(pairs.facts), 2, settings.draws))
+    return lambda rows: Noise(scale, jnp.moveaxis(keys[rows], 0, 2))
+
+
 def effects(batch: Batch) -> Measured:
     """Probability of the right answer that restoring regains, its null, and the probability lost.
 
@@ -89,16 +119,17 @@ def effects(batch: Batch) -> Measured:
     of the states.
     """
     question, inputs, first = batch.question, batch.noising.inputs, batch.first
+    noise: Noise = batch.prepared["tracing"]
     clean = questions.run(batch.model, batch.params, inputs, question, probabilities=True)
     positions = jnp.arange(first, inputs.mask.shape[1])
     everywhere = jnp.ones((1, 1, 1, 1), bool)
     single = (positions == positions[:, None])[:, None, :, None]
     trace = partial(
         restored, batch.model, batch.params, inputs, clean, question,
-        keys=batch.keys[0], scale=batch.noise, start=first,
+        keys=noise.keys[0], scale=noise.scale, start=first,
     )  # fmt: skip
     values: dict[Effect, Array] = {}
-    for null, others in ((False, None), (True, batch.keys[1])):
+    for null, others in ((False, None), (True, noise.keys[1])):
         for place, where in (*((place, everywhere) for place in STREAM), ("states", single)):
             answers, corrupt = trace(place=place, where=where, others=others)
             gained = jnp.exp(answers[..., 0]) - jnp.exp(corrupt[..., 0])[:, None, None]
@@ -144,6 +175,7 @@ LOCALIZER = Localizer(
             metric="probability",
         )
     },
+    prepare=prepare,
     effects=effects,
     programs=programs,
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,9 +15,10 @@ from relearn_jax import config
 from relearn_jax.data.facts.prompts import Prompts
 from relearn_jax.localize import effects as effect_files
 from relearn_jax.localize import measure
-from relearn_jax.localize.batch import Pairs
+from relearn_jax.localize.batch import Measured, Pairs
 from relearn_jax.localize.effects import Effect
-from relearn_jax.localize.methods import SCORES
+from relearn_jax.localize.localizer import Localizer
+from relearn_jax.localize.methods import LOCALIZERS, SCORES
 from relearn_jax.localize.scores import null_of
 from relearn_jax.models import checkpoint, transformer
 from relearn_jax.parallel import mesh as meshes
@@ -91,6 +94,41 @@ def test_both_directions_of_patching_everything_meet(effects):
     for method, sign in (("noising", -1), ("denoising", 1)):
         values = effects.values[Effect(method, "states", "position")]
         np.testing.assert_allclose(values[0, 1], sign * total, atol=1e-4)
+
+
+def test_what_is_prepared_from_all_pairs_reaches_each_batch_by_its_rows(decoder, monkeypatch):
+    """And a localizer needs no more than a place in the registry."""
+
+    def prepare(model, params, pairs, settings, seed, put):
+        return lambda rows: 10.0 * rows + len(pairs.facts)
+
+    def effects(batch):
+        values = np.tile(batch.prepared["toy"], (batch.model.config.layers, 1))
+        return Measured({Effect("toy", "mlp_out", "layer"): values})
+
+    monkeypatch.setitem(LOCALIZERS, "toy", Localizer("toy", {}, prepare=prepare, effects=effects))
+    settings = dataclasses.replace(SETTINGS, methods=("toy",), batch=2)
+    found = measured(decoder, *(prompts(n) for n in range(3)), settings)
+    wanted = np.tile([5, 15, 25, 35, 45], (SIZES["n_layer"], 1))
+    np.testing.assert_array_equal(found.values[Effect("toy", "mlp_out", "layer")], wanted)
+
+
+GENERIC = {
+    "localize": (
+        *("arms", "batch", "choice", "effects", "localizer", "measure", "methods", "questions"),
+        *("recovery", "scores", "selection"),
+    ),
+    "experiments/facts": ("localization", "pairs", "plan", "results", "setup", "stages"),
+}
+
+
+def test_generic_code_knows_no_localizer_by_name():
+    names, root = {*LOCALIZERS, *SCORES}, Path(measure.__file__).parents[1]
+    for room, files in GENERIC.items():
+        for file in files:
+            nodes = ast.walk(ast.parse((root / room / f"{file}.py").read_text()))
+            said = {n.value for n in nodes if isinstance(n, ast.Constant)} & names
+            assert not said, (room, file)
 
 
 def assert_same(some, others, tolerance):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +13,10 @@ from relearn_jax.data.facts.world import World, additive_baseline
 from relearn_jax.errors import UserError
 from relearn_jax.evaluation import facts, text
 from relearn_jax.experiments.facts import teaching
+from relearn_jax.localize import probes
 from relearn_jax.localize.effects import Effect, Effects
-from relearn_jax.localize.probes import Readable, Readings
+from relearn_jax.localize.localizer import Arrays
+from relearn_jax.localize.probes import Readable
 from relearn_jax.models.transformer import Model
 
 PyTree = Any
@@ -21,6 +24,7 @@ ACCURACY = {"standard": 0.99, "qa": 0.98, "capitalized": 0.98, "mcq": 0.95}
 PLANTED = {"standard": 0.99, "qa": 0.98, "capitalized": 0.9, "mcq": 0.9, "paraphrase": 0.9}
 """Minimum accuracy on planted facts; they are taught in the first two formats only."""
 INTERCHANGE = Effect("interchange", "states", "position")
+PROBES = probes.LOCALIZER.name
 TEXT = 0.05
 """Largest loss above the entropy of the random text, in nats a token."""
 
@@ -66,15 +70,15 @@ def knowledge(model: Model, params: PyTree, world: World, seed: int) -> list[Gat
     return gates
 
 
-def localization(measured: Effects, readings: Readings | None, clean: Prompts) -> list[Gate]:
+def localization(measured: Effects, readings: Mapping[str, Arrays], clean: Prompts) -> list[Gate]:
     """Gates on the effects and on the probes of a taught model."""
     gates: list[Gate] = []
     if INTERCHANGE in measured.values:
         # Prompts of one template share these positions.
         subject, last = int(last_of_subject(clean)[0]), int(clean.last[0])
         gates += interchange(measured.values[INTERCHANGE], subject, last)
-    if readings is not None:
-        gates.append(shuffled_probes(readings["subject"]))
+    if PROBES in readings:
+        gates.append(shuffled_probes(probes.from_arrays(readings[PROBES])["subject"]))
     return gates
 
 

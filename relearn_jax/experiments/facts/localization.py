@@ -42,14 +42,13 @@ from relearn_jax.experiments.facts.stages import (
 )
 from relearn_jax.experiments.rounds import Trainer
 from relearn_jax.experiments.watcher import Watcher
-from relearn_jax.localize import choice, effects, measure, probes, selection
+from relearn_jax.localize import choice, effects, measure, recovery, selection
+from relearn_jax.localize.methods import CHOOSING
 from relearn_jax.models import checkpoint, paths
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding, stacking
 
 PyTree = Any
-CHOOSING = ("budget", "granularity", "window", "threshold")
-"""Settings of `Localize` that affect only the choice of components."""
 Tick = Callable[[int, str], None]
 Params = Callable[[], PyTree]
 
@@ -169,11 +168,8 @@ def _measured(setup: Setup, out: Path, seed: int, decoder: Decoder, tick: Tick) 
     record: dict[str, Any] = {"accuracy": float(facts.correct(model, params, pairs.clean).mean())}
     mesh = meshes.make(setup.config.parallel, 1)
     measured, records = measure.effects(model, params, pairs, settings, seed, tick, mesh)
-    arrays = {"effects": effects.to_arrays(measured)}
-    readings = None
-    if "probes" in settings.methods:
-        readings = probes.readings(model, params, setup.probed[seed], seed)
-        arrays["probes"] = probes.to_arrays(readings)
+    readings = measure.readings(model, params, setup.probed[seed], settings, seed)
+    arrays = {"effects": effects.to_arrays(measured), **readings}
     checked = gates.localization(measured, readings, pairs.clean) if data.world else []
     record |= {
         "records": records,
@@ -189,7 +185,8 @@ def _chosen(setup: Setup, out: Path, seed: int, effects_key: str) -> None:
     """Compute the stage of a seed's choices by all localizers and baselines, unless finished."""
     settings = setup.config.localize
     plain = {k: v for k, v in loading.plain(settings).items() if k in CHOOSING}
-    key = runs.key_of("choice", effects_key, plain)
+    # The stage also says how well the planted layers are found.
+    key = runs.key_of("choice", effects_key, plain, setup.config.teaching.plant_layers)
     name = stage(seed, CHOICE)
     if runs.finished(out, name, key) is not None:
         return
@@ -200,14 +197,21 @@ def _chosen(setup: Setup, out: Path, seed: int, effects_key: str) -> None:
     chosen = choice.choose(scores, measured, space, settings, seed)
     record = {
         "budget": chosen.budget,
-        "methods": list(chosen.units),
+        "methods": [arm.name for arm in chosen.units],
         "parameters": {
-            method: selection.parameter_count(units, space)
-            for method, units in chosen.units.items()
+            arm.name: selection.parameter_count(units, space) for arm, units in chosen.units.items()
         },
         "wall_s": round(time.perf_counter() - began, 2),
     }
-    runs.save_stage(out, name, key, record, {"units": choice.to_arrays(chosen)})
+    arrays = {"units": choice.to_arrays(chosen)}
+    planted = teaching.planted(setup.decoder.model, setup.config.teaching)
+    if planted is not None:
+        found = recovery.recover(scores, planted["mlp"], space, seed)
+        arrays["found"] = recovery.to_arrays(found)
+    reference = planted or choice.stand_in(chosen)
+    if reference is not None:
+        arrays["reference"] = reference
+    runs.save_stage(out, name, key, record, arrays)
 
 
 def _enforce(settings: config.Localization, out: Path, seed: int, kind: str) -> None:

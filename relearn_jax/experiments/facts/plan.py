@@ -14,7 +14,7 @@ from relearn_jax import config
 from relearn_jax.data.facts.prompts import Prompts
 from relearn_jax.experiments import environment
 from relearn_jax.experiments.facts.setup import Setup
-from relearn_jax.localize import probes, questions, selection
+from relearn_jax.localize import questions, selection
 from relearn_jax.localize.batch import Pairs, first_position, question
 from relearn_jax.localize.localizer import Program, Shapes
 from relearn_jax.localize.methods import LOCALIZERS
@@ -28,7 +28,7 @@ from relearn_jax.parallel import sharding
 GIB = 2**30
 
 
-class Plan(NamedTuple):
+class Estimate(NamedTuple):
     """Planned memory and work of the localization of one seed."""
 
     params: int
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
 
 def make(
     model: Model, pairs: Pairs, probed: Prompts, settings: config.Localize, mesh: Mesh
-) -> Plan:
+) -> Estimate:
     """Compile the programs for one seed, from shapes only; nothing is computed."""
     count, length = pairs.clean.ids.shape
     rows = min(settings.batch, count)
@@ -58,11 +58,13 @@ def make(
         needed = _needed(program.lowered) + caches
         temporary[program.name] = max(needed, temporary.get(program.name, 0))
         blocks += program.blocks * program.calls
-    if "probes" in settings.methods:
-        temporary["probes"] = _probe_bytes(model, len(probed.ids))
+    for name in settings.methods:
+        if (reader := LOCALIZERS[name].reader) is not None:
+            lowered, further = reader.program(model, len(probed.ids))
+            temporary[name] = _needed(lowered) + further
     size = sum(selection.sizes(selection.space(model)).values())
     flops = 2.0 * size * blocks * count * length
-    return Plan(sharding.bytes_per_device(params, mesh), temporary, flops)
+    return Estimate(sharding.bytes_per_device(params, mesh), temporary, flops)
 
 
 def _programs(shapes: Shapes) -> Iterator[Program]:
@@ -82,24 +84,20 @@ def _spread(mesh: Mesh, rows: int) -> int:
     return rows // meshes.pairs(mesh, rows).shard_shape((rows,))[0]
 
 
-def _probe_bytes(model: Model, facts: int) -> int:
-    """Bytes for the states of all facts, and for a fit to four fifths of them."""
-    rows, width = 2 * model.config.layers + 1, model.config.width
-    return _needed(probes.program(model, facts)) + 2 * 4 * rows * facts * width
-
-
 def summary(setup: Setup) -> list[str]:
     """Lines on memory and work, for a dry run."""
     environment.say("  planning     compiling what will run; minutes for a large model")
     config, seed = setup.config, setup.config.seeds[0]
     mesh = meshes.make(config.parallel, 1)
-    plan = make(setup.decoder.model, setup.pairs[seed], setup.probed[seed], config.localize, mesh)
-    name, largest = max(plan.temporary.items(), key=lambda item: item[1])
+    estimate = make(
+        setup.decoder.model, setup.pairs[seed], setup.probed[seed], config.localize, mesh
+    )
+    name, largest = max(estimate.temporary.items(), key=lambda item: item[1])
     where = f"each of {mesh.size} devices" if mesh.size > 1 else "one device"
     return [
-        f"  memory       {_bytes(plan.params + largest)} on {where}: parameters "
-        f"{_bytes(plan.params)}, {name} {_bytes(largest)}",
-        f"  work         {_flops(plan.flops)} a seed in matrix products of blocks",
+        f"  memory       {_bytes(estimate.params + largest)} on {where}: parameters "
+        f"{_bytes(estimate.params)}, {name} {_bytes(largest)}",
+        f"  work         {_flops(estimate.flops)} a seed in matrix products of blocks",
     ]
 
 

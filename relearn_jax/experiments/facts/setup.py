@@ -15,6 +15,7 @@ from relearn_jax.data.tokenizer import load_tokenizer
 from relearn_jax.errors import UserError
 from relearn_jax.experiments.facts import pairs as pairing
 from relearn_jax.localize.batch import Pairs
+from relearn_jax.localize.methods import LOCALIZERS
 from relearn_jax.models import checkpoint, pretrained
 from relearn_jax.models.checkpoint import FAMILIES
 from relearn_jax.models.pretrained import Pretrained
@@ -35,6 +36,7 @@ class Setup:
 
 def prepare(config: Localization, base: Path) -> Setup:
     """Read and check everything that a config names; relative paths start at `base`."""
+    _check_budget(config)
     facts = read_facts(config, base)
     decoder = open_decoder(config, facts[config.seeds[0]])
     _check_layers(config, decoder.model)
@@ -77,6 +79,16 @@ def read_facts(config: Localization, base: Path) -> dict[int, FactData]:
 def world_of(config: Localization, seed: int) -> Facts:
     """The settings of the world of a seed."""
     return dataclasses.replace(config.facts, seed=config.facts.seed + seed)
+
+
+def _check_budget(config: Localization) -> None:
+    setters = [name for name, localizer in LOCALIZERS.items() if localizer.sets_budget]
+    if config.localize.budget is None and not set(setters) & set(config.localize.methods):
+        names = " or ".join(setters)
+        raise UserError(
+            f"localize.budget null means as many parameters as {names} may choose: add {names} to "
+            "localize.methods, or give a budget"
+        )
 
 
 def _check_layers(config: Localization, model: Model) -> None:

@@ -16,16 +16,12 @@ from relearn_jax.data.facts.prompts import Prompts, last_of_subject
 from relearn_jax.experiments.facts.gates import Gate
 from relearn_jax.experiments.facts.results import Result, results
 from relearn_jax.experiments.facts.setup import Setup
-from relearn_jax.localize import selection
-from relearn_jax.localize.choice import MLPS, random_scores
-from relearn_jax.localize.effects import Effect, Effects
+from relearn_jax.localize import probes, selection
+from relearn_jax.localize.effects import Effect, Effects, share
 from relearn_jax.localize.methods import SCORES
 from relearn_jax.localize.scores import null_of
-from relearn_jax.localize.selection import Space
 
 ROLES = ("before", "subject", "subject end", "between", "last")
-DRAWS = 100
-"""Number of draws of random layers, to compare methods with."""
 Row = dict[str, Any]
 
 
@@ -85,8 +81,8 @@ def _shares(
         values, nulls = _by_role(values, roles), _by_role(nulls, roles)
     if score is None:
         return values.mean(-1), nulls.mean(-1)
-    total = effects.totals[score.metric].mean()
-    return score.sign * values.mean(-1) / total, nulls.mean(-1) / total
+    total = effects.totals[score.metric]
+    return score.sign * share(values, total), share(nulls, total)
 
 
 def _by_role(values: Float[np.ndarray, "L T B"], roles: np.ndarray) -> Float[np.ndarray, "L R B"]:
@@ -136,17 +132,16 @@ def selection_rows(result: Result) -> Iterator[Row]:
 
     `overlap` compares with the planted layers or, if no facts were planted, with fact lookup.
     """
-    space, units_of = result.space, result.choice.units
+    space, reference = result.space, result.reference
     size = selection.sizes(space)
-    reference = result.planted or units_of.get("probes", units_of.get("paths"))
-    for method, units in units_of.items():
+    for arm, units in result.choice.units.items():
         counts = selection.counts(units, space)
         total = sum(int(rows.sum()) for rows in counts.values())
         shared = np.nan if reference is None else selection.overlap(units, reference, space)
         for part, rows in counts.items():
             for layer, count in enumerate(map(int, np.broadcast_to(rows, space.layers))):
                 yield {
-                    "method": method, "part": part, "layer": layer,
+                    "method": arm.name, "part": part, "layer": layer,
                     "chosen": count > 0, "share": count / size[part], "parameters": count,
                     "parameters_of_method": total, "overlap": shared,
                 }  # fmt: skip
@@ -154,11 +149,11 @@ def selection_rows(result: Result) -> Iterator[Row]:
 
 def unit_rows(result: Result) -> Iterator[Row]:
     """Every unit that a method chooses: a part or matrix of a layer (`head` is -1), or a head."""
-    for method, units in result.choice.units.items():
+    for arm, units in result.choice.units.items():
         for kind, chosen in units.items():
             for layer, *head in np.argwhere(chosen).tolist():
                 yield {
-                    "method": method,
+                    "method": arm.name,
                     "unit": kind,
                     "layer": layer,
                     "head": head[0] if head else -1,
@@ -172,40 +167,25 @@ def truth_rows(result: Result) -> Iterator[Row]:
     """
     if result.planted is None:
         return
-    truth, space = result.planted["mlp"], result.space
-    for method, parts in result.scores.items():
-        mlp = parts["mlp"].score
-        # The accuracy of probes may fall in a layer, which is no sign of fact lookup.
-        magnitude = np.maximum(mlp, 0) if method == "probes" else np.abs(mlp)
-        yield {"method": method, **_recovery(magnitude, truth, space)}
-    draws = [
-        _recovery(random_scores(space.layers, result.seed, n), truth, space) for n in range(DRAWS)
-    ]
-    means = {
-        k: float(np.mean([draw[k] for draw in draws])) for k in ("precision", "recall", "roc_area")
-    }
-    yield {"method": MLPS.format("random"), **draws[0], **means}
-
-
-def _recovery(score: Float[np.ndarray, " L"], truth: np.ndarray, space: Space) -> Row:
-    budget = int(truth.sum()) * selection.sizes(space)["mlp"]
-    chosen = selection.select({"mlp": score}, budget, space)["mlp"]
-    precision, recall = selection.precision_recall(chosen, truth)
-    return {
-        "precision": precision, "recall": recall, "roc_area": selection.roc_area(score, truth),
-        "planted": [int(layer) for layer in np.flatnonzero(truth)],
-        "chosen": [int(layer) for layer in np.flatnonzero(chosen)],
-    }  # fmt: skip
+    planted = result.planted["mlp"]
+    for arm, recovery in result.found.items():
+        pairs = [selection.precision_recall(chosen, planted) for chosen in recovery.chosen]
+        precision, recall = map(np.mean, zip(*pairs, strict=True))
+        yield {
+            "method": arm.name, "precision": float(precision), "recall": float(recall),
+            "roc_area": float(np.mean(recovery.roc_area)),
+            "planted": [int(layer) for layer in np.flatnonzero(planted)],
+            "chosen": [int(layer) for layer in np.flatnonzero(recovery.chosen[0])],
+        }  # fmt: skip
 
 
 def agreement_rows(result: Result) -> Iterator[Row]:
     """Rank correlation of two methods' scores of feed-forward layers, and their shared choice."""
     magnitudes = {method: np.abs(parts["mlp"].score) for method, parts in result.scores.items()}
-    units = result.choice.units
     for a, b in combinations(magnitudes, 2):
         ranks = [rankdata(magnitudes[method]) for method in (a, b)]
         flat = any(len(set(r)) < 2 for r in ranks)
-        among_mlps = [units.get(MLPS.format(method), units.get(method)) for method in (a, b)]
+        among_mlps = [result.choice.among_mlps(method) for method in (a, b)]
         yield {
             "method_a": a, "method_b": b,
             "spearman": np.nan if flat else float(spearmanr(magnitudes[a], magnitudes[b])[0]),
@@ -215,7 +195,8 @@ def agreement_rows(result: Result) -> Iterator[Row]:
 
 def probe_rows(result: Result) -> Iterator[Row]:
     """Accuracy of probes by state and position, and of always giving the most common answer."""
-    for position, readable in (result.readings or {}).items():
+    measured = probes.from_arrays(result.readings.get(probes.LOCALIZER.name, {}))
+    for position, readable in measured.items():
         for kind in ("states", "middle", "shuffled", "middle_shuffled"):
             for row, accuracy in enumerate(getattr(readable, kind)):
                 yield {

@@ -88,15 +88,17 @@ def plan(
     )
     if not planting:
         return full
-    chosen = selection.mask(planted(model, settings), selection.space(model)).marked
+    chosen = selection.mask(planted(model, settings) or {}, selection.space(model)).marked
     movable = {path: marked for path, marked in chosen.items() if marked.any()}
     others = masks.complement(Mask(movable)).marked
     held = Mask({p: stacking.per_set(mesh, [rows] * len(seeds)) for p, rows in others.items()})
     return full._replace(held=held, trainable=movable.__contains__)
 
 
-def planted(model: Model, settings: config.Teaching) -> Units:
-    """The feed-forward layers that hold the planted facts."""
+def planted(model: Model, settings: config.Teaching) -> Units | None:
+    """The feed-forward layers that hold the planted facts; None: no facts are planted."""
+    if not settings.plant_layers:
+        return None
     return {"mlp": np.isin(np.arange(model.config.layers), settings.plant_layers)}
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from relearn_jax.report.draw import Key, Margins, Panel, Plot, light, limits, line, row_ticks
 from relearn_jax.report.facts.maps import PART_COLOURS
-from relearn_jax.report.facts.methods import PARTS, POSITIONS, ordered, title
+from relearn_jax.report.facts.methods import PARTS, POSITIONS, ordered, title, unit_of
 from relearn_jax.report.facts.reading import Localized
 
 BARS = {part: Key(word, PART_COLOURS[part], "", "band") for part, word in PARTS.items()}
@@ -20,7 +20,6 @@ MIDDLE = Key("between attention and MLP", "layer_matched", "^", "")
 SHUFFLED = Key("shuffled answers", "random", "s", "--")
 CHANCE = Key("most common answer", "before", "", ":")
 PLANTED = Key("planted layer", "band", "", "band")
-PROBES = "probes"
 SCORE, BESIDE = ("score", "low", "high"), ("null", "null_low", "null_high")
 
 
@@ -31,7 +30,7 @@ def components(run: Localized, planted: Sequence[int]) -> Plot | None:
     for method in ordered(frame["method"]):
         rows = frame[frame["method"] == method]
         span = limits(rows[[*SCORE, *BESIDE]].to_numpy(float))
-        unit = "gain in accuracy" if method == PROBES else "share of change"
+        unit = unit_of(method)
         panels += [
             _bars(run, rows[rows["part"] == part], span, f"{title(method)}: {word}", unit, part,
                   planted if part == "mlp" else ())

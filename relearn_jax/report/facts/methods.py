@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from relearn_jax.localize.arms import BASELINES, Arm
 from relearn_jax.localize.methods import SCORES
 
 METHODS = SCORES
 """In the order of the page."""
-
-BASELINES = {
-    "random": "random components",
-    "random_mlps": "random MLPs",
-    "all_mlps": "all MLPs",
-    "nonlocalized": "everything",
-}
-ONLY = "_mlps"
 PARTS = {"attention": "attention", "mlp": "MLP"}
 PLACES = {"states": "state that enters", "attention": "attention output", "mlp_out": "MLP output"}
 POSITIONS = {"subject": "subject's end", "last": "last position"}
@@ -23,20 +16,25 @@ POSITIONS = {"subject": "subject's end", "last": "last position"}
 
 def label(name: str) -> str:
     """A method, a method restricted to feed-forward layers, or a baseline, in words."""
-    if name in METHODS:
-        return METHODS[name].label
-    if name in BASELINES:
-        return BASELINES[name]
-    if name.endswith(ONLY):
-        return f"{label(name.removesuffix(ONLY))}, MLPs only"
-    return name
+    arm = Arm.from_name(name)
+    if arm in BASELINES:
+        return BASELINES[arm]
+    text = METHODS[arm.method].label if arm.method in METHODS else arm.method
+    return f"{text}, MLPs only" if arm.among == "mlps" else text
 
 
 def short(name: str) -> str:
     """The same for axes."""
-    if name.endswith(ONLY) and name not in BASELINES:
-        return f"{short(name.removesuffix(ONLY))}, MLPs"
-    return METHODS[name].short if name in METHODS else label(name)
+    arm = Arm.from_name(name)
+    if arm in BASELINES:
+        return BASELINES[arm]
+    text = METHODS[arm.method].short if arm.method in METHODS else arm.method
+    return f"{text}, MLPs" if arm.among == "mlps" else text
+
+
+def unit_of(name: str) -> str:
+    """The unit of a method's scores, for axes."""
+    return METHODS[name].unit if name in METHODS else "score"
 
 
 def title(name: str) -> str:
@@ -47,6 +45,7 @@ def title(name: str) -> str:
 
 def ordered(names: Iterable[str]) -> list[str]:
     """Methods in the order of the page; those it does not know come last."""
-    known = [*(n for name in METHODS for n in (name, f"{name}{ONLY}")), *BASELINES]
+    arms = [arm for method in METHODS for arm in (Arm(method), Arm(method, "mlps"))]
+    known = [arm.name for arm in (*arms, *BASELINES)]
     unique = list(dict.fromkeys(names))
     return sorted(unique, key=lambda n: known.index(n) if n in known else len(known))

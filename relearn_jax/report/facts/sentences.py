@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from relearn_jax.localize.arms import RANDOM_MLPS
 from relearn_jax.report.facts import truth
 from relearn_jax.report.facts.methods import METHODS, label
 from relearn_jax.report.facts.reading import Localized
@@ -13,7 +14,7 @@ from relearn_jax.report.tables import Number, Row, Sentence, Table
 
 Tables = Mapping[str, Table]
 AP, IG, TRACING = (label(n) for n in ("attribution", "attribution_path", "tracing"))
-RANDOM = label(truth.CHANCE)
+RANDOM = label(RANDOM_MLPS.name)
 
 
 def headline(run: Localized, tables: Tables) -> Sentence:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from relearn_jax.localize.arms import EVERYTHING
 from relearn_jax.report.facts import truth
 from relearn_jax.report.facts.methods import METHODS, PARTS, POSITIONS, label, ordered
 from relearn_jax.report.facts.reading import Localized
@@ -209,7 +210,7 @@ def selections(run: Localized) -> Table:
     values = values.rename(
         columns={"share": "share_of_layer", "parameters_of_method": "parameters"}
     )
-    everything = values.loc[values["method"] == label("nonlocalized"), "parameters"]
+    everything = values.loc[values["method"] == label(EVERYTHING.name), "parameters"]
     values = values.assign(
         share=values["parameters"] / (everything.iloc[0] if len(everything) else np.nan)
     )

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from relearn_jax.localize.methods import SETS_BUDGET
 from relearn_jax.report.facts.methods import label, ordered
 from relearn_jax.report.facts.reading import Localized
 from relearn_jax.report.tables import Column, Table, averaged, in_order
 
 METHOD = Column("method", "method", "text")
-CHANCE = "random_mlps"
 
 
 def finding(run: Localized) -> Table:
@@ -70,7 +70,8 @@ def reference(run: Localized) -> tuple[bool, dict[int, tuple[int, ...]]]:
         layers = planted.drop_duplicates("seed").set_index("seed")["planted"]
         return True, {int(seed): tuple(map(int, places)) for seed, places in layers.items()}
     frame = run.tables["selections"]
-    use = (frame["method"] == "probes") & (frame["part"] == "mlp") & frame["chosen"].astype(bool)
+    use = frame["method"].isin(SETS_BUDGET) & (frame["part"] == "mlp")
+    use &= frame["chosen"].astype(bool)
     layers = frame[use].groupby("seed")["layer"]
     return False, {int(seed): tuple(map(int, places)) for seed, places in layers}
 
@@ -88,7 +89,7 @@ def lookup(run: Localized) -> Table:
     """
     planted, targets = reference(run)
     frame = run.tables["scores"]
-    methods = [name for name in ordered(frame["method"]) if planted or name != "probes"]
+    methods = [name for name in ordered(frame["method"]) if planted or name not in SETS_BUDGET]
     records = [
         {"seed": seed, "method": label(name)} | places
         for name in methods

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -17,6 +18,7 @@ from undrawn import undrawn
 from relearn_jax import cli, loading, runs
 from relearn_jax.experiments.facts import localization, setup
 from relearn_jax.experiments.facts.stages import stage
+from relearn_jax.localize.methods import SCORES
 from relearn_jax.models import paths
 from relearn_jax.training import loop
 
@@ -99,6 +101,23 @@ def test_a_second_start_computes_nothing(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(localization.rounds, "train", lambda *a: pytest.fail("taught again"))
     monkeypatch.setattr(localization.measure, "effects", lambda *a: pytest.fail("again"))
     assert start(tmp_path, finished) == 0
+
+
+def test_the_headline_names_every_method_that_chose(finished):
+    ready = setup.prepare(loading.load(finished / "config.yaml"), Path.cwd())
+    said = localization.EXPERIMENT.headline(ready, finished)
+    assert "gates passed; MLPs chosen in at least half of 2 seeds: " in said
+    said_of = {}
+    for group in said.split(": ")[1].split("; "):
+        layers, names = group.split(" by ")
+        spans = [span.split("–") for span in layers.split(", ") if layers != "none"]
+        numbers = [n for span in spans for n in range(int(span[0]), int(span[-1]) + 1)]
+        said_of |= dict.fromkeys(re.split(", | and ", names), numbers)
+    chosen = table(finished, "selections").query("chosen and part == 'mlp'")
+    for method, score in SCORES.items():
+        arm = method if method == "probes" else f"{method}_mlps"
+        assert said_of.pop(score.label) == sorted(set(chosen[chosen.method == arm].layer)), method
+    assert not said_of
 
 
 def test_budgets_are_equal_and_counts_exact(finished):
