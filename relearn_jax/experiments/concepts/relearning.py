@@ -54,7 +54,7 @@ def run(setup: Setup, out: Path, watch: Watcher) -> None:
         "chunk": size,
     }
     hosts.once(lambda: runs.write_json(out / "model.json", record), "model.json")
-    run_ = Run(setup, out, watch, Trainer(out, config, watch, {}), {})
+    run_ = Run(setup, Trainer(out, config, watch, {}), {})
 
     scores: dict[int, np.ndarray] = {}
     base_keys: Keys = {}
@@ -119,7 +119,7 @@ def _relearn(run: Run, chunk: tuple[ConceptSet, ...], pruned: np.ndarray, base_k
     )  # fmt: skip
 
     def params() -> PyTree:
-        base = rounds.from_disk(run.out, mesh, bases)
+        base = rounds.from_disk(run.trainer.out, mesh, bases)
         if config.prune.target == "state_mask":
             return base
         neurons = stacking.per_set(mesh, list(pruned))
@@ -142,7 +142,7 @@ def _relearn(run: Run, chunk: tuple[ConceptSet, ...], pruned: np.ndarray, base_k
         models = training.trained(run, models, text, settings, number)
         tracking.track(run, models, base_keys)
         if config.keep == "last" and number > 1:
-            _drop_weights(run.out, chunk, f"round{number - 1}")
+            _drop_weights(run.trainer.out, chunk, f"round{number - 1}")
 
 
 def _drop_weights(out: Path, chunk: Sequence[ConceptSet], stage: str) -> None:
@@ -153,11 +153,11 @@ def _drop_weights(out: Path, chunk: Sequence[ConceptSet], stage: str) -> None:
 def _score_pruned(run: Run, models: Models) -> None:
     """Score the pruned models before any retraining."""
     config = run.setup.config
-    if rounds.all_finished(run.out, models.names, models.keys):
+    if rounds.all_finished(run.trainer.out, models.names, models.keys):
         return
-    params = models.params()
+    params, interventions = models.params(), sites(models, config.prune.target)
     began, count = time.perf_counter(), len(models.sets)
-    scores = training.scores(run, models.mesh, params, sites(run, models), count)
+    scores = training.scores(run, models.mesh, params, interventions, count)
     wall = round((time.perf_counter() - began) / count, 2)
     for name, key, records, neurons in zip(
         models.names, models.keys, scores, models.pruned, strict=True
@@ -166,7 +166,7 @@ def _score_pruned(run: Run, models: Models) -> None:
             "scores": [{"epoch": 0, "records": records}], "wall_s": wall, "evaluation_s": wall,
             "target": config.prune.target, "site": config.concepts.site,
         }  # fmt: skip
-        rounds.save_stage(run.out, name, key, record, {"mask": {"keep": ~neurons}})
+        rounds.save_stage(run.trainer.out, name, key, record, {"mask": {"keep": ~neurons}})
 
 
 EXPERIMENT = Experiment(

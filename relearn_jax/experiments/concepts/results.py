@@ -23,7 +23,7 @@ def sources(setup: Setup) -> dict[str, str]:
         "the text train": texts.train.corpus.digest,
         "the text evaluation": texts.evaluation.corpus.digest,
         "the text concepts": setup.probed.corpus.digest,
-        "the pretrained weights, or the tokenizer,": setup.pretrained.sha256,
+        "the pretrained weights or the tokenizer": setup.pretrained.sha256,
         "the file of tracking.vectors": setup.probed.vectors_sha256,
     }
     return digests | {

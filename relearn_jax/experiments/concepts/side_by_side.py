@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ from relearn_jax.experiments.concepts import pruning, sets
 from relearn_jax.experiments.concepts.sets import ConceptSet
 from relearn_jax.experiments.concepts.setup import Setup
 from relearn_jax.experiments.rounds import Trainer
-from relearn_jax.experiments.watcher import Watcher
 from relearn_jax.models.sites import Sites
 from relearn_jax.parallel import sharding
 from relearn_jax.training import losses
@@ -30,8 +28,6 @@ class Run(NamedTuple):
     """A run in progress."""
 
     setup: Setup
-    out: Path
-    watch: Watcher
     trainer: Trainer
     losses: dict[Mesh, Loss]
     """A loss for each mesh, so that all rounds on a mesh share a compiled step."""
@@ -62,6 +58,6 @@ class Models(NamedTuple):
         return [sets.stage_name(concept_set, self.stage) for concept_set in self.sets]
 
 
-def sites(run: Run, models: Models) -> Sites:
-    """Interventions on the forward passes of C sets."""
-    return pruning.sites(models.mesh, run.setup.config.prune.target, models.pruned)
+def sites(models: Models, target: str) -> Sites:
+    """Interventions on the forward passes of C sets, by `prune.target`."""
+    return pruning.sites(models.mesh, target, models.pruned)

@@ -14,7 +14,7 @@ from relearn_jax.experiments.concepts.side_by_side import Keys, Models, Run, sit
 
 def track(run: Run, models: Models, base_keys: Keys | None) -> list[dict[str, np.ndarray]]:
     """Statistics of every neuron at a stage, computed and saved unless they are finished."""
-    config, probed, out = run.setup.config, run.setup.probed, run.out
+    config, probed, out = run.setup.config, run.setup.probed, run.trainer.out
     names = [f"{name}-neurons" for name in models.names]
     keys = [
         runs.key_of(
@@ -27,12 +27,12 @@ def track(run: Run, models: Models, base_keys: Keys | None) -> list[dict[str, np
     ]  # fmt: skip
     if rounds.all_finished(out, names, keys):
         return [runs.arrays_of(out, name, "neurons") for name in names]
-    run.watch.tick(0, f"{models.stage}, neurons")
+    run.trainer.watch.tick(0, f"{models.stage}, neurons")
     began, count = time.perf_counter(), len(models.sets)
-    params = models.params()
+    params, interventions = models.params(), sites(models, config.prune.target)
     statistics = measurements.neuron_statistics(
-        run.setup.pretrained.model, models.mesh, params, sites(run, models), probed, config,
-        count, run.watch.stop,
+        run.setup.pretrained.model, models.mesh, params, interventions, probed, config, count,
+        run.trainer.watch.stop,
     )  # fmt: skip
     for c, (concept_set, arrays) in enumerate(zip(models.sets, statistics, strict=True)):
         if base_keys is None:

@@ -35,7 +35,7 @@ def trained(run: Run, models: Models, text: Text, settings: Training, number: in
     If weights are needed that were dropped to save disk space, the models are trained again.
     """
     plan = _plan(run, models, text, settings, number)
-    out, live = run.out, []
+    out, live = run.trainer.out, []
 
     def train() -> PyTree:
         result = rounds.train(run.trainer, plan, models.params)
@@ -52,7 +52,7 @@ def trained(run: Run, models: Models, text: Text, settings: Training, number: in
         return rounds.from_disk(out, plan.mesh, plan.names)
 
     if rounds.all_finished(out, plan.names, plan.keys):
-        run.watch.tick(rounds.total_steps(plan), rounds.place(plan))
+        run.trainer.watch.tick(rounds.total_steps(plan), rounds.place(plan))
     else:
         live.append(train())
     return models._replace(params=params)
@@ -61,14 +61,14 @@ def trained(run: Run, models: Models, text: Text, settings: Training, number: in
 def _plan(run: Run, models: Models, text: Text, settings: Training, number: int) -> Plan:
     """The plan of the training round that makes the stage of these models."""
     config, model = run.setup.config, run.setup.pretrained.model
-    interventions = sites(run, models)
+    interventions = sites(models, run.setup.config.prune.target)
 
     def evaluate(params: PyTree, epoch: int) -> tuple[list[dict[str, Any]], str]:
         by_set = scores(run, models.mesh, params, interventions, len(models.sets))
         earlier = max(number - 1, 0) * settings.epochs
         for name, records in zip(models.names, by_set, strict=True):
             f1 = records[0]["f1"]
-            run.watch.log({"stage": name, "event": "evaluation", "epoch": epoch, "f1": f1})
+            run.trainer.watch.log({"stage": name, "event": "evaluation", "epoch": epoch, "f1": f1})
         entries = [{"epoch": earlier + epoch, "records": records} for records in by_set]
         return entries, f", F1 {np.mean([records[0]['f1'] for records in by_set]):.3f}"
 
@@ -131,5 +131,12 @@ def scores(
         return batching.epoch(text.encoded, text.labels, size, buckets, None, 0, rows)
 
     return measurements.task_scores(
-        run.setup.pretrained.model, mesh, params, sites, text, batches, models, run.watch.stop
+        run.setup.pretrained.model,
+        mesh,
+        params,
+        sites,
+        text,
+        batches,
+        models,
+        run.trainer.watch.stop,
     )

@@ -21,7 +21,7 @@ def meshes(setup: Setup, out: Path) -> dict[str, dict[str, int]]:
 def sources(setup: Setup) -> dict[str, str]:
     """SHA-256 of everything that was read."""
     digests = {f"the facts of seed {seed}": data.digest for seed, data in setup.facts.items()}
-    return digests | {"the pretrained weights, or the tokenizer,": setup.decoder.sha256}
+    return digests | {"the pretrained weights or the tokenizer": setup.decoder.sha256}
 
 
 def manifest(setup: Setup, out: Path) -> dict[str, Any]:
