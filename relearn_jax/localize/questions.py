@@ -29,14 +29,6 @@ class Question(NamedTuple):
     """The subject's tokens."""
 
 
-class Pair(NamedTuple):
-    """Two prompts of equal length for each question: `clean` has the fact, `corrupt` lacks it."""
-
-    clean: Inputs
-    corrupt: Inputs
-    question: Question
-
-
 class Cache(NamedTuple):
     """A run of a model on B prompts: activations at each place, and the answers."""
 
@@ -100,13 +92,3 @@ def run(
     h, readings = transformer.hidden(model, params, inputs, taps=taps, embedded=embedded)
     logits = answers(model, params, at_last(h, question.last), question.words, probabilities)
     return Cache(*(getattr(readings, place) for place in PLACES), logits)
-
-
-def normalized(
-    effect: Float[Array, "... B"], base: Float[Array, " B"], source: Float[Array, " B"]
-) -> Float[Array, "... B"]:
-    """A metric scaled so that `base` is 0 and `source` is 1, by the mean change over the prompts.
-
-    The divisor is the mean, as prompts with a change near 0 would otherwise dominate averages.
-    """
-    return (effect - base) / jnp.mean(source - base)

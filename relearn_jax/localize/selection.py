@@ -29,7 +29,7 @@ from relearn_jax.models.transformer import Model
 Granularity = Literal["component", "head", "matrix"]
 PARTS = {
     "attention": r"blocks/(query|key|value|qkv|attention_out)/kernel",
-    "mlp": r"blocks/(gate|up|gate_up|down)/kernel",
+    "mlp": r"blocks/(gate|up|down)/kernel",
 }
 Scores = Mapping[str, Float[np.ndarray, "L ..."]]
 """By kind of unit; NaN where a unit may not be chosen."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,18 @@ import numpy as np
 import pytest
 
 from relearn_jax.localize import questions
-from relearn_jax.localize.questions import Pair, Question
+from relearn_jax.localize.questions import Question
 from relearn_jax.models import checkpoint, transformer
 from relearn_jax.models.inputs import Inputs
+
+
+class Pair(NamedTuple):
+    """Two prompts of equal length for each question: `clean` has the fact, `corrupt` lacks it."""
+
+    clean: Inputs
+    corrupt: Inputs
+    question: Question
+
 
 SIZES = {"model_type": "gpt2", "vocab_size": 60, "n_embd": 32, "n_layer": 3, "n_head": 4}
 LENGTHS = (9, 7, 9, 8)

@@ -103,12 +103,11 @@ def test_a_patch_with_itself_changes_nothing_and_all_states_everything(decoder, 
     np.testing.assert_allclose(
         all_states, np.broadcast_to(clean.answers, all_states.shape), atol=1e-4
     )
-    effect = questions.normalized(
-        questions.difference(all_states),
-        questions.difference(corrupt.answers),
-        questions.difference(clean.answers),
+    restored, base, source = (
+        questions.difference(a) for a in (all_states, corrupt.answers, clean.answers)
     )
-    np.testing.assert_allclose(effect.mean(-1), 1.0, atol=1e-3)
+    share = (restored - base).mean(-1) / (source - base).mean()
+    np.testing.assert_allclose(share, 1.0, atol=1e-3)
 
 
 def test_the_last_position_of_the_last_layer_decides(decoder, pair, runs):
