@@ -52,18 +52,18 @@ def points(run: Run, results: Findings) -> dict[str, tuple[np.ndarray, np.ndarra
             for group, members in (("unpruned", ~now.pruned), ("pruned", now.pruned)):
                 use = members.ravel() & np.isfinite(near)
                 xs[group].append(near[use])
-                ys[group].append(now.saliency.ravel()[use])
+                ys[group].append(now.saliency["rank"].ravel()[use])
     return {g: (np.concatenate(xs[g]), np.concatenate(ys[g])) for g in xs if xs[g]}
 
 
-def maps(run: Run, results: Findings, field: str) -> dict[str, np.ndarray]:
-    """[S, D] maps of one field of the snapshots at every stage, main arm, first seed there is."""
+def maps(run: Run, results: Findings, name: str) -> dict[str, np.ndarray]:
+    """[S, D] maps of one saliency at every stage, main arm, first seed there is."""
     arm = main_arm(run)
     seed = map_seed(run, results)
     places = {"base": (seed, "base", "base")}
     places |= {stage: (seed, arm, stage) for stage in run.stages[1:]}
     return {
-        stage: getattr(results.neurons[place], field)
+        stage: results.neurons[place].saliency[name]
         for stage, place in places.items()
         if place in results.neurons
     }

@@ -19,8 +19,7 @@ from relearn_jax.report.tables import Column, Table, averaged, in_order
 GROUPS = ("unpruned", "pruned")
 ROW = Column("layer", "state", "text")
 MEASURES = {
-    "saliency_rank": "Mean saliency by rank",
-    "saliency_standardized": "Mean scale-free saliency (standardized mean difference)",
+    **{saliency.column(name): words.caption for name, words in saliency.SHOWN.items()},
     "token_jaccard": "Overlap of top tokens with the base model (Jaccard)",
     "target_share": "Share of top tokens that occur as the target",
 }
@@ -143,8 +142,8 @@ def centres(run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, T
             "high_base": _mean_row(saliency.redistribution(base.rank).share),
             "high_arithmetic": _mean_row(saliency.redistribution(base.rank, kept=kept).share),
             "high_last": _mean_row(saliency.redistribution(last.rank, kept=kept).share),
-            "free_base": _centre(base.standardized),
-            "free_last": _centre(last.standardized),
+            "free_base": _centre(base.saliency["standardized"]),
+            "free_last": _centre(last.saliency["standardized"]),
         }
         if first in words and place in words:
             cell |= _published(base, last, words[first].null, words[place].null)
@@ -239,7 +238,7 @@ def relation(run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, 
             continue
         now = neurons[place]
         near = words[place].similarity.reshape(shape(run))
-        result = saliency.association(near, now.saliency, now.pruned)
+        result = saliency.association(near, now.saliency["rank"], now.pruned)
         defined = saliency.groups(now.pruned) & np.isfinite(near)
         counts = np.column_stack([result.neurons, defined.sum(axis=2)])
         rhos = np.column_stack([result.spearman, result.spearman_by_layer])

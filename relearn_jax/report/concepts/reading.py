@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from relearn_jax.errors import UserError
+from relearn_jax.neurons import saliency
 from relearn_jax.report.reading import read_files, read_table, table_path
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -24,7 +25,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "recovery": ("seed", "arm", "type", "variant", "round", "recovery", "epochs_to_90"),
     "concepts": (
         *("seed", "arm", "stage", "neuron", "layer", "channel", "concept", "rank"),
-        *("saliency_rank", "saliency_standardized", "pruned"),
+        *("pruned", *(saliency.column(name) for name in saliency.SHOWN)),
     ),
     "neurons": (
         *("seed", "arm", "stage", "neuron", "layer", "channel", "pruned", "null"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from relearn_jax.neurons import saliency
+from relearn_jax.neurons.saliency import SALIENCIES, SHOWN
 from relearn_jax.report import html, provenance
 from relearn_jax.report.concepts import figures, layer_figures, neuron_list, protocol
 from relearn_jax.report.concepts.arms import ARM_NAMES
@@ -66,40 +68,30 @@ def recovery(run: Run, results: Findings) -> Drawn:
 
 
 def heat(run: Run, results: Findings) -> Drawn:
-    """Saliency of every neuron at every stage."""
-    stages = maps(run, results, "saliency")
-    if not stages:
+    """Saliency of every neuron at every stage; all measures but the first are folded away."""
+    stages = {name: maps(run, results, name) for name in SHOWN}
+    if not any(stages.values()):
         return html.absent("saliency of every neuron (tables/concepts.parquet)"), ()
     arm, seed = main_arm(run), map_seed(run, results)
     cut = next((s.pruned for p, s in results.neurons.items() if p[:2] == (seed, arm)), None)
-    ranks = figures.heat_maps(run, stages, cut, "heat_rank")
-    free_maps = maps(run, results, "standardized")
-    free = figures.heat_maps(run, free_maps, cut, "heat_standardized")
-    top = figures.scale_top(free_maps, "standardized")
-    bars = (
-        figures.colour_bar("scale_rank", 1.0, "saliency by rank: last to first"),
-        figures.colour_bar("scale_standardized", top, "standardized mean difference"),
-    )
     who = f"{ARM_NAMES[arm]} arm, seed {seed} (one seed, since every seed prunes its own neurons)"
-    data = files(["tables/concepts.parquet"])
-    word = figures.row_word(run)
-    body = figure(
-        ranks,
-        f"Each pixel is a neuron ({word} by channel): bright ones stand for {html.text(run.target)}"
-        f" more than most, dark ones less, equal scores stand in the order of their ids; {who}.",
-        data,
-        wide=True,
-        above=_scale(bars[0]),
-    )
-    fold = figure(
-        free,
-        f"The same neurons on the scale-free measure, in standard deviations; {who}.",
-        data,
-        wide=True,
-        above=_scale(bars[1]),
-    )
-    fold = details("The same maps on the scale-free measure", fold)
-    return body + fold, (ranks, free, *bars)
+    body, plots, bars = "", [], []
+    for name, words in SHOWN.items():
+        top = figures.scale_top(stages[name], SALIENCIES[name].top)
+        plots.append(figures.heat_maps(run, stages[name], cut, f"heat_{name}", top))
+        bars.append(figures.colour_bar(f"scale_{name}", top, words.scale))
+        about = (
+            f"The same neurons on the {words.short} measure{words.unit and f', in {words.unit}'}"
+            if body
+            else f"Each pixel is a neuron ({figures.row_word(run)} by channel): bright ones stand "
+            f"for {html.text(run.target)} more than most, dark ones less, equal scores stand in "
+            "the order of their ids"
+        )
+        data = files(["tables/concepts.parquet"])
+        drawn = figure(plots[-1], f"{about}; {who}.", data, wide=True, above=_scale(bars[-1]))
+        fold = f"The same maps on the {words.short} measure"
+        body += details(fold, drawn) if body else drawn
+    return body, (*plots, *bars)
 
 
 def _scale(bar: Plot) -> str:
@@ -112,26 +104,24 @@ def redistribution(run: Run, results: Findings) -> Drawn:
     if run.tables["layers"].empty:
         notice = html.absent("saliency by layer (tables/layers.parquet)")
         return notice + _shift_tables(run, results), ()
-    both = (
-        Measure(tables["layers_rank"], "saliency_rank", "saliency by rank", ", by rank"),
-        Measure(
-            *(tables["layers_standardized"], "saliency_standardized"),
-            *("scale-free saliency", ", scale-free"),
-        ),
-    )
-    plot = layer_figures.by_layer(run, both, "layers")
-    names = {"layers_rank": "by rank", "layers_standardized": "scale-free"}
+    measures = [
+        Measure(tables[f"layers_{name}"], saliency.column(name), words.label, f", {words.short}")
+        for name, words in SHOWN.items()
+    ]
+    plot = layer_figures.by_layer(run, measures, "layers")
+    names = {f"layers_{name}": words.short for name, words in SHOWN.items()}
+    places = " and below ".join(words.place for words in SHOWN.values())
     data = html.data(["tables/layers.csv"], names)
     body = figure(
         plot,
         f"Mean saliency for {html.text(run.target)} by {figures.row_word(run)} in the "
-        f"{ARM_NAMES[arm]} arm, above by rank and below free of scale; base values are those of "
+        f"{ARM_NAMES[arm]} arm, above {places}; base values are those of "
         "the same neurons before pruning, bars the 95 % interval over neurons, and where all "
         "pruned neurons are tied (constant outputs) they are left out by rank.",
         data,
     )
     body += _rank_note(run, results)
-    change = layer_figures.change_by_arm(run, both, "change")
+    change = layer_figures.change_by_arm(run, measures, "change")
     body += figure(
         change,
         "Last stage minus base for every arm: where a control moves like the concept arm, the "
@@ -139,7 +129,7 @@ def redistribution(run: Run, results: Findings) -> Drawn:
         data,
     )
     body += _shift_tables(run, results)
-    more = "".join(table(item.table, arm, over_seeds(run.seeds, "")) for item in both)
+    more = "".join(table(item.table, arm, over_seeds(run.seeds, "")) for item in measures)
     return body + details("Saliency by layer and stage, as tables", more), (plot, change)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from relearn_jax.neurons import saliency
 from relearn_jax.report.concepts.reading import Run, last_stage
 
 Place = tuple[int, str, str]
@@ -22,9 +23,9 @@ class Snapshot(NamedTuple):
     """What the concepts table says about every neuron at one place."""
 
     rank: Int[np.ndarray, "S D"]
-    saliency: Float[np.ndarray, "S D"]
-    standardized: Float[np.ndarray, "S D"]
     pruned: Bool[np.ndarray, "S D"]
+    saliency: Mapping[str, Float[np.ndarray, "S D"]]
+    """By name in `saliency.SHOWN`."""
 
 
 class Tokens(NamedTuple):
@@ -49,9 +50,11 @@ def snapshots(run: Run) -> dict[Place, Snapshot]:
     return {
         place: Snapshot(
             rank=_grid(part["rank"], grid, np.int64),
-            saliency=_grid(part["saliency_rank"], grid, np.float64),
-            standardized=_grid(part["saliency_standardized"], grid, np.float64),
             pruned=_grid(part["pruned"], grid, bool),
+            saliency={
+                name: _grid(part[saliency.column(name)], grid, np.float64)
+                for name in saliency.SHOWN
+            },
         )
         for place, part in _places(frame[frame["concept"] == run.target], grid)
     }

@@ -28,7 +28,8 @@ def snapshot(score: np.ndarray, pruned: np.ndarray) -> Snapshot:
     rank = np.empty(score.size, int)
     rank[np.argsort(-score.ravel(), kind="stable")] = np.arange(score.size)
     rank = rank.reshape(score.shape)
-    return Snapshot(rank, 1 - rank / (score.size - 1), score, pruned)
+    saliency = {"rank": 1 - rank / (score.size - 1), "standardized": score}
+    return Snapshot(rank, pruned, saliency)
 
 
 def test_rank_arithmetic_is_what_is_measured_if_pruned_neurons_merely_drop_to_the_end(run):
@@ -37,12 +38,12 @@ def test_rank_arithmetic_is_what_is_measured_if_pruned_neurons_merely_drop_to_th
     dropped = np.where(pruned, -score, score)
     base = snapshot(score, np.zeros_like(pruned))
     neurons = {(0, "base", "base"): base, (0, "concept", "pruned"): snapshot(dropped, pruned)}
-    measured = neurons[0, "concept", "pruned"].saliency
+    measured = neurons[0, "concept", "pruned"].saliency["rank"]
     expected = arithmetic(run, neurons).set_index("layer")["arithmetic_unpruned"]
     assert expected[EVERY] == pytest.approx(measured[~pruned].mean())
     for row in range(3):
         assert expected[row] == pytest.approx(measured[row][~pruned[row]].mean())
-    assert expected[EVERY] > base.saliency[~pruned].mean()
+    assert expected[EVERY] > base.saliency["rank"][~pruned].mean()
 
 
 def page_table(name: str, keys: tuple[str, ...], values: dict[tuple, dict[str, float]]) -> Table:
