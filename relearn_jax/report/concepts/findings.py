@@ -1,4 +1,4 @@
-"""All that the report computes, once: the page tables, and the arrays that figures need."""
+"""All that is computed for a page, once: the page tables, and the arrays that figures need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from relearn_jax.report.concepts import layer_tables, snapshots, task_tables, token_tables
+from relearn_jax.report.concepts import layer_tables, snapshots
 from relearn_jax.report.concepts.reading import Run, last_stage, main_arm
 from relearn_jax.report.concepts.snapshots import Place, Snapshot, Tokens
 from relearn_jax.report.tables import Table
@@ -19,26 +19,6 @@ class Findings(NamedTuple):
     tables: Mapping[str, Table]
     neurons: Mapping[Place, Snapshot]
     tokens: Mapping[Place, Tokens]
-
-
-def findings(run: Run) -> Findings:
-    """Compute every page table of a run; tables whose files are absent come out empty."""
-    neurons, tokens = snapshots.snapshots(run), snapshots.tokens(run)
-    other = snapshots.other_saliency(run)
-    tables = (
-        task_tables.task(run),
-        task_tables.task(run, "subword"),
-        task_tables.recovery(run),
-        task_tables.detail(run),
-        *(layer_tables.layers(run, measure, neurons) for measure in layer_tables.MEASURES),
-        layer_tables.redistribution(run, neurons),
-        layer_tables.centres(run, neurons, tokens),
-        layer_tables.similarity(run),
-        layer_tables.relation(run, neurons, tokens),
-        token_tables.takers(run, neurons, tokens, other),
-        token_tables.null_neurons(run, neurons, tokens),
-    )
-    return Findings({t.name: t for t in tables}, neurons, tokens)
 
 
 def points(run: Run, results: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -18,11 +18,12 @@ from relearn_jax.report.tables import Column, Table, averaged, in_order
 
 GROUPS = ("unpruned", "pruned")
 ROW = Column("layer", "state", "text")
-MEASURES = {
-    **{saliency.column(name): words.caption for name, words in saliency.SHOWN.items()},
+TOKENS = {
     "token_jaccard": "Overlap of top tokens with the base model (Jaccard)",
     "target_share": "Share of top tokens that occur as the target",
 }
+"""Measures of top tokens, with their captions."""
+CAPTIONS = {saliency.column(name): words.caption for name, words in saliency.SHOWN.items()} | TOKENS
 EVERY = "all"
 """The row key that stands for all layers together."""
 KEYS = ["seed", "arm", "layer"]
@@ -65,7 +66,7 @@ def layers(run: Run, measure: str, neurons: Mapping[Place, Snapshot]) -> Table:
         files += ("tables/concepts.parquet",)
     values = in_order(values, arm=run.arms, layer=(EVERY, *range(shape(run)[0])))
     name = measure.replace("saliency_", "layers_")
-    return averaged(name, MEASURES[measure], values, (ARM, ROW), tuple(groups), files)
+    return averaged(name, CAPTIONS[measure], values, (ARM, ROW), tuple(groups), files)
 
 
 def _weighted(frame: pd.DataFrame) -> pd.DataFrame:

@@ -41,10 +41,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("saliency_base", "saliency_final", "tokens_base", "tokens_final", "similarity"),
     ),
 }
-"""The columns of each table that the report uses; a file may hold more, and has `group` first."""
+"""The columns that each table must have; a file may hold more, and has `group` first."""
 
 NEURON_TABLES = ("concepts", "neurons")
-"""One row per neuron: kept as Parquet only."""
+"""One row per neuron: kept as Parquet only, and read without other columns than those above."""
 
 
 class Missing(NamedTuple):
@@ -99,7 +99,7 @@ def read_run(folder: Path, group: str | None = None, leave: Collection[str] = ()
     config, manifest, groups = read_head(folder)
     own = groups[0] if group is None else next(g for g in groups if g.name == group)
     tables = {
-        name: read_table(folder, name, columns, own.name)
+        name: read_table(folder, name, columns, own.name, whole=name not in NEURON_TABLES)
         if name not in leave
         else pd.DataFrame(columns=list(columns))
         for name, columns in COLUMNS.items()

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from relearn_jax.neurons import saliency
 from relearn_jax.neurons.saliency import SALIENCIES, SHOWN
 from relearn_jax.report import html, provenance
-from relearn_jax.report.concepts import figures, layer_figures, neuron_list, protocol
+from relearn_jax.report.concepts import (
+    figures,
+    layer_figures,
+    layer_tables,
+    neuron_list,
+    protocol,
+    task_tables,
+    token_tables,
+)
 from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.claims import EXPLAINED, FAILS, HOLDS, OPEN, PART, claims
 from relearn_jax.report.concepts.findings import Findings, map_seed, maps, points
 from relearn_jax.report.concepts.layer_figures import Measure
 from relearn_jax.report.concepts.layer_tables import EVERY
 from relearn_jax.report.concepts.reading import Run, last_stage, main_arm, stage_name
+from relearn_jax.report.concepts.snapshots import Place, Snapshot, Tokens
 from relearn_jax.report.concepts.task_tables import target_type, types
 from relearn_jax.report.concepts.verdict import verdict
 from relearn_jax.report.draw import Plot
 from relearn_jax.report.html import Drawn, details, figure, files, prose, table
+from relearn_jax.report.section import Section
 from relearn_jax.report.sentences import over_seeds, say
+from relearn_jax.report.tables import Table
 
 SIGNS = {HOLDS: "✓", PART: "◐", EXPLAINED: "≈", FAILS: "✗", OPEN: "?"}
 
@@ -252,17 +265,47 @@ def judged(run: Run, results: Findings) -> Drawn:
     return intro + f'<ul class="claims">{"".join(items)}</ul>' + limits, ()
 
 
+Neurons, Words = Mapping[Place, Snapshot], Mapping[Place, Tokens]
+
+
+def _task_tables(run: Run, *_: object) -> tuple[Table, ...]:
+    return task_tables.task(run), task_tables.task(run, "subword"), task_tables.detail(run)
+
+
+def _layer_tables(run: Run, neurons: Neurons, words: Words) -> tuple[Table, ...]:
+    measures = (saliency.column(name) for name in SHOWN)
+    return (
+        *(layer_tables.layers(run, measure, neurons) for measure in measures),
+        layer_tables.redistribution(run, neurons),
+        layer_tables.centres(run, neurons, words),
+    )
+
+
+def _similarity_tables(run: Run, neurons: Neurons, words: Words) -> tuple[Table, ...]:
+    return (
+        layer_tables.similarity(run),
+        *(layer_tables.layers(run, measure, neurons) for measure in layer_tables.TOKENS),
+        token_tables.null_neurons(run, neurons, words),
+    )
+
+
 SECTIONS = (
-    ("verdict", "Verdict", answer),
-    ("done", "What was done", lambda run, results: protocol.what(run)),
-    ("task", "Task performance", performance),
-    ("recovery", "Recovery", recovery),
-    ("maps", "Where the concept sits, neuron by neuron", heat),
-    ("layers", "Redistribution by layer", redistribution),
-    ("similarity", "Are they still the same neurons?", similarity),
-    ("neurons", "Neurons that took the concept over", neuron_list.taken_over),
-    ("relation", "Saliency and similarity", relation),
-    ("claims", "The paper's claims", judged),
-    ("settings", "Settings and provenance", lambda run, results: provenance.settings(run)),
+    Section("verdict", "Verdict", answer),
+    Section("done", "What was done", lambda run, _: protocol.what(run)),
+    Section("task", "Task performance", performance, _task_tables),
+    Section("recovery", "Recovery", recovery, lambda run, *_: (task_tables.recovery(run),)),
+    Section("maps", "Where the concept sits, neuron by neuron", heat),
+    Section("layers", "Redistribution by layer", redistribution, _layer_tables),
+    Section("similarity", "Are they still the same neurons?", similarity, _similarity_tables),
+    Section(
+        *("neurons", "Neurons that took the concept over", neuron_list.taken_over),
+        lambda *read: (token_tables.takers(*read),),
+    ),
+    Section(
+        *("relation", "Saliency and similarity", relation),
+        lambda *read: (layer_tables.relation(*read),),
+    ),
+    Section("claims", "The paper's claims", judged),
+    Section("settings", "Settings and provenance", lambda run, _: provenance.settings(run)),
 )
-"""(anchor, heading, maker) in the order of the page; a new section is a function and a row here."""
+"""In the order of the page, each with the tables it brings."""

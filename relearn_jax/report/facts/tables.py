@@ -28,15 +28,6 @@ LISTED = 5
 CELLS = ("score", "low", "high", "null")
 
 
-def tables(run: Localized) -> dict[str, Table]:
-    """Every table of the page, by name; without their files they are empty."""
-    makers = (
-        *(gates, accuracy, leading, components, probes, heads, selections, agreement),
-        *(truth.finding, truth.lookup),
-    )
-    return {table.name: table for table in (maker(run) for maker in makers)}
-
-
 def gates(run: Localized) -> Table:
     """Every gate beside its limit, and how many hold."""
     frame = run.tables["gates"]
@@ -206,9 +197,8 @@ def selections(run: Localized) -> Table:
     """What each method chooses under the budget, with its number of parameters."""
     frame = by_method(run.tables["selections"])
     values = frame.drop_duplicates(["seed", "method"])
-    values = values.rename(
-        columns={"share": "share_of_layer", "parameters_of_method": "parameters"}
-    )
+    values = values[["seed", "method", "parameters_of_method", "overlap"]]
+    values = values.rename(columns={"parameters_of_method": "parameters"})
     everything = values.loc[values["method"] == label("nonlocalized"), "parameters"]
     values = values.assign(
         share=values["parameters"] / (everything.iloc[0] if len(everything) else np.nan)

@@ -12,7 +12,6 @@ from undrawn import undrawn
 from relearn_jax.errors import UserError
 from relearn_jax.report import build
 from relearn_jax.report.concepts import page as concepts
-from relearn_jax.report.concepts.findings import findings
 from relearn_jax.report.concepts.reading import read_run
 from relearn_jax.report.draw import panel_svgs
 
@@ -42,7 +41,7 @@ def single(drawing, tmp_path_factory) -> Path:
 
 def partial(folder: Path) -> Page:
     run = read_run(folder)
-    return Page(concepts.page(run, findings(run))[0])
+    return Page(concepts.page(run, concepts.findings(run))[0])
 
 
 def test_the_page_needs_nothing_outside_itself(page):

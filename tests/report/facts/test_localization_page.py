@@ -17,7 +17,7 @@ from relearn_jax.report import build
 from relearn_jax.report.draw import panel_svgs
 from relearn_jax.report.facts import grids, maps, reading
 from relearn_jax.report.facts import page as facts
-from relearn_jax.report.facts.tables import tables, usual
+from relearn_jax.report.facts.tables import usual
 
 SEEDS = SHAPE._replace(seeds=(0, 1, 2))
 REAL = SHAPE._replace(planted=(), gates=False, layers=6)
@@ -26,7 +26,7 @@ VERDICT = re.compile(r'<p class="lede">.*?</p>|<section id="verdict".*?</dl>', r
 
 def page_of(folder: Path) -> Page:
     run = reading.read(folder)
-    return Page(facts.page(run, tables(run))[0])
+    return Page(facts.page(run, facts.page_tables(run))[0])
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def read_sets(folder: Path) -> Sets:
         UserError: see `reading.read_run`.
     """
     _, manifest, groups = read_head(folder)
-    evaluated = set(read_table(folder, "scores", ("group",))["group"])
+    evaluated = set(read_table(folder, "scores", ("group",), whole=False)["group"])
     # Where there is none, reading the first says so.
     names = [g.name for g in groups if g.name in evaluated] or [groups[0].name]
     runs = {name: read_run(folder, name, leave=NEURON_TABLES) for name in names}

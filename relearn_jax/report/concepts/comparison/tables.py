@@ -22,12 +22,6 @@ CONCEPT = Column("concept", "first for", "text")
 PAIR = (Column("concept_a", "concept", "text"), Column("concept_b", "and", "text"))
 
 
-def tables(sets: Sets) -> dict[str, Table]:
-    """Every table of the comparison, by name; without their files they are empty."""
-    built = (groups(sets), recovery(sets), *layers(sets), takeover(sets), overlap(sets))
-    return {table.name: table for table in built}
-
-
 def groups(sets: Sets) -> Table:
     """What each group pruned, and how many of its sets are finished."""
     planned, records = len(sets.run.seeds) * len(sets.run.arms), []
