@@ -9,7 +9,7 @@ from relearn_jax.report import html, provenance
 from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.reading import Run, main_arm, stage_name
 from relearn_jax.report.html import Drawn
-from relearn_jax.report.provenance import model, unfinished
+from relearn_jax.report.provenance import Work, model, unfinished
 from relearn_jax.report.sentences import fact, listed, plural
 
 GENERATED = '<span class="badge">GENERATED</span>'
@@ -31,6 +31,11 @@ RETRAIN = {
     "without_concept": "on the training sentences without the concept",
     "other": "on other text (retrain.source)",
 }
+
+WORK = (
+    Work("work_s", "training and evaluation", lambda stage: not stage.endswith("-neurons")),
+    Work("neurons_s", "statistics of neurons", lambda stage: stage.endswith("-neurons")),
+)
 
 
 def what(run: Run) -> Drawn:

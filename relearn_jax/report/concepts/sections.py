@@ -306,6 +306,10 @@ SECTIONS = (
         lambda *read: (layer_tables.relation(*read),),
     ),
     Section("claims", "The paper's claims", judged),
-    Section("settings", "Settings and provenance", lambda run, _: provenance.settings(run)),
+    Section(
+        "settings",
+        "Settings and provenance",
+        lambda run, _: provenance.settings(run, protocol.WORK),
+    ),
 )
 """In the order of the page, each with the tables it brings."""

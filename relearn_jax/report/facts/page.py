@@ -252,6 +252,10 @@ SECTIONS = (
         *("truth", "Against planted truth", planted),
         lambda run: (truth.finding(run), truth.lookup(run)),
     ),
-    Section("settings", "Settings and provenance", lambda run, _: provenance.settings(run)),
+    Section(
+        "settings",
+        "Settings and provenance",
+        lambda run, _: provenance.settings(run, protocol.WORK),
+    ),
 )
 """In the order of the page, each with the tables it brings."""

@@ -99,6 +99,12 @@ def test_every_figure_is_drawn_in_the_theme(tmp_path, panels):
     assert not [d for d in drawings if re.search(r"(fill|stroke): ?#", d)]
 
 
+def test_times_are_named_after_the_work_of_a_localization(page):
+    times = {name: page.cells[f"c-manifest-{name}_s-value"] for name in ("teaching", "effects")}
+    assert times == {"teaching": "70.0 s", "effects": "20.0 s"}
+    assert "training and evaluation" not in " ".join(page.text)
+
+
 def test_every_figure_says_how_to_read_it(page):
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page.source, flags=re.DOTALL)
     assert [re.search(r"Figure (\d)", c)[1] for c in captions] == list("1234567")

@@ -166,7 +166,7 @@ def overlap(sets: Sets, tables: Tables) -> Drawn:
 
 def repeated(sets: Sets, tables: Tables) -> Drawn:
     """Everything needed to repeat the run."""
-    body, plots = provenance.settings(sets.run)
+    body, plots = provenance.settings(sets.run, protocol.WORK)
     return links(sets) + body, plots
 
 
