@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure

@@ -24,9 +24,7 @@ AGAIN = {
     "random": "other random tokens",
 }
 WORK = (
-    Work(
-        "teaching_s", "teaching", lambda stage: stage.endswith(("-pretrained", "-model"))
-    ),
+    Work("teaching_s", "teaching", lambda stage: stage.endswith(("-pretrained", "-model"))),
     Work("effects_s", "effects", lambda stage: stage.endswith("-effects")),
     Work("choice_s", "choices", lambda stage: stage.endswith("-choice")),
 )
