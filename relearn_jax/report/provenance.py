@@ -69,7 +69,7 @@ def seconds(value: float) -> str:
 
 
 def flatten(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, text) for every leaf; lists on one line, settings that are not set say so."""
+    """Every leaf as (dotted key, text). Lists stand on one line; no value is `not set`."""
     for key, part in value.items():
         name = f"{at}{key}"
         if isinstance(part, Mapping) and part:

@@ -14,13 +14,12 @@ import pyarrow.parquet as pq
 from relearn_jax import runs
 from relearn_jax.config import Relearning
 from relearn_jax.data.concepts import ConceptData
+from relearn_jax.evaluation.entities import SMALLEST_LOSS
 from relearn_jax.experiments.concepts import set_tables, sets, snapshots
 from relearn_jax.experiments.concepts.setup import Setup
 from relearn_jax.experiments.concepts.snapshots import Snapshot
 from relearn_jax.neurons import ranking, saliency, tokens
 
-SMALLEST_LOSS = 0.02
-"""Smallest loss of F1 with a recovered fraction; below it, the fraction would be noise."""
 TAKEN_OVER = 30
 
 

@@ -158,7 +158,7 @@ def row_word(run: Run) -> str:
     return "block" if run.manifest["neurons"].get("site") == "mlp" else "state"
 
 
-def density(run: Run, points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Plot:
+def density(points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Plot:
     """Saliency against similarity of all neurons of the main arm, as a density."""
     panels = []
     for group, (x, y) in points.items():

@@ -9,7 +9,7 @@ import numpy as np
 
 from relearn_jax.report.concepts import layer_tables, snapshots
 from relearn_jax.report.concepts.reading import Run, last_stage, main_arm
-from relearn_jax.report.concepts.snapshots import Place, Snapshot, Tokens
+from relearn_jax.report.concepts.snapshots import At, Snapshot, Tokens
 from relearn_jax.report.tables import Table
 
 
@@ -17,8 +17,8 @@ class Findings(NamedTuple):
     """Page tables by name, and the neurons they were computed from."""
 
     tables: Mapping[str, Table]
-    neurons: Mapping[Place, Snapshot]
-    tokens: Mapping[Place, Tokens]
+    neurons: Mapping[At, Snapshot]
+    tokens: Mapping[At, Tokens]
 
 
 def points(run: Run, results: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -13,7 +13,7 @@ import pandas as pd
 from relearn_jax.neurons import saliency
 from relearn_jax.report.concepts.arms import ARM
 from relearn_jax.report.concepts.reading import Run, last_stage, stage_name
-from relearn_jax.report.concepts.snapshots import Place, Snapshot, Tokens, after, ends, shape
+from relearn_jax.report.concepts.snapshots import At, Snapshot, Tokens, after, ends, shape
 from relearn_jax.report.tables import Column, Table, averaged, in_order
 
 GROUPS = ("unpruned", "pruned")
@@ -44,7 +44,7 @@ def measured(run: Run, measure: str) -> pd.DataFrame:
     return in_order(frame, arm=run.arms, pruned=GROUPS)
 
 
-def layers(run: Run, measure: str, neurons: Mapping[Place, Snapshot]) -> Table:
+def layers(run: Run, measure: str, neurons: Mapping[At, Snapshot]) -> Table:
     """One measure by arm and layer at the main stages, mean over seeds.
 
     For `saliency_rank`, the column `arithmetic_unpruned` holds what the unpruned neurons would
@@ -80,7 +80,7 @@ def _weighted(frame: pd.DataFrame) -> pd.DataFrame:
     return total / weight
 
 
-def arithmetic(run: Run, neurons: Mapping[Place, Snapshot]) -> pd.DataFrame:
+def arithmetic(run: Run, neurons: Mapping[At, Snapshot]) -> pd.DataFrame:
     """Mean rank saliency of unpruned neurons by seed, arm and layer, if only order mattered.
 
     The unpruned neurons keep their base order and take the first places; what is measured beyond
@@ -98,7 +98,7 @@ def arithmetic(run: Run, neurons: Mapping[Place, Snapshot]) -> pd.DataFrame:
     return pd.DataFrame(records, columns=[*KEYS, "arithmetic_unpruned"])
 
 
-def redistribution(run: Run, neurons: Mapping[Place, Snapshot]) -> Table:
+def redistribution(run: Run, neurons: Mapping[At, Snapshot]) -> Table:
     """Share of the high-saliency neurons in each layer, pruned ones by the true mask.
 
     The published table (protocol 8.3) takes another set for unpruned: see `centres`.
@@ -127,7 +127,7 @@ def redistribution(run: Run, neurons: Mapping[Place, Snapshot]) -> Table:
     return averaged("redistribution", caption, values, (ARM, ROW), columns, files)
 
 
-def centres(run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]) -> Table:
+def centres(run: Run, neurons: Mapping[At, Snapshot], words: Mapping[At, Tokens]) -> Table:
     """Where the concept sits: mean layer of the high-saliency neurons, and of scale-free saliency.
 
     High-saliency neurons are counted in the published way (`_published`) and, beside what rank
@@ -231,7 +231,7 @@ def similarity(run: Run) -> Table:
     return averaged("similarity", caption, values, (ARM, ROW), columns, files, ends)
 
 
-def relation(run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]) -> Table:
+def relation(run: Run, neurons: Mapping[At, Snapshot], words: Mapping[At, Tokens]) -> Table:
     """Rank correlation of saliency with similarity at the last stage, pooled and by layer."""
     groups, parts = ("all", *GROUPS), []
     for arm, seed, _, place in ends(run, words, "neurons"):

@@ -157,7 +157,7 @@ def main_arm(run: Run) -> str:
 
 
 def last_stage(run: Run, arm: str, table: str = "scores") -> str:
-    """The latest stage of `arm` that a table knows (`pruned` where no round is there)."""
+    """The latest stage of an arm that a table has rows of; `pruned` if it has no round."""
     frame = run.tables[table]
     seen = set(frame.loc[frame["arm"] == arm, "stage"].unique()) - {""}
     return max((s for s in seen if s in run.stages), key=run.stages.index, default="pruned")

@@ -1,4 +1,4 @@
-"""The sections of the page about results, in reading order: each is its HTML, from the findings."""
+"""The sections of a group's page, in reading order. Each makes its HTML from the findings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from relearn_jax.report.concepts.findings import Findings, map_seed, maps, point
 from relearn_jax.report.concepts.layer_figures import Measure
 from relearn_jax.report.concepts.layer_tables import EVERY
 from relearn_jax.report.concepts.reading import Run, last_stage, main_arm, stage_name
-from relearn_jax.report.concepts.snapshots import Place, Snapshot, Tokens
+from relearn_jax.report.concepts.snapshots import At, Snapshot, Tokens
 from relearn_jax.report.concepts.task_tables import target_type, types
 from relearn_jax.report.concepts.verdict import verdict
 from relearn_jax.report.draw import Plot
@@ -220,7 +220,7 @@ def relation(run: Run, results: Findings) -> Drawn:
     if not clouds or item.frame.empty:
         return html.absent("saliency against similarity (tables/neurons.parquet)"), ()
     arm = main_arm(run)
-    plot = figures.density(run, clouds)
+    plot = figures.density(clouds)
     stage = stage_name(last_stage(run, arm, "neurons"))
     body = figure(
         plot,
@@ -265,7 +265,7 @@ def judged(run: Run, results: Findings) -> Drawn:
     return intro + f'<ul class="claims">{"".join(items)}</ul>' + limits, ()
 
 
-Neurons, Words = Mapping[Place, Snapshot], Mapping[Place, Tokens]
+Neurons, Words = Mapping[At, Snapshot], Mapping[At, Tokens]
 
 
 def _task_tables(run: Run, *_: object) -> tuple[Table, ...]:

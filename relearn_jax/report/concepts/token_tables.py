@@ -14,7 +14,7 @@ import pandas as pd
 from relearn_jax.report.concepts.arms import ARM
 from relearn_jax.report.concepts.reading import Run, last_stage
 from relearn_jax.report.concepts.snapshots import (
-    Place,
+    At,
     Snapshot,
     Tokens,
     ends,
@@ -43,7 +43,7 @@ COLUMNS = (
 )
 
 
-def takers(run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]) -> Table:
+def takers(run: Run, neurons: Mapping[At, Snapshot], words: Mapping[At, Tokens]) -> Table:
     """Neurons that took the concept over, and the others that could have.
 
     The others are unpruned and, like them, were outside the upper half of the base ranking.
@@ -92,9 +92,7 @@ def _matched(
     return float(own), float(others)
 
 
-def null_neurons(
-    run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]
-) -> Table:
+def null_neurons(run: Run, neurons: Mapping[At, Snapshot], words: Mapping[At, Tokens]) -> Table:
     """Share of neurons without any alphabetic top token (the paper's null neurons)."""
     records = []
     for (seed, arm, stage), tokens in words.items():

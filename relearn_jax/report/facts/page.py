@@ -55,7 +55,7 @@ def page(run: Localized, tables: Tables) -> Drawn:
         ("Seeds", ", ".join(map(str, run.seeds))),
     )
     sections = section.made(SECTIONS, run, tables)
-    said = sentences.headline(run, tables)
+    said = sentences.headline(tables)
     return provenance.document(run, TITLE, said, facts, sections, PROTOCOL, notice)
 
 
@@ -124,10 +124,10 @@ def localized(run: Localized, tables: Tables) -> Drawn:
             maps.positions(run),
             "Layer (down) by position (across): the share of the change by one place alone; blue "
             f"in its direction, orange against it, {_seeds(run)}. Below each map its null, on the "
-            "same scale: the same method between two runs that both lack the fact. Maps of two "
-            "methods have scales of their own: compare where they are strong, and read how strong "
-            "off the scale. Dotted "
-            "lines part the roles of positions. “State that enters” is the stream before a block.",
+            "same scale: the same method between two runs that both lack the fact. Each map has a "
+            "scale at its right, which differs between maps: compare two maps by where they are "
+            "strong, and read from their scales how strong. Dotted lines part the roles of "
+            "positions. “State that enters” is the stream before a block.",
             _data("maps"), "maps by position (tables/maps.parquet)",
         ),
         _figure(

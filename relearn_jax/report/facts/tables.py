@@ -109,7 +109,7 @@ def leading(run: Localized) -> Table:
 
 
 def _first_component(scores: pd.DataFrame) -> dict[str, Any]:
-    """By mean size over seeds; nothing where only one part has scores."""
+    """The component with the largest mean size over seeds; nothing if only one part has scores."""
     if scores["part"].nunique() < 2:
         return {}
     part, layer = scores["size"].groupby([scores["part"], scores["layer"]]).mean().idxmax()
@@ -236,7 +236,7 @@ def usual(chosen: Sequence[Iterable[int]], seeds: int) -> str:
 
 
 def agreement(run: Localized) -> Table:
-    """How far two methods order the feed-forward layers alike, and choose the same."""
+    """How alike two methods order the feed-forward layers, and how much they choose alike."""
     frame = run.tables["agreement"]
     order = {name: place for place, name in enumerate(METHODS)}
     pairs = [
@@ -254,12 +254,12 @@ def agreement(run: Localized) -> Table:
 
 
 def by_method(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the order of the page's methods, which have their labels for names."""
+    """Rows in the order of methods on the page, with labels in place of names."""
     frame = in_order(frame, method=ordered(frame["method"]))
     return frame.assign(method=frame["method"].map(label))
 
 
 def chance(run: Localized) -> Mapping[str, float]:
-    """By position, the accuracy of always giving the most common answer, where the run says it."""
+    """Accuracy of always giving the most common answer, by position; nothing in older runs."""
     frame = run.tables["probes"]
     return dict(frame.groupby("position")["chance"].mean()) if "chance" in frame else {}

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from fake_run import SHAPE, write_run
 
+from relearn_jax.evaluation.entities import SMALLEST_LOSS
 from relearn_jax.report.concepts import claims, verdict
 from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.layer_tables import EVERY, arithmetic, centres
@@ -211,13 +212,7 @@ def test_controls_are_compared_with_the_concept_arm_or_not_at_all(run, lost, sai
     _, text = verdict._controls(replace(run, arms=tuple(arms)), found_of(*tables))
     whole = "".join(p if isinstance(p, str) else p.text for p in text)
     assert said in whole
-    assert ("comes back" in whole) == (lost >= verdict.SMALL)
-
-
-def test_a_loss_without_a_share_is_the_same_in_the_tables_and_in_the_report():
-    from relearn_jax.experiments.concepts import tables
-
-    assert verdict.SMALL == tables.SMALLEST_LOSS
+    assert ("comes back" in whole) == (lost >= SMALLEST_LOSS)
 
 
 def test_words_for_a_regained_share_rise_with_it():
