@@ -19,6 +19,8 @@ from relearn_jax.config.shared import (
 Site = Literal["states", "mlp"]
 Arm = Literal["concept", "random", "layer_matched", "bottom"]
 Regrowth = Literal["free", "frozen"]
+Ranking = Literal["probeless", "linear_probe", "mean_difference"]
+Contrast = Literal["rest", "pairwise"]
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ class Concepts:
 class Prune:
     """The neurons to prune, and the parameters or states that are set to 0."""
 
-    ranking: Literal["probeless", "linear_probe", "mean_difference"] = "probeless"
-    contrast: Literal["rest", "pairwise"] = "rest"
+    ranking: Ranking = "probeless"
+    contrast: Contrast = "rest"
     """For probeless. rest: a concept against all other words (the paper's two classes); pairwise:
     the sum over all other labels."""
     fraction: float = 0.5

@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Int
 
 ALL = "all"
+SMALLEST_LOSS = 0.02
+"""Smallest loss of F1 of which a share may be regained; of a smaller one, the share is noise."""
 
 
 def tag_types(tag_set: Sequence[str]) -> tuple[str, ...]:

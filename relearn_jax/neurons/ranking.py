@@ -6,15 +6,28 @@ This is host code in float64, as differences of nearly equal means decide the or
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from relearn_jax import config
+from relearn_jax.config import Contrast
 from relearn_jax.errors import UserError
 from relearn_jax.neurons.statistics import RESOLUTION, Moments
 
-Contrast = Literal["rest", "pairwise"]
+
+class Ranking(NamedTuple):
+    """A way to rank neurons."""
+
+    scores: Callable[[Moments, Contrast, np.ndarray | None], np.ndarray]
+    """Scores [Y, S, D] from moments, contrast and the weights of the linear probe."""
+    by: str
+    """What it ranks by, as the end of a sentence: `{label}` is a label, `{others}` is one of
+    CONTRASTS."""
+    probed: bool = False
+    """Whether it needs the weights of the linear probe."""
 
 
 def probeless(
@@ -53,24 +66,21 @@ def mean_difference(moments: Moments, label: int) -> Float[np.ndarray, "S D"]:
 
 def scores_all(
     moments: Moments,
-    ranking: Literal["probeless", "mean_difference"],
+    ranking: config.Ranking,
     contrast: Contrast = "rest",
+    weights: Float[np.ndarray, "N Y"] | None = None,
 ) -> Float[np.ndarray, "Y S D"]:
-    """Scores of every neuron for every label; `contrast` is used by `probeless` only.
+    """Scores of every neuron for every label, by one of RANKINGS.
 
-    A label that cannot be contrasted (without words, or with all words) has only NaN.
+    Only `probeless` uses `contrast`, and only a ranking that is `probed` uses `weights`. A label
+    that cannot be contrasted (without words, or with all words) has only NaN.
     """
-    labels = np.arange(len(moments.count) - 1)
-    if ranking == "probeless":
-        return _probeless(moments, labels, contrast)
-    if ranking == "mean_difference":
-        return _mean_difference(moments, labels)
-    raise ValueError(f"no scores from moments for ranking {ranking!r}")
+    return RANKINGS[ranking].scores(moments, contrast, weights)
 
 
-def probe_scores(weights: Float[np.ndarray, "N Y"], label: int) -> Float[np.ndarray, " N"]:
-    """Score of every neuron by a trained linear probe: the size of its weight for the label."""
-    return np.abs(np.asarray(weights)[:, label])
+def goes_by(ranking: config.Ranking, contrast: Contrast, label: str) -> str:
+    """What a ranking for a label ranks by, as the end of a sentence."""
+    return RANKINGS[ranking].by.format(label=label, others=CONTRASTS[contrast])
 
 
 def order(scores: Float[np.ndarray, "*labels S D"]) -> Int[np.ndarray, "*labels N"]:
@@ -143,3 +153,37 @@ def _mean_difference(moments: Moments, labels: Int[np.ndarray, " K"]) -> Float[n
     varies = (deviation > resolution) & (within > RESOLUTION * m2)
     scores = np.abs(difference) / np.where(varies, deviation, 1)
     return np.where(varies | np.isnan(difference), scores, 0.0)
+
+
+def _labels(moments: Moments) -> Int[np.ndarray, " Y"]:
+    return np.arange(len(moments.count) - 1)
+
+
+def _probe_scores(moments: Moments, weights: Float[np.ndarray, "N Y"]) -> np.ndarray:
+    """The size of every neuron's weight for every label, [Y, S, D]."""
+    return np.abs(np.asarray(weights)).T.reshape(-1, *moments.mean.shape[1:])
+
+
+CONTRASTS: dict[Contrast, str] = {
+    "rest": "their mean over other words",
+    "pairwise": "their mean over the words of each other label, added up over these labels",
+}
+"""What the mean over the words of a label is compared with, in words."""
+RANKINGS: dict[config.Ranking, Ranking] = {
+    "probeless": Ranking(
+        lambda moments, contrast, _: _probeless(moments, _labels(moments), contrast),
+        "how far their mean over words of {label} lies from {others}",
+    ),
+    "mean_difference": Ranking(
+        lambda moments, *_: _mean_difference(moments, _labels(moments)),
+        "how far their mean over words of {label} lies from their mean over other words, in "
+        "standard deviations",
+    ),
+    "linear_probe": Ranking(
+        lambda moments, _, weights: _probe_scores(moments, weights),
+        "the size of the weight that a linear probe, trained on all neurons at once, gives them "
+        "for {label}",
+        probed=True,
+    ),
+}
+"""Rankings by name in a config."""

@@ -1,4 +1,4 @@
-"""Concept saliency, and its summaries by layer for pruned and unpruned neurons.
+"""Concept saliency: its measures, and their summaries by layer for pruned and unpruned neurons.
 
 Axes: Y concept labels, S state (or block) rows, called layers in the tables, D channels, N = S*D.
 
@@ -12,20 +12,51 @@ reaches the next layer, so read it beside the ranks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from relearn_jax.neurons import ranking
-
-if TYPE_CHECKING:
-    from relearn_jax.neurons.statistics import Moments
+from relearn_jax.neurons.statistics import Moments
 
 BUCKET = 100
 HIGH = 0.5
 GROUPS = ("all", "pruned", "unpruned")
 """The leading axis, G, of every summary here and of the similarity null."""
+
+
+class Words(NamedTuple):
+    """How pages name a saliency."""
+
+    caption: str
+    """Of its table by layer."""
+    label: str
+    """On an axis."""
+    short: str
+    """In titles and links: `by rank`."""
+    place: str
+    """In a sentence on where its panels are: `above by rank and below free of scale`."""
+    scale: str
+    """Beside the colours of its heat maps."""
+    unit: str = ""
+
+
+class Saliency(NamedTuple):
+    """A measure of how strongly a neuron stands for a concept, from its rank or from moments.
+
+    Tables hold it in the column `saliency_NAME`. Exactly one of the two functions is given.
+    """
+
+    from_ranks: Callable[[np.ndarray, int], np.ndarray] | None = None
+    """From ranks [...] and the number of ranked neurons."""
+    from_moments: Callable[[Moments], np.ndarray] | None = None
+    """For every label, [Y, S, D]; stages store it under its name."""
+    top: float | None = None
+    """The largest value there can be; None if there is no bound."""
+    words: Words | None = None
+    """None: it is in the tables, but on no page."""
 
 
 class LayerSummary(NamedTuple):
@@ -82,6 +113,31 @@ def standardized(moments: Moments) -> Float[np.ndarray, "Y S D"]:
     See the head of this file for its purpose. A label that cannot be contrasted has NaN.
     """
     return ranking.scores_all(moments, "mean_difference")
+
+
+def stored(moments: Moments) -> dict[str, Float[np.ndarray, "Y S D"]]:
+    """What a stage has to store, since no ranks give it: arrays by name of the saliency."""
+    return {
+        name: np.asarray(measure.from_moments(moments), np.float32)
+        for name, measure in SALIENCIES.items()
+        if measure.from_moments
+    }
+
+
+def columns(arrays: Mapping[str, np.ndarray]) -> dict[str, Float[np.ndarray, "Y S D"]]:
+    """All saliencies by column, from the arrays of a stage: `score` and what `stored` gave."""
+    ranks = ranking.ranks(arrays["score"])
+    return {
+        column(name): measure.from_ranks(ranks, ranks[0].size)
+        if measure.from_ranks
+        else arrays[name]
+        for name, measure in SALIENCIES.items()
+    }
+
+
+def column(name: str) -> str:
+    """The column of a saliency in the tables, which is its measure in the table `layers` too."""
+    return f"saliency_{name}"
 
 
 def groups(pruned: Bool[np.ndarray, "S D"]) -> Bool[np.ndarray, "G S D"]:
@@ -175,3 +231,33 @@ def _spearman(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -
 def _mean_ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     _, where, count = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(count) - (count - 1) / 2)[where]
+
+
+SALIENCIES: dict[str, Saliency] = {
+    "paper": Saliency(from_ranks=paper, top=1.0),
+    "rank": Saliency(
+        from_ranks=rank,
+        top=1.0,
+        words=Words(
+            caption="Mean saliency by rank",
+            label="saliency by rank",
+            short="by rank",
+            place="by rank",
+            scale="saliency by rank: last to first",
+        ),
+    ),
+    "standardized": Saliency(
+        from_moments=standardized,
+        words=Words(
+            caption="Mean scale-free saliency (standardized mean difference)",
+            label="scale-free saliency",
+            short="scale-free",
+            place="free of scale",
+            scale="standardized mean difference",
+            unit="standard deviations",
+        ),
+    ),
+}
+"""All saliencies by name, in the order of tables and pages."""
+SHOWN = {name: measure.words for name, measure in SALIENCIES.items() if measure.words}
+"""The words of those that pages show."""

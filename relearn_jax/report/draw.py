@@ -1,7 +1,7 @@
 """Drawing in two themes: one palette, panels of a figure, and SVG that a page can recolour.
 
-Every colour of a drawing is one of the light theme's in `PALETTE`, and nothing else in it is; in
-the page each becomes a CSS variable, so that one drawing serves light and dark.
+Lines, areas and text have colours of the light theme in `PALETTE` and no others. In the page each
+colour becomes a CSS variable, so that one drawing serves both themes.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -91,7 +91,7 @@ class Margins(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One pair of axes, drawn by `draw`; `size` is in points, one of which is a CSS pixel."""
+    """One pair of axes, drawn by `draw`. `size` is in points, which are CSS pixels in the page."""
 
     draw: Callable[[Axes], None]
     summary: str
@@ -204,10 +204,10 @@ def _svg(figure: Figure, facecolor: str = "none") -> str:
 
 
 def inline(svg: str, prefix: str, summary: str) -> str:
-    """Make matplotlib's SVG fit to stand in a page.
+    """An SVG of matplotlib, changed so that it can stand in a page.
 
-    Ids are made unique by `prefix` (unreferenced ones dropped), palette colours become variables,
-    fonts are left to the page, and nothing that names an address remains.
+    Ids start with `prefix`, so that each is unique; those that nothing refers to are dropped.
+    Colours become CSS variables, fonts are left to the page, and no web address remains.
     """
     svg = re.sub(r"(?s)<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?-->", "", svg)
     svg = re.sub(r"(?s)<defs>\s*<style.*?</style>\s*</defs>", "", svg)

@@ -22,11 +22,11 @@ class Page(NamedTuple):
     """HTML without drawings."""
     plots: tuple[Plot, ...]
     tables: tuple[Table, ...]
-    """Of the page, each to be written as CSV."""
+    """Tables of the page; each is written as CSV."""
     names: tuple[str, ...]
-    """Tables of the run that are written as CSV as well."""
+    """Tables of the run that are written as CSV too."""
     rows: list[tuple[str, str, str]] | None = None
-    """Which rows of them; None: all."""
+    """A filter on the rows of the tables of the run, as Parquet has them; None: all rows."""
 
 
 def write(page: Page) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from relearn_jax.report import html
 from relearn_jax.report.html import Drawn
@@ -11,13 +11,23 @@ from relearn_jax.report.reading import Directory
 from relearn_jax.report.tables import Sentence
 
 
-def settings(run: Directory) -> Drawn:
-    """Everything needed to repeat the run."""
+class Work(NamedTuple):
+    """A kind of work that stages do, which has a row in the table of wall times."""
+
+    key: str
+    label: str
+    does: Callable[[str], bool]
+    """Whether a stage of this name does it."""
+
+
+def settings(run: Directory, kinds: Sequence[Work]) -> Drawn:
+    """Everything needed to repeat the run; wall time is added up for each of the kinds of work."""
     manifest = run.manifest
     wall = manifest.get("wall_s") or {}
     single = [(f"wall_s.{k}", str(k), seconds(v)) for k, v in wall.items()]
-    times = _times(run)
-    apart = ("wall_s", "total_s", "compile_s", "data", "stages")
+    times = _times(run, kinds)
+    # Times have a table of their own. That of the report is not known before the page is written.
+    apart = ("data", "stages", *(k for k in manifest if k.endswith("_s")))
     about = {k: v for k, v in manifest.items() if k not in apart}
     rest = [(k, k, shown) for k, shown in flatten(about)]
     config = [(k, k, shown) for k, shown in flatten(run.config)]
@@ -39,14 +49,12 @@ def settings(run: Directory) -> Drawn:
     return body, ()
 
 
-def _times(run: Directory) -> list[tuple[str, str, str]]:
-    """Wall time by kind of work; stages called `...-neurons` are passes over the concept data."""
+def _times(run: Directory, kinds: Sequence[Work]) -> list[tuple[str, str, str]]:
+    """Wall time by kind of work, and of all sessions on the run."""
     wall, total = run.manifest.get("wall_s") or {}, run.manifest.get("total_s")
-    neurons = sum(v for k, v in wall.items() if k.endswith("-neurons"))
-    work = sum(wall.values()) - neurons
-    rows = [("work_s", "training and evaluation", seconds(work))] if wall else []
-    rows += [("neurons_s", "statistics of neurons", seconds(neurons))] if neurons else []
-    rows += [("total_s", "all, last start to end", seconds(total))] if total is not None else []
+    times = [(kind, [s for name, s in wall.items() if kind.does(name)]) for kind in kinds]
+    rows = [(kind.key, kind.label, seconds(sum(spent))) for kind, spent in times if spent]
+    rows += [("total_s", "all sessions", seconds(total))] if total is not None else []
     compiling = run.manifest.get("compile_s")
     return rows + ([("compile_s", "compiling", seconds(compiling))] if compiling else [])
 
@@ -61,7 +69,7 @@ def seconds(value: float) -> str:
 
 
 def flatten(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, text) for every leaf; lists on one line, settings that are not set say so."""
+    """Every leaf as (dotted key, text). Lists stand on one line; no value is `not set`."""
     for key, part in value.items():
         name = f"{at}{key}"
         if isinstance(part, Mapping) and part:

@@ -77,11 +77,11 @@ def read_table(
     name: str,
     columns: Sequence[str],
     group: str | None = None,
-    optional: Sequence[str] = (),
+    whole: bool = True,
 ) -> pd.DataFrame:
     """The rows of a group (None: all rows) of a table; empty if there is no such file or no row.
 
-    `optional` columns are read where the file has them.
+    The file must have these `columns`; unless `whole`, no others are read.
 
     Raises:
         UserError: the file cannot be read, or lacks a column.
@@ -97,9 +97,8 @@ def read_table(
         lacking = [c for c in needed if c not in present]
         if not lacking:
             rows = None if group is None else [("group", "==", group)]
-            selected = [*columns, *(c for c in optional if c in present)]
             # Without pandas' own types, whose NA is no number to NumPy.
-            table = pq.read_table(path, columns=selected, filters=rows)
+            table = pq.read_table(path, columns=None if whole else list(columns), filters=rows)
             return table.to_pandas(ignore_metadata=True)
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(

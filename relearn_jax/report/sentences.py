@@ -1,7 +1,7 @@
 """Sentences whose numbers link to cells.
 
-A sentence takes its numbers from a table of the page, the config or the manifest only, so every
-number has the cell's own text and a link to it.
+A sentence takes its numbers only from a table of the page, the config or the manifest. So every
+number has the text of its cell and a link to it.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def fact(run: Directory, key: str, table: str = "config") -> Number:
 
 
 def plural(number: Number, word: str) -> str:
-    """A word in the number of a number."""
+    """A word with an s, unless there is one of what it counts."""
     return word if number.text == "1" else f"{word}s"
 
 
 def listed(names: Iterable[str], most: int | None = None) -> str:
-    """`A`, `A and B`, `A, B and C`; of more than `most` the last ones become `others`."""
+    """`A`, `A and B`, `A, B and C`. If there are over `most`, the last are `others`."""
     names = list(names)
     if most is not None and len(names) > most:
         names = [*names[: most - 1], "others"]

@@ -18,9 +18,9 @@ MINUS = "−"
 class Column(NamedTuple):
     """A column of a page table.
 
-    `form` says how a value is written: f1, f2, f3, signed, percent, points (of
-    percent), int, text. If the frame has a
-    column `KEY_sd`, the standard deviation over seeds is written beside the mean.
+    `form` says how a value is written: f1, f2, f3, signed, percent, points (of percent), int or
+    text. If the frame has a column `KEY_sd`, it is the standard deviation over seeds, and is
+    written beside the mean.
     """
 
     key: str
@@ -34,9 +34,9 @@ class Column(NamedTuple):
 class Table(NamedTuple):
     """A table of the page: `keys` name a row, `columns` hold its values.
 
-    The frame has one row per row of the page and is written to `tables/report_NAME.csv`; `sources`
-    are the run's files it was computed from. `by_seed` has the numbers behind the means, a row for
-    each seed and row of the page, in tables of means.
+    The frame has the rows of the page and is written to `tables/report_NAME.csv`. `sources` are
+    the files of the run that it was computed from. A table of means has `by_seed` too: the numbers
+    behind the means, with a row for each seed and row of the page.
     """
 
     name: str
@@ -151,7 +151,7 @@ def _sign(text: str) -> str:
 
 
 def show_spread(value: Any, form: str) -> str:
-    """The standard deviation that goes with a value, or nothing."""
+    """A standard deviation as the page writes it after its mean; nothing if there is none."""
     if not finite(value):
         return ""
     hundred = form in ("percent", "points")
@@ -160,7 +160,7 @@ def show_spread(value: Any, form: str) -> str:
 
 
 def in_order(frame: pd.DataFrame, **orders: Sequence[Any]) -> pd.DataFrame:
-    """The rows with values in the lists, sorted by their places there, by the first list first."""
+    """The rows whose values stand in the lists, in the order of the lists; the first list leads."""
     places = [frame[name].map({v: i for i, v in enumerate(o)}) for name, o in orders.items()]
     known = np.logical_and.reduce([place.notna() for place in places])
     return frame[known].iloc[np.lexsort([place[known] for place in reversed(places)])]
@@ -178,14 +178,12 @@ def averaged(
     """A table of means and standard deviations (n - 1) over seeds, rows in the order of `values`.
 
     Args:
-      name: as in `Table`, like all below but the two next.
-      caption: see `name`.
-      values: `seed`, the keys and the values of columns; numbers that are not finite are left out.
-      keys: see `name`.
-      columns: all but text is averaged; text is left to the caller.
-      sources: see `name`.
-      plain: columns without a deviation: the spread of a count or of a chance level is of no use
-        to a reader.
+      name, caption, keys, sources: as in `Table`.
+      values: a row for each seed and row of the table, with `seed`, the keys and the columns.
+        Numbers that are not finite are left out.
+      columns: those of numbers are averaged. Those of text are left to the caller.
+      plain: columns without a deviation, since the spread of a count or of a chance level says
+        nothing.
     """
     names = [key.key for key in keys]
     shown = [c.key for c in columns if c.form != "text"]

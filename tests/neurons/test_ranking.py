@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
+from relearn_jax import config
 from relearn_jax.errors import UserError
 from relearn_jax.neurons import ranking
 
@@ -116,6 +119,13 @@ def test_ranks_invert_the_order_for_every_label(words, moments_of):
         np.testing.assert_array_equal(ids[label], ranking.order(scores[label]))
 
 
-def test_probe_scores_are_the_size_of_the_weights():
-    weights = np.array([[1.0, -3.0], [2.0, 0.5]])
-    np.testing.assert_array_equal(ranking.probe_scores(weights, 1), [3.0, 0.5])
+def test_probe_scores_are_the_size_of_the_weights(words, moments_of):
+    weights = np.random.default_rng(0).standard_normal((24, 4))
+    scores = ranking.scores_all(moments_of(*words), "linear_probe", weights=weights)
+    assert scores.shape == (4, 3, 8)
+    np.testing.assert_array_equal(scores[1].ravel(), np.abs(weights[:, 1]))
+
+
+def test_a_config_may_name_every_ranking_and_contrast():
+    assert set(get_args(config.Ranking)) == set(ranking.RANKINGS)
+    assert set(get_args(config.Contrast)) == set(ranking.CONTRASTS)

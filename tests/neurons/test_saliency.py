@@ -45,6 +45,18 @@ def test_only_the_standardized_saliency_is_untouched_by_what_happens_to_others(w
     )
 
 
+def test_every_saliency_comes_from_what_a_stage_stores(words, moments_of):
+    moments = moments_of(*words)
+    scores = ranking.scores_all(moments, "probeless").astype(np.float32)
+    columns = saliency.columns({"score": scores, **saliency.stored(moments)})
+    assert list(columns) == ["saliency_paper", "saliency_rank", "saliency_standardized"]
+    expected = saliency.standardized(moments).astype(np.float32)
+    np.testing.assert_array_equal(columns["saliency_standardized"], expected)
+    ranks = ranking.ranks(scores)
+    np.testing.assert_array_equal(columns["saliency_rank"], saliency.rank(ranks, 24))
+    np.testing.assert_array_equal(columns["saliency_paper"], saliency.paper(ranks, 24))
+
+
 def test_layer_summary_keeps_pruned_and_unpruned_apart():
     rng = np.random.default_rng(0)
     values, pruned = rng.random((3, 20)), rng.random((3, 20)) < 0.4

@@ -121,8 +121,8 @@ def neuron_statistics(
       config: `concepts`, `prune`, `tracking` and `data.buckets` are read.
 
     Returns:
-      For each of the first `models` of C models: score, standardized: float32 [Y, S, D]; top_ids
-      int32 and top_scores float32 [N, k].
+      For each of the first `models` of C models: score and what `saliency.stored` names: float32
+      [Y, S, D]; top_ids int32 and top_scores float32 [N, k].
 
     Raises:
       Stopped: `stop` returned true between two batches.
@@ -146,36 +146,26 @@ def neuron_statistics(
         config.tracking.signed, zeros,
     )  # fmt: skip
     weights = None
-    if config.prune.ranking == "linear_probe":
+    if ranking.RANKINGS[config.prune.ranking].probed:
         weights = probe.train(spread, params, batches, labels, site, sites, zeros=zeros)
-    shape = statistics.neuron_shape(model, site)
     return [
-        _neuron_arrays(*stacking.one_result(mesh, (moments, types, weights), c), config, shape)
+        _neuron_arrays(*stacking.one_result(mesh, (moments, types, weights), c), config)
         for c in until(stop, range(models), "the tracking of neurons")
     ]
 
 
 def _neuron_arrays(
-    moments: Moments,
-    types: TypeScores,
-    weights: jax.Array | None,
-    config: Relearning,
-    shape: tuple[int, int],
+    moments: Moments, types: TypeScores, weights: jax.Array | None, config: Relearning
 ) -> dict[str, np.ndarray]:
     """The arrays of one model, for `neuron_statistics`."""
-    ids, scores = tokens.top_tokens(types.score, types.count, config.tracking)
+    ids, top_scores = tokens.top_tokens(types.score, types.count, config.tracking)
     host = jax.tree.map(np.asarray, moments)
-    if weights is not None:
-        fitted = np.asarray(weights)
-        by_label = [ranking.probe_scores(fitted, label) for label in range(fitted.shape[-1])]
-        ranked = np.stack(by_label).reshape(-1, *shape)
-    else:
-        ranked = ranking.scores_all(host, config.prune.ranking, config.prune.contrast)
+    scores = ranking.scores_all(host, config.prune.ranking, config.prune.contrast, weights)
     return {
-        "score": np.asarray(ranked, np.float32),
-        "standardized": np.asarray(saliency.standardized(host), np.float32),
+        "score": np.asarray(scores, np.float32),
+        **saliency.stored(host),
         "top_ids": ids,
-        "top_scores": scores,
+        "top_scores": top_scores,
     }
 
 

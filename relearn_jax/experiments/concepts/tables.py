@@ -14,13 +14,12 @@ import pyarrow.parquet as pq
 from relearn_jax import runs
 from relearn_jax.config import Relearning
 from relearn_jax.data.concepts import ConceptData
+from relearn_jax.evaluation.entities import SMALLEST_LOSS
 from relearn_jax.experiments.concepts import set_tables, sets, snapshots
 from relearn_jax.experiments.concepts.setup import Setup
 from relearn_jax.experiments.concepts.snapshots import Snapshot
 from relearn_jax.neurons import ranking, saliency, tokens
 
-SMALLEST_LOSS = 0.02
-"""Smallest loss of F1 with a recovered fraction; below it, the fraction would be noise."""
 TAKEN_OVER = 30
 
 
@@ -122,17 +121,6 @@ def recovery_table(scores: pd.DataFrame) -> pd.DataFrame:
     return table.astype({"recovery": "float64", "epochs_to_90": "Float64"}) if rows else table
 
 
-def _saliencies(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Three saliencies, [Y, S, D] each, from the scores of a stage."""
-    ranks = ranking.ranks(arrays["score"])
-    size = ranks[0].size
-    return {
-        "saliency_paper": saliency.paper(ranks, size),
-        "saliency_rank": saliency.rank(ranks, size),
-        "saliency_standardized": arrays["standardized"],
-    }
-
-
 def _grid(now: Snapshot, pruned: np.ndarray) -> dict[str, Any]:
     rows, channels = pruned.shape
     size = rows * channels
@@ -150,7 +138,7 @@ def _grid(now: Snapshot, pruned: np.ndarray) -> dict[str, Any]:
 
 def _concept_rows(now: Snapshot, pruned: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     ranks = ranking.ranks(now.arrays["score"])
-    values = _saliencies(now.arrays)
+    values = saliency.columns(now.arrays)
     grid = _grid(now, pruned)
     frames = []
     for y, concept in enumerate(names):
@@ -194,7 +182,7 @@ def _layer_rows(
 ) -> Iterator[dict[str, Any]]:
     """Mean of every measure by layer, for all, pruned and unpruned neurons."""
     shape, ids = pruned.shape, now.arrays["top_ids"]
-    by_concept = _saliencies(now.arrays)
+    by_concept = saliency.columns(now.arrays)
     by_concept["high_share"] = (by_concept["saliency_paper"] > saliency.HIGH).astype(float)
     measures = [
         (concept, name, values[y])

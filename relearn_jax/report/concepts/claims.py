@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from relearn_jax.evaluation.entities import SMALLEST_LOSS
 from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.reading import Run, last_stage, main_arm
-from relearn_jax.report.concepts.verdict import SMALL, TIE
+from relearn_jax.report.concepts.verdict import TIE
 from relearn_jax.report.sentences import say
 from relearn_jax.report.tables import Row, Sentence
 
@@ -85,7 +86,7 @@ def _regained(run: Run, results: Findings) -> Claim:
     last = last_stage(run, arm)
     if not own.has("lost", "round1", last) or last == "pruned":
         return Claim(title, OPEN, ("No retraining round has been evaluated.",), rule)
-    if own.value("lost") < SMALL:
+    if own.value("lost") < SMALLEST_LOSS:
         why = say("Pruning took only {lost} of F1 away: nothing to regain.", own)
         return Claim(title, OPEN, why, rule)
     frame = run.tables["recovery"]

@@ -93,13 +93,17 @@ def _epochs(ax: Axes, run: Run, scores) -> None:
     ax.set_xlabel("retraining epochs")
 
 
-def heat_maps(run: Run, maps: Mapping[str, np.ndarray], cut: np.ndarray | None, name: str) -> Plot:
-    """Saliency of every neuron, one [S, D] map to a stage, and the mask of the pruned ones."""
+def heat_maps(
+    run: Run, maps: Mapping[str, np.ndarray], cut: np.ndarray | None, name: str, top: float
+) -> Plot:
+    """Saliency of every neuron, one [S, D] map to a stage, and the mask of the pruned ones.
+
+    `top` is the value of the brightest colour.
+    """
     panels = []
     stack = [("pruned neurons (filled)", cut.astype(float))] if cut is not None else []
     stages = [(stage_name(s), m) for s, m in maps.items()]
     images = [*stages[:1], *stack, *stages[1:]]
-    top = scale_top(maps, name)
     for index, (title, values) in enumerate(images):
         binary = values is cut or title.startswith("pruned neurons")
         final = index == len(images) - 1
@@ -125,11 +129,11 @@ def heat_maps(run: Run, maps: Mapping[str, np.ndarray], cut: np.ndarray | None, 
     return Plot(name, tuple(panels), columns=1)
 
 
-def scale_top(maps: Mapping[str, np.ndarray], name: str) -> float:
-    """The value of the brightest colour: 1 for ranks, else a high quantile, not the outliers."""
+def scale_top(maps: Mapping[str, np.ndarray], top: float | None) -> float:
+    """The value of the brightest colour: `top`, or a high quantile, which leaves outliers out."""
     values = np.concatenate([m[np.isfinite(m)] for m in maps.values()])
-    if name.endswith("rank") or not values.size:
-        return 1.0
+    if top is not None or not values.size:
+        return top or 1.0
     return float(np.quantile(values, 0.995)) or 1.0
 
 
@@ -154,7 +158,7 @@ def row_word(run: Run) -> str:
     return "block" if run.manifest["neurons"].get("site") == "mlp" else "state"
 
 
-def density(run: Run, points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Plot:
+def density(points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Plot:
     """Saliency against similarity of all neurons of the main arm, as a density."""
     panels = []
     for group, (x, y) in points.items():

@@ -1,4 +1,4 @@
-"""All that the report computes, once: the page tables, and the arrays that figures need."""
+"""All that is computed for a page, once: the page tables, and the arrays that figures need."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from relearn_jax.report.concepts import layer_tables, snapshots, task_tables, token_tables
+from relearn_jax.report.concepts import layer_tables, snapshots
 from relearn_jax.report.concepts.reading import Run, last_stage, main_arm
-from relearn_jax.report.concepts.snapshots import Place, Snapshot, Tokens
+from relearn_jax.report.concepts.snapshots import At, Snapshot, Tokens
 from relearn_jax.report.tables import Table
 
 
@@ -17,28 +17,8 @@ class Findings(NamedTuple):
     """Page tables by name, and the neurons they were computed from."""
 
     tables: Mapping[str, Table]
-    neurons: Mapping[Place, Snapshot]
-    tokens: Mapping[Place, Tokens]
-
-
-def findings(run: Run) -> Findings:
-    """Compute every page table of a run; tables whose files are absent come out empty."""
-    neurons, tokens = snapshots.snapshots(run), snapshots.tokens(run)
-    other = snapshots.other_saliency(run)
-    tables = (
-        task_tables.task(run),
-        task_tables.task(run, "subword"),
-        task_tables.recovery(run),
-        task_tables.detail(run),
-        *(layer_tables.layers(run, measure, neurons) for measure in layer_tables.MEASURES),
-        layer_tables.redistribution(run, neurons),
-        layer_tables.centres(run, neurons, tokens),
-        layer_tables.similarity(run),
-        layer_tables.relation(run, neurons, tokens),
-        token_tables.takers(run, neurons, tokens, other),
-        token_tables.null_neurons(run, neurons, tokens),
-    )
-    return Findings({t.name: t for t in tables}, neurons, tokens)
+    neurons: Mapping[At, Snapshot]
+    tokens: Mapping[At, Tokens]
 
 
 def points(run: Run, results: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -52,18 +32,18 @@ def points(run: Run, results: Findings) -> dict[str, tuple[np.ndarray, np.ndarra
             for group, members in (("unpruned", ~now.pruned), ("pruned", now.pruned)):
                 use = members.ravel() & np.isfinite(near)
                 xs[group].append(near[use])
-                ys[group].append(now.saliency.ravel()[use])
+                ys[group].append(now.saliency["rank"].ravel()[use])
     return {g: (np.concatenate(xs[g]), np.concatenate(ys[g])) for g in xs if xs[g]}
 
 
-def maps(run: Run, results: Findings, field: str) -> dict[str, np.ndarray]:
-    """[S, D] maps of one field of the snapshots at every stage, main arm, first seed there is."""
+def maps(run: Run, results: Findings, name: str) -> dict[str, np.ndarray]:
+    """[S, D] maps of one saliency at every stage, main arm, first seed there is."""
     arm = main_arm(run)
     seed = map_seed(run, results)
     places = {"base": (seed, "base", "base")}
     places |= {stage: (seed, arm, stage) for stage in run.stages[1:]}
     return {
-        stage: getattr(results.neurons[place], field)
+        stage: results.neurons[place].saliency[name]
         for stage, place in places.items()
         if place in results.neurons
     }

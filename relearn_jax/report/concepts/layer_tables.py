@@ -13,17 +13,17 @@ import pandas as pd
 from relearn_jax.neurons import saliency
 from relearn_jax.report.concepts.arms import ARM
 from relearn_jax.report.concepts.reading import Run, last_stage, stage_name
-from relearn_jax.report.concepts.snapshots import Place, Snapshot, Tokens, after, ends, shape
+from relearn_jax.report.concepts.snapshots import At, Snapshot, Tokens, after, ends, shape
 from relearn_jax.report.tables import Column, Table, averaged, in_order
 
 GROUPS = ("unpruned", "pruned")
 ROW = Column("layer", "state", "text")
-MEASURES = {
-    "saliency_rank": "Mean saliency by rank",
-    "saliency_standardized": "Mean scale-free saliency (standardized mean difference)",
+TOKENS = {
     "token_jaccard": "Overlap of top tokens with the base model (Jaccard)",
     "target_share": "Share of top tokens that occur as the target",
 }
+"""Measures of top tokens, with their captions."""
+CAPTIONS = {saliency.column(name): words.caption for name, words in saliency.SHOWN.items()} | TOKENS
 EVERY = "all"
 """The row key that stands for all layers together."""
 KEYS = ["seed", "arm", "layer"]
@@ -44,7 +44,7 @@ def measured(run: Run, measure: str) -> pd.DataFrame:
     return in_order(frame, arm=run.arms, pruned=GROUPS)
 
 
-def layers(run: Run, measure: str, neurons: Mapping[Place, Snapshot]) -> Table:
+def layers(run: Run, measure: str, neurons: Mapping[At, Snapshot]) -> Table:
     """One measure by arm and layer at the main stages, mean over seeds.
 
     For `saliency_rank`, the column `arithmetic_unpruned` holds what the unpruned neurons would
@@ -66,7 +66,7 @@ def layers(run: Run, measure: str, neurons: Mapping[Place, Snapshot]) -> Table:
         files += ("tables/concepts.parquet",)
     values = in_order(values, arm=run.arms, layer=(EVERY, *range(shape(run)[0])))
     name = measure.replace("saliency_", "layers_")
-    return averaged(name, MEASURES[measure], values, (ARM, ROW), tuple(groups), files)
+    return averaged(name, CAPTIONS[measure], values, (ARM, ROW), tuple(groups), files)
 
 
 def _weighted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -80,7 +80,7 @@ def _weighted(frame: pd.DataFrame) -> pd.DataFrame:
     return total / weight
 
 
-def arithmetic(run: Run, neurons: Mapping[Place, Snapshot]) -> pd.DataFrame:
+def arithmetic(run: Run, neurons: Mapping[At, Snapshot]) -> pd.DataFrame:
     """Mean rank saliency of unpruned neurons by seed, arm and layer, if only order mattered.
 
     The unpruned neurons keep their base order and take the first places; what is measured beyond
@@ -98,7 +98,7 @@ def arithmetic(run: Run, neurons: Mapping[Place, Snapshot]) -> pd.DataFrame:
     return pd.DataFrame(records, columns=[*KEYS, "arithmetic_unpruned"])
 
 
-def redistribution(run: Run, neurons: Mapping[Place, Snapshot]) -> Table:
+def redistribution(run: Run, neurons: Mapping[At, Snapshot]) -> Table:
     """Share of the high-saliency neurons in each layer, pruned ones by the true mask.
 
     The published table (protocol 8.3) takes another set for unpruned: see `centres`.
@@ -127,7 +127,7 @@ def redistribution(run: Run, neurons: Mapping[Place, Snapshot]) -> Table:
     return averaged("redistribution", caption, values, (ARM, ROW), columns, files)
 
 
-def centres(run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]) -> Table:
+def centres(run: Run, neurons: Mapping[At, Snapshot], words: Mapping[At, Tokens]) -> Table:
     """Where the concept sits: mean layer of the high-saliency neurons, and of scale-free saliency.
 
     High-saliency neurons are counted in the published way (`_published`) and, beside what rank
@@ -143,8 +143,8 @@ def centres(run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, T
             "high_base": _mean_row(saliency.redistribution(base.rank).share),
             "high_arithmetic": _mean_row(saliency.redistribution(base.rank, kept=kept).share),
             "high_last": _mean_row(saliency.redistribution(last.rank, kept=kept).share),
-            "free_base": _centre(base.standardized),
-            "free_last": _centre(last.standardized),
+            "free_base": _centre(base.saliency["standardized"]),
+            "free_last": _centre(last.saliency["standardized"]),
         }
         if first in words and place in words:
             cell |= _published(base, last, words[first].null, words[place].null)
@@ -231,7 +231,7 @@ def similarity(run: Run) -> Table:
     return averaged("similarity", caption, values, (ARM, ROW), columns, files, ends)
 
 
-def relation(run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]) -> Table:
+def relation(run: Run, neurons: Mapping[At, Snapshot], words: Mapping[At, Tokens]) -> Table:
     """Rank correlation of saliency with similarity at the last stage, pooled and by layer."""
     groups, parts = ("all", *GROUPS), []
     for arm, seed, _, place in ends(run, words, "neurons"):
@@ -239,7 +239,7 @@ def relation(run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, 
             continue
         now = neurons[place]
         near = words[place].similarity.reshape(shape(run))
-        result = saliency.association(near, now.saliency, now.pruned)
+        result = saliency.association(near, now.saliency["rank"], now.pruned)
         defined = saliency.groups(now.pruned) & np.isfinite(near)
         counts = np.column_stack([result.neurons, defined.sum(axis=2)])
         rhos = np.column_stack([result.spearman, result.spearman_by_layer])

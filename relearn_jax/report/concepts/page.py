@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from relearn_jax.report import provenance
-from relearn_jax.report.concepts import comparison, protocol
-from relearn_jax.report.concepts.findings import Findings, findings
+from relearn_jax.report import provenance, section
+from relearn_jax.report.concepts import comparison, protocol, snapshots
+from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.reading import COLUMNS, NEURON_TABLES, Run, read_head, read_run
 from relearn_jax.report.concepts.sections import SECTIONS
 from relearn_jax.report.concepts.verdict import headline
@@ -34,6 +34,12 @@ def build(folder: Path) -> list[Page]:
     return [*pages, Page(sets.run, text, plots, tuple(tables.values()), names)]
 
 
+def findings(run: Run) -> Findings:
+    """Compute every page table of a run; tables whose files are absent come out empty."""
+    neurons, tokens = snapshots.snapshots(run), snapshots.tokens(run)
+    return Findings(section.tables(SECTIONS, run, neurons, tokens), neurons, tokens)
+
+
 def group_page(run: Run) -> Page:
     """The page of one group, with its tables."""
     results = findings(run)
@@ -54,7 +60,7 @@ def page(run: Run, results: Findings) -> Drawn:
     text, plots = provenance.document(
         *(run, title, headline(run, results)),
         facts=protocol.glance(run, (("Concept removed", run.target),)),
-        sections=[(name, head, make(run, results)) for name, head, make in SECTIONS],
+        sections=section.made(SECTIONS, run, results),
         protocol=protocol.PAPER,
         notice=protocol.notice(run),
         above=protocol.above(run),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from relearn_jax.neurons import ranking
 from relearn_jax.report import html, provenance
 from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.reading import Run, main_arm, stage_name
 from relearn_jax.report.html import Drawn
-from relearn_jax.report.provenance import model, unfinished
+from relearn_jax.report.provenance import Work, model, unfinished
 from relearn_jax.report.sentences import fact, listed, plural
 
 GENERATED = '<span class="badge">GENERATED</span>'
@@ -31,15 +32,20 @@ RETRAIN = {
     "other": "on other text (retrain.source)",
 }
 
+WORK = (
+    Work("work_s", "training and evaluation", lambda stage: not stage.endswith("-neurons")),
+    Work("neurons_s", "statistics of neurons", lambda stage: stage.endswith("-neurons")),
+)
+
 
 def what(run: Run) -> Drawn:
     """What was done, in plain words."""
     target, prune = html.text(run.target), run.config.get("prune") or {}
+    ranked = prune.get("ranking", "probeless"), prune.get("contrast", "rest")
     sizes = {k: html.prose((fact(run, f"prune.{k}", "manifest"),)) for k in ("pruned", "of")}
     items = (
         based(run),
-        f"Its neurons were ranked by how far their mean over words of {target} lies from their "
-        f"mean over other words ({html.text(prune.get('ranking', 'probeless'))} ranking).",
+        f"Its neurons were ranked by {ranking.goes_by(*ranked, target)} ({ranked[0]} ranking).",
         f"{sizes['pruned']} of {sizes['of']} neurons were pruned: {pruning(run)}.",
         retrained(run, {run.group.regrowth}),
         "At every stage the task was scored on held-out text, and every neuron's saliency and top "

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from relearn_jax.errors import UserError
+from relearn_jax.neurons import saliency
 from relearn_jax.report.reading import read_files, read_table, table_path
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -24,7 +25,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "recovery": ("seed", "arm", "type", "variant", "round", "recovery", "epochs_to_90"),
     "concepts": (
         *("seed", "arm", "stage", "neuron", "layer", "channel", "concept", "rank"),
-        *("saliency_rank", "saliency_standardized", "pruned"),
+        *("pruned", *(saliency.column(name) for name in saliency.SHOWN)),
     ),
     "neurons": (
         *("seed", "arm", "stage", "neuron", "layer", "channel", "pruned", "null"),
@@ -40,10 +41,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("saliency_base", "saliency_final", "tokens_base", "tokens_final", "similarity"),
     ),
 }
-"""The columns of each table that the report uses; a file may hold more, and has `group` first."""
+"""The columns that each table must have; a file may hold more, and has `group` first."""
 
 NEURON_TABLES = ("concepts", "neurons")
-"""One row per neuron: kept as Parquet only."""
+"""One row per neuron: kept as Parquet only, and read without other columns than those above."""
 
 
 class Missing(NamedTuple):
@@ -98,7 +99,7 @@ def read_run(folder: Path, group: str | None = None, leave: Collection[str] = ()
     config, manifest, groups = read_head(folder)
     own = groups[0] if group is None else next(g for g in groups if g.name == group)
     tables = {
-        name: read_table(folder, name, columns, own.name)
+        name: read_table(folder, name, columns, own.name, whole=name not in NEURON_TABLES)
         if name not in leave
         else pd.DataFrame(columns=list(columns))
         for name, columns in COLUMNS.items()
@@ -156,7 +157,7 @@ def main_arm(run: Run) -> str:
 
 
 def last_stage(run: Run, arm: str, table: str = "scores") -> str:
-    """The latest stage of `arm` that a table knows (`pruned` where no round is there)."""
+    """The latest stage of an arm that a table has rows of; `pruned` if it has no round."""
     frame = run.tables[table]
     seen = set(frame.loc[frame["arm"] == arm, "stage"].unique()) - {""}
     return max((s for s in seen if s in run.stages), key=run.stages.index, default="pruned")

@@ -1,20 +1,26 @@
-"""The sections of the page about results, in reading order: each is its HTML, from the findings."""
+"""The sections of a group's page, in reading order. Each makes its HTML from the findings."""
 
 from __future__ import annotations
 
 from relearn_jax.report import html, provenance
-from relearn_jax.report.concepts import figures, layer_figures, neuron_list, protocol
-from relearn_jax.report.concepts.arms import ARM_NAMES
+from relearn_jax.report.concepts import (
+    figures,
+    layer_tables,
+    neuron_list,
+    protocol,
+    task_tables,
+    token_tables,
+)
+from relearn_jax.report.concepts import neuron_sections as neurons
 from relearn_jax.report.concepts.claims import EXPLAINED, FAILS, HOLDS, OPEN, PART, claims
-from relearn_jax.report.concepts.findings import Findings, map_seed, maps, points
-from relearn_jax.report.concepts.layer_figures import Measure
-from relearn_jax.report.concepts.layer_tables import EVERY
-from relearn_jax.report.concepts.reading import Run, last_stage, main_arm, stage_name
+from relearn_jax.report.concepts.findings import Findings
+from relearn_jax.report.concepts.reading import Run
 from relearn_jax.report.concepts.task_tables import target_type, types
 from relearn_jax.report.concepts.verdict import verdict
-from relearn_jax.report.draw import Plot
-from relearn_jax.report.html import Drawn, details, figure, files, prose, table
-from relearn_jax.report.sentences import over_seeds, say
+from relearn_jax.report.html import Drawn, details, figure, prose, table
+from relearn_jax.report.section import Section
+from relearn_jax.report.sentences import over_seeds
+from relearn_jax.report.tables import Table
 
 SIGNS = {HOLDS: "✓", PART: "◐", EXPLAINED: "≈", FAILS: "✗", OPEN: "?"}
 
@@ -65,178 +71,6 @@ def recovery(run: Run, results: Findings) -> Drawn:
     return text + table(results.tables["recovery"], note=over_seeds(run.seeds, "")), ()
 
 
-def heat(run: Run, results: Findings) -> Drawn:
-    """Saliency of every neuron at every stage."""
-    stages = maps(run, results, "saliency")
-    if not stages:
-        return html.absent("saliency of every neuron (tables/concepts.parquet)"), ()
-    arm, seed = main_arm(run), map_seed(run, results)
-    cut = next((s.pruned for p, s in results.neurons.items() if p[:2] == (seed, arm)), None)
-    ranks = figures.heat_maps(run, stages, cut, "heat_rank")
-    free_maps = maps(run, results, "standardized")
-    free = figures.heat_maps(run, free_maps, cut, "heat_standardized")
-    top = figures.scale_top(free_maps, "standardized")
-    bars = (
-        figures.colour_bar("scale_rank", 1.0, "saliency by rank: last to first"),
-        figures.colour_bar("scale_standardized", top, "standardized mean difference"),
-    )
-    who = f"{ARM_NAMES[arm]} arm, seed {seed} (one seed, since every seed prunes its own neurons)"
-    data = files(["tables/concepts.parquet"])
-    word = figures.row_word(run)
-    body = figure(
-        ranks,
-        f"Each pixel is a neuron ({word} by channel): bright ones stand for {html.text(run.target)}"
-        f" more than most, dark ones less, equal scores stand in the order of their ids; {who}.",
-        data,
-        wide=True,
-        above=_scale(bars[0]),
-    )
-    fold = figure(
-        free,
-        f"The same neurons on the scale-free measure, in standard deviations; {who}.",
-        data,
-        wide=True,
-        above=_scale(bars[1]),
-    )
-    fold = details("The same maps on the scale-free measure", fold)
-    return body + fold, (ranks, free, *bars)
-
-
-def _scale(bar: Plot) -> str:
-    return f'<div class="scale panel">{html.panel(bar, 0)}</div>'
-
-
-def redistribution(run: Run, results: Findings) -> Drawn:
-    """Saliency by layer, pruned and unpruned apart, and what ranks alone would do."""
-    tables, arm = results.tables, main_arm(run)
-    if run.tables["layers"].empty:
-        notice = html.absent("saliency by layer (tables/layers.parquet)")
-        return notice + _shift_tables(run, results), ()
-    both = (
-        Measure(tables["layers_rank"], "saliency_rank", "saliency by rank", ", by rank"),
-        Measure(
-            *(tables["layers_standardized"], "saliency_standardized"),
-            *("scale-free saliency", ", scale-free"),
-        ),
-    )
-    plot = layer_figures.by_layer(run, both, "layers")
-    names = {"layers_rank": "by rank", "layers_standardized": "scale-free"}
-    data = html.data(["tables/layers.csv"], names)
-    body = figure(
-        plot,
-        f"Mean saliency for {html.text(run.target)} by {figures.row_word(run)} in the "
-        f"{ARM_NAMES[arm]} arm, above by rank and below free of scale; base values are those of "
-        "the same neurons before pruning, bars the 95 % interval over neurons, and where all "
-        "pruned neurons are tied (constant outputs) they are left out by rank.",
-        data,
-    )
-    body += _rank_note(run, results)
-    change = layer_figures.change_by_arm(run, both, "change")
-    body += figure(
-        change,
-        "Last stage minus base for every arm: where a control moves like the concept arm, the "
-        "change says nothing about the concept's own neurons.",
-        data,
-    )
-    body += _shift_tables(run, results)
-    more = "".join(table(item.table, arm, over_seeds(run.seeds, "")) for item in both)
-    return body + details("Saliency by layer and stage, as tables", more), (plot, change)
-
-
-def _shift_tables(run: Run, results: Findings) -> str:
-    return "".join(
-        table(results.tables[name], main_arm(run), over_seeds(run.seeds, ""))
-        for name in ("centres", "redistribution")
-    )
-
-
-def _rank_note(run: Run, results: Findings) -> str:
-    arm = main_arm(run)
-    ranks, free = (results.tables[f"layers_{n}"].row(arm, 0) for n in ("rank", "standardized"))
-    text = (
-        "<p>Saliency by rank is a place in a queue, so it sums to the same total whatever happens: "
-        "when pruned neurons lose their scale and go to the end, all others move up, whether or "
-        "not they learned anything. The dotted line shows how far they would move if they kept "
-        "their order. The scale-free measure (difference of the means in standard deviations) "
-        "is computed from one neuron at a time and cannot be moved by others; what it leaves out "
-        "is how strongly a neuron speaks to the next layer. Trust what both show.</p>"
-    )
-    now = f"{last_stage(run, arm, 'layers')}_unpruned"
-    if figures.row_word(run) == "state" and ranks.has("base_unpruned", now):
-        case = (
-            "A telling case is state 0, the embedding, which is never pruned and hardly trained: "
-            f"its mean goes from {{base_unpruned}} to {{{now}}} by rank, and from "
-            f"{{free.base_unpruned}} to {{free.{now}}} free of scale."
-        )
-        text += f"<p>{prose(say(case, ranks, free=free))}</p>"
-    return f"<aside><h3>What ranks do on their own</h3>{text}</aside>"
-
-
-def similarity(run: Run, results: Findings) -> Drawn:
-    """How alike the top tokens are to those of the base model, beside the null."""
-    item = results.tables["similarity"]
-    if run.tables["layers"].empty or item.frame.empty:
-        return html.absent("similarity by layer (tables/layers.parquet)"), ()
-    arm = main_arm(run)
-    arms = (arm, "random") if arm != "random" and "random" in run.arms else (arm,)
-    plot = layer_figures.similarity(run, item, arms)
-    data = html.data(item.sources, "similarity")
-    body = figure(
-        plot,
-        "Cosine between the mean word vectors of a neuron's top tokens before pruning and after "
-        "retraining; the band is what pairs of unrelated neurons of the same layer give, so only "
-        "what lies above it is memory.",
-        data,
-    )
-    target = html.text(run.target)
-    tokens = (
-        Measure(
-            results.tables["token_jaccard"], "token_jaccard", "overlap with base", ", token overlap"
-        ),
-        Measure(
-            *(results.tables["target_share"], "target_share"),
-            *(f"share of {run.target} words", f", {run.target} words"),
-        ),
-    )
-    second = layer_figures.by_layer(run, tokens, "tokens")
-    body += figure(
-        second,
-        f"Above: overlap of the top tokens with those of the base model (1: the same words). "
-        f"Below: share of top tokens that occur as {target} in the probed text.",
-        html.data(["tables/layers.csv"], {"token_jaccard": "overlap", "target_share": "share"}),
-    )
-    body += table(item, arm, over_seeds(run.seeds, ""))
-    listed = (*(t.table for t in tokens), results.tables["null_neurons"])
-    more = "".join(table(t, arm, over_seeds(run.seeds, "")) for t in listed)
-    return body + details("Token overlap, target words and null neurons", more), (plot, second)
-
-
-def relation(run: Run, results: Findings) -> Drawn:
-    """Saliency against similarity."""
-    item, clouds = results.tables["relation"], points(run, results)
-    if not clouds or item.frame.empty:
-        return html.absent("saliency against similarity (tables/neurons.parquet)"), ()
-    arm = main_arm(run)
-    plot = figures.density(run, clouds)
-    stage = stage_name(last_stage(run, arm, "neurons"))
-    body = figure(
-        plot,
-        f"Neurons of the {ARM_NAMES[arm]} arm after {stage}, all seeds: the stronger the colour, "
-        "the more neurons have this similarity (across) and this saliency (up); neurons whose top "
-        "tokens did not change are left out.",
-        html.data(item.sources, "relation"),
-    )
-    text = (
-        "Over all neurons the correlation is {all}, among the unpruned {unpruned} and among the "
-        "pruned {pruned}. A pooled correlation mixes groups and layers that differ in both "
-        "measures; within a layer it can have another sign."
-    )
-    note = "Chance: 95 % of the correlations of unrelated values are nearer to 0. "
-    body += f"<p>{prose(say(text, item.row(arm, EVERY)))}</p>"
-    body += table(item, arm, over_seeds(run.seeds, "") + note)
-    return body, (plot,)
-
-
 def judged(run: Run, results: Findings) -> Drawn:
     """The paper's claims."""
     items = []
@@ -262,17 +96,38 @@ def judged(run: Run, results: Findings) -> Drawn:
     return intro + f'<ul class="claims">{"".join(items)}</ul>' + limits, ()
 
 
+def _task_tables(run: Run, *_: object) -> tuple[Table, ...]:
+    return task_tables.task(run), task_tables.task(run, "subword"), task_tables.detail(run)
+
+
 SECTIONS = (
-    ("verdict", "Verdict", answer),
-    ("done", "What was done", lambda run, results: protocol.what(run)),
-    ("task", "Task performance", performance),
-    ("recovery", "Recovery", recovery),
-    ("maps", "Where the concept sits, neuron by neuron", heat),
-    ("layers", "Redistribution by layer", redistribution),
-    ("similarity", "Are they still the same neurons?", similarity),
-    ("neurons", "Neurons that took the concept over", neuron_list.taken_over),
-    ("relation", "Saliency and similarity", relation),
-    ("claims", "The paper's claims", judged),
-    ("settings", "Settings and provenance", lambda run, results: provenance.settings(run)),
+    Section("verdict", "Verdict", answer),
+    Section("done", "What was done", lambda run, _: protocol.what(run)),
+    Section("task", "Task performance", performance, _task_tables),
+    Section("recovery", "Recovery", recovery, lambda run, *_: (task_tables.recovery(run),)),
+    Section("maps", "Where the concept sits, neuron by neuron", neurons.heat),
+    Section(
+        "layers", "Redistribution by layer", neurons.redistribution, neurons.redistribution_tables
+    ),
+    Section(
+        "similarity",
+        "Are they still the same neurons?",
+        neurons.similarity,
+        neurons.similarity_tables,
+    ),
+    Section(
+        *("neurons", "Neurons that took the concept over", neuron_list.taken_over),
+        lambda *read: (token_tables.takers(*read),),
+    ),
+    Section(
+        *("relation", "Saliency and similarity", neurons.relation),
+        lambda *read: (layer_tables.relation(*read),),
+    ),
+    Section("claims", "The paper's claims", judged),
+    Section(
+        "settings",
+        "Settings and provenance",
+        lambda run, _: provenance.settings(run, protocol.WORK),
+    ),
 )
-"""(anchor, heading, maker) in the order of the page; a new section is a function and a row here."""
+"""In the order of the page, each with the tables it brings."""

@@ -1,6 +1,7 @@
 """The neurons of a run as arrays: one snapshot for each seed, arm and stage.
 
-Axes: S rows (states or blocks), D channels. The target concept's numbers unless a name says else.
+Axes: S rows (states or blocks), D channels. Numbers are those of the target concept unless their
+name says otherwise.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from relearn_jax.neurons import saliency
 from relearn_jax.report.concepts.reading import Run, last_stage
 
-Place = tuple[int, str, str]
+At = tuple[int, str, str]
 """(seed, arm, stage); the base model is the arm `base`."""
 
 
@@ -22,9 +24,9 @@ class Snapshot(NamedTuple):
     """What the concepts table says about every neuron at one place."""
 
     rank: Int[np.ndarray, "S D"]
-    saliency: Float[np.ndarray, "S D"]
-    standardized: Float[np.ndarray, "S D"]
     pruned: Bool[np.ndarray, "S D"]
+    saliency: Mapping[str, Float[np.ndarray, "S D"]]
+    """By name in `saliency.SHOWN`."""
 
 
 class Tokens(NamedTuple):
@@ -42,16 +44,18 @@ def shape(run: Run) -> tuple[int, int]:
     return int(neurons["rows"]), int(neurons["channels"])
 
 
-def snapshots(run: Run) -> dict[Place, Snapshot]:
+def snapshots(run: Run) -> dict[At, Snapshot]:
     """Every place of the concepts table, for the target concept; incomplete ones are left out."""
     frame = run.tables["concepts"]
     grid = shape(run)
     return {
         place: Snapshot(
             rank=_grid(part["rank"], grid, np.int64),
-            saliency=_grid(part["saliency_rank"], grid, np.float64),
-            standardized=_grid(part["saliency_standardized"], grid, np.float64),
             pruned=_grid(part["pruned"], grid, bool),
+            saliency={
+                name: _grid(part[saliency.column(name)], grid, np.float64)
+                for name in saliency.SHOWN
+            },
         )
         for place, part in _places(frame[frame["concept"] == run.target], grid)
     }
@@ -75,7 +79,7 @@ def other_saliency(run: Run) -> dict[int, Float[np.ndarray, "S D"]]:
     }
 
 
-def tokens(run: Run) -> dict[Place, Tokens]:
+def tokens(run: Run) -> dict[At, Tokens]:
     """Every place of the neurons table; the similarity of unchanged neurons is left out (NaN)."""
     grid = shape(run)
     by_place = {}
@@ -91,7 +95,7 @@ def tokens(run: Run) -> dict[Place, Tokens]:
     return by_place
 
 
-def after(places: Mapping[Place, object], arm: str, stage: str) -> dict[int, Place]:
+def after(places: Mapping[At, object], arm: str, stage: str) -> dict[int, At]:
     """The place of each seed at a stage of an arm, where its base stage is there too."""
     return {
         seed: (seed, name, when)
@@ -100,7 +104,7 @@ def after(places: Mapping[Place, object], arm: str, stage: str) -> dict[int, Pla
     }
 
 
-def ends(run: Run, places: Mapping[Place, object], table: str) -> Iterator[tuple]:
+def ends(run: Run, places: Mapping[At, object], table: str) -> Iterator[tuple]:
     """(arm, seed, place of the base model, place of the last stage) wherever both are there."""
     for arm in run.arms:
         for seed, place in after(places, arm, last_stage(run, arm, table)).items():

@@ -37,7 +37,7 @@ def task(run: Run, variant: str = "word") -> Table:
 def by_stage(run: Run, variant: str = "word") -> pd.DataFrame:
     """F1 with a row for each type, arm and seed, and a column for each stage.
 
-    Seeds share a base model between their arms.
+    The arms of a seed have the same base model, so its F1 stands in the rows of all of them.
     """
     scores = run.tables["scores"]
     scores = scores[(scores["variant"] == variant) & scores["stage"].isin(run.stages)]
@@ -79,7 +79,7 @@ def recovery(run: Run) -> Table:
 
 
 def reached(by_seed: pd.DataFrame, keys: list[str]) -> pd.Series:
-    """By row of the page, how many seeds have a number of epochs to 90 %: `2 of 3`."""
+    """For each row of the page, how many seeds regained 90 %: `2 of 3`."""
     counts = by_seed.groupby(keys, sort=False)["epochs_to_90"].agg(["count", "size"]).astype(str)
     return counts["count"] + " of " + counts["size"]
 

@@ -13,7 +13,14 @@ import pandas as pd
 
 from relearn_jax.report.concepts.arms import ARM
 from relearn_jax.report.concepts.reading import Run, last_stage
-from relearn_jax.report.concepts.snapshots import Place, Snapshot, Tokens, ends, shape
+from relearn_jax.report.concepts.snapshots import (
+    At,
+    Snapshot,
+    Tokens,
+    ends,
+    other_saliency,
+    shape,
+)
 from relearn_jax.report.tables import Column, Table, averaged
 
 PRIMED, OLD, NEW, BLEND = (
@@ -36,17 +43,12 @@ COLUMNS = (
 )
 
 
-def takers(
-    run: Run,
-    neurons: Mapping[Place, Snapshot],
-    words: Mapping[Place, Tokens],
-    other: Mapping[int, np.ndarray],
-) -> Table:
+def takers(run: Run, neurons: Mapping[At, Snapshot], words: Mapping[At, Tokens]) -> Table:
     """Neurons that took the concept over, and the others that could have.
 
     The others are unpruned and, like them, were outside the upper half of the base ranking.
     """
-    table, records = run.tables["taken_over"], []
+    table, other, records = run.tables["taken_over"], other_saliency(run), []
     for arm, seed, first, place in ends(run, words, "neurons"):
         ids = table.loc[(table["arm"] == arm) & (table["seed"] == seed), "neuron"]
         if place not in neurons or ids.empty:
@@ -90,9 +92,7 @@ def _matched(
     return float(own), float(others)
 
 
-def null_neurons(
-    run: Run, neurons: Mapping[Place, Snapshot], words: Mapping[Place, Tokens]
-) -> Table:
+def null_neurons(run: Run, neurons: Mapping[At, Snapshot], words: Mapping[At, Tokens]) -> Table:
     """Share of neurons without any alphabetic top token (the paper's null neurons)."""
     records = []
     for (seed, arm, stage), tokens in words.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from relearn_jax.evaluation.entities import SMALLEST_LOSS
 from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.layer_tables import EVERY
@@ -12,9 +13,8 @@ from relearn_jax.report.concepts.task_tables import target_type, types
 from relearn_jax.report.sentences import fact, joined, plural, say
 from relearn_jax.report.tables import Row, Sentence
 
-SMALL = 0.02
-"""F1 losses below this are too small for a share of them to mean anything. The recovery table
-holds no share of a smaller loss (`experiments.tables.SMALLEST_LOSS`, the same value)."""
+WON_BACK = 0.02
+"""Mean saliencies by rank that differ by no more than this are called equal."""
 LEARNED = 0.1
 """An entity type with less F1 than this in the base model has not been learned."""
 TIE = 0.01
@@ -33,16 +33,16 @@ def headline(run: Run, results: Findings) -> Sentence:
             "{what} of the base model is {base}; nothing has been pruned yet.", task, what=what
         )
     lost = task.value("base") - task.value("pruned")
-    if task.value("base") < SMALL:
+    if task.value("base") < SMALLEST_LOSS:
         text = "The base model has not learned the task ({what} is {base}): nothing to lose."
         return say(text, task, what=what)
-    verb = "fell" if lost >= SMALL else "hardly changed,"
+    verb = "fell" if lost >= SMALLEST_LOSS else "hardly changed,"
     parts = {"what": what, "verb": verb, "count": _count(run), "stage": stage_name(last)}
     text = "{what} {verb} from {base} to {pruned}{count}"
     if last == "pruned":
         return say(f"{text}; no retraining round has finished.", task, **parts)
     text += f", and stood at {{{last}}} after {{stage}}"
-    if lost < SMALL or not share.has(last):
+    if lost < SMALLEST_LOSS or not share.has(last):
         return say(f"{text}.", task, **parts)
     parts |= {"regained": share.cite(last), "back": returned(share.value(last))}
     return say(f"{text} ({{regained}} of the loss regained): {{back}}.", task, **parts)
@@ -112,7 +112,7 @@ def _return(run: Run, results: Findings):
     for stage in dict.fromkeys(("round1", last)):
         text += f", after {stage_name(stage)} " if stage != "round1" else ""
         text += f"{{{stage}}}"
-        if share.value("lost") >= SMALL and share.has(stage):
+        if share.value("lost") >= SMALLEST_LOSS and share.has(stage):
             text += f" ({{share.{stage}}} of the loss regained)"
     if task.value(last) > task.value("base") + TIE:
         text += (
@@ -138,7 +138,7 @@ def _controls(run: Run, results: Findings):
         for control, row in rows.items()
     ]
     went = joined(went, ", and ", ", and ")
-    if share.value("lost") < SMALL:
+    if share.value("lost") < SMALLEST_LOSS:
         end = f"The {ARM_NAMES[arm]} arm lost too little F1 ({{lost}}) to compare how far the arms "
         end += "come back."
     elif not share.has("lost", last):
@@ -153,7 +153,7 @@ def _controls(run: Run, results: Findings):
 def _compared(results: Findings, arm: str, controls: Sequence[str], last: str) -> str:
     """What the controls regained beside the main arm; those that lost too little are left out."""
     rows = [results.tables["recovery"].row("all", control) for control in controls]
-    others = [r.value(last) for r in rows if r.value("lost") >= SMALL and r.has(last)]
+    others = [r.value(last) for r in rows if r.value("lost") >= SMALLEST_LOSS and r.has(last)]
     own = results.tables["recovery"].row("all", arm).value(last)
     if not others:
         return "No control lost enough F1 to compare how far the arms come back"
@@ -168,7 +168,9 @@ def _target_shares(run: Run, results: Findings, arms: Sequence[str], last: str) 
     """What each arm regained of the target's own F1."""
     kind = target_type(run)
     rows = {arm: results.tables["recovery"].row(kind, arm) for arm in arms}
-    rows = {a: row for a, row in rows.items() if row.has(last) and row.value("lost") >= SMALL}
+    rows = {
+        a: row for a, row in rows.items() if row.has(last) and row.value("lost") >= SMALLEST_LOSS
+    }
     if kind == "all" or len(rows) < 2:
         return ()
     shares = joined(
@@ -192,7 +194,7 @@ def _where(run: Run, results: Findings):
         return None
     reading = (
         "They are below it: some pruned neurons have won ranks back"
-        if row.value("arithmetic_unpruned") - row.value(now) > SMALL
+        if row.value("arithmetic_unpruned") - row.value(now) > WON_BACK
         else "So the rise as such is no sign of learning"
     )
     text = (

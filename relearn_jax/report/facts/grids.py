@@ -29,7 +29,7 @@ def mean_grid(frame: pd.DataFrame, column: str, value: str = "share") -> np.ndar
 
 
 def runs(roles: Sequence[str]) -> list[tuple[int, int, str]]:
-    """(first, last, role) of neighbours with one role."""
+    """Neighbours with the same role, as (first, last, role)."""
     spans: list[tuple[int, int, str]] = []
     for place, role in enumerate(roles):
         if spans and spans[-1][2] == role:
@@ -40,9 +40,10 @@ def runs(roles: Sequence[str]) -> list[tuple[int, int, str]]:
 
 
 def spaced(spans: Sequence[tuple[int, int, str]], step: float) -> list[tuple[float, str]]:
-    """Ticks at the middle of each run with room for their labels; a longer run names its positions.
+    """Ticks at the middle of runs of positions, where there is room for their labels.
 
-    Where two would meet, the subject's end and the last position come first, then longer runs.
+    If two labels would meet, the subject's end and the last position keep theirs, then longer runs.
+    The label of a run of various roles says its positions.
     """
     first = {"last": 3, "subject end": 2, "subject": 1}
     order = sorted(spans, key=lambda s: (-first.get(s[2], 0), s[0] - s[1]))
@@ -65,8 +66,10 @@ def grid_panel(
     top: float,
     slanted: bool = False,
 ) -> Panel:
-    """A grid over layers with its scale, up to `top`, at the right, and numbers where there are few
-    cells."""
+    """A grid over layers, with its scale up to `top` at the right.
+
+    A grid of few cells has its numbers in them.
+    """
     rows = len(values)
     height = min(max(230 / rows, 6.5), 30) * rows
     room = ROOM._replace(bottom=66) if slanted else ROOM
@@ -94,7 +97,10 @@ def largest(*grids: np.ndarray) -> float:
 
 
 def shaded(ax: Axes, values: np.ndarray, top: float, least: float = 0.005) -> None:
-    """Blue above 0, orange below; opacity is size over `top`. Below `least` none is written."""
+    """Blue above 0, orange below; opacity is size over `top`.
+
+    Sizes below `least` are not written as numbers.
+    """
     rgba = np.zeros((*values.shape, 4))
     rgba[..., :3] = np.where((values >= 0)[..., None], MORE, FEWER)
     rgba[..., 3] = FULL * np.nan_to_num(np.abs(values)) / (top or 1)

@@ -31,7 +31,7 @@ WHOLE_STATES = ("tracing", "interchange")
 
 
 def positions(run: Localized) -> Plot | None:
-    """Layer by position, a row of places for each method and one for its null; mean over seeds."""
+    """Layer by position, mean over seeds: a row of maps for each method, and a row of nulls."""
     frame = run.tables["maps"]
     panels: list[Panel] = []
     for method in ordered(frame.loc[~frame["method"].isin(WHOLE_STATES), "method"]):

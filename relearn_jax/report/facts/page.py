@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from relearn_jax.report import html, provenance
+from relearn_jax.report import html, provenance, section
 from relearn_jax.report.draw import Plot
 from relearn_jax.report.facts import figures, maps, protocol, reading, sentences, truth
+from relearn_jax.report.facts import tables as of
 from relearn_jax.report.facts.methods import METHODS
 from relearn_jax.report.facts.reading import Localized
-from relearn_jax.report.facts.tables import chance
-from relearn_jax.report.facts.tables import tables as all_tables
 from relearn_jax.report.html import Drawn, details, table
 from relearn_jax.report.page import Page
+from relearn_jax.report.section import Section
 from relearn_jax.report.sentences import over_seeds
 from relearn_jax.report.tables import Table
 
@@ -32,9 +32,14 @@ def build(folder: Path) -> list[Page]:
       UserError: see `reading.read`.
     """
     run = reading.read(folder)
-    tables = all_tables(run)
+    tables = page_tables(run)
     text, plots = page(run, tables)
     return [Page(run, text, plots, tuple(tables.values()), tuple(reading.COLUMNS))]
+
+
+def page_tables(run: Localized) -> dict[str, Table]:
+    """Every table of the page, by name; without their files they are empty."""
+    return section.tables(SECTIONS, run)
 
 
 def page(run: Localized, tables: Tables) -> Drawn:
@@ -49,8 +54,8 @@ def page(run: Localized, tables: Tables) -> Drawn:
         ),
         ("Seeds", ", ".join(map(str, run.seeds))),
     )
-    sections = [(name, head, make(run, tables)) for name, head, make in SECTIONS]
-    said = sentences.headline(run, tables)
+    sections = section.made(SECTIONS, run, tables)
+    said = sentences.headline(tables)
     return provenance.document(run, TITLE, said, facts, sections, PROTOCOL, notice)
 
 
@@ -119,10 +124,10 @@ def localized(run: Localized, tables: Tables) -> Drawn:
             maps.positions(run),
             "Layer (down) by position (across): the share of the change by one place alone; blue "
             f"in its direction, orange against it, {_seeds(run)}. Below each map its null, on the "
-            "same scale: the same method between two runs that both lack the fact. Maps of two "
-            "methods have scales of their own: compare where they are strong, and read how strong "
-            "off the scale. Dotted "
-            "lines part the roles of positions. “State that enters” is the stream before a block.",
+            "same scale: the same method between two runs that both lack the fact. Each map has a "
+            "scale at its right, which differs between maps: compare two maps by where they are "
+            "strong, and read from their scales how strong. Dotted lines part the roles of "
+            "positions. “State that enters” is the stream before a block.",
             _data("maps"), "maps by position (tables/maps.parquet)",
         ),
         _figure(
@@ -155,7 +160,7 @@ def probes(run: Localized, tables: Tables) -> Drawn:
     """Where the answer can be read."""
     if "probes" not in (run.manifest.get("methods") or ["probes"]):
         return "<p>This run fitted no probes.</p>", ()
-    chances = chance(run)
+    chances = of.chance(run)
     level = (
         "the dotted level is that of always giving the most common answer"
         if chances
@@ -230,13 +235,27 @@ def planted(run: Localized, tables: Tables) -> Drawn:
 
 
 SECTIONS = (
-    ("verdict", "Verdict", answer),
-    ("done", "What was done", protocol.done),
-    ("gates", "Gates", gates),
-    ("maps", "Localization maps side by side", localized),
-    ("probes", "Where the answer can be read", probes),
-    ("chosen", "Chosen components under equal budget", chosen),
-    ("agreement", "Do the methods agree?", agreement),
-    ("truth", "Against planted truth", planted),
-    ("settings", "Settings and provenance", lambda run, tables: provenance.settings(run)),
+    Section("verdict", "Verdict", answer, lambda run: (of.leading(run),)),
+    Section("done", "What was done", protocol.done, lambda run: (of.accuracy(run),)),
+    Section("gates", "Gates", gates, lambda run: (of.gates(run),)),
+    Section(
+        *("maps", "Localization maps side by side", localized),
+        lambda run: (of.components(run), of.heads(run)),
+    ),
+    Section("probes", "Where the answer can be read", probes, lambda run: (of.probes(run),)),
+    Section(
+        *("chosen", "Chosen components under equal budget", chosen),
+        lambda run: (of.selections(run),),
+    ),
+    Section("agreement", "Do the methods agree?", agreement, lambda run: (of.agreement(run),)),
+    Section(
+        *("truth", "Against planted truth", planted),
+        lambda run: (truth.finding(run), truth.lookup(run)),
+    ),
+    Section(
+        "settings",
+        "Settings and provenance",
+        lambda run, _: provenance.settings(run, protocol.WORK),
+    ),
 )
+"""In the order of the page, each with the tables it brings."""

@@ -11,6 +11,7 @@ from relearn_jax.report.facts.methods import METHODS
 from relearn_jax.report.facts.reading import Localized
 from relearn_jax.report.facts.sentences import Tables, methods_of
 from relearn_jax.report.html import Drawn, prose, table
+from relearn_jax.report.provenance import Work
 from relearn_jax.report.sentences import fact
 from relearn_jax.report.tables import Sentence
 
@@ -22,6 +23,11 @@ AGAIN = {
     "swapped": "a third subject with the corrupt one's answer",
     "random": "other random tokens",
 }
+WORK = (
+    Work("teaching_s", "teaching", lambda stage: stage.endswith(("-pretrained", "-model"))),
+    Work("effects_s", "effects", lambda stage: stage.endswith("-effects")),
+    Work("choice_s", "choices", lambda stage: stage.endswith("-choice")),
+)
 ASKED = {"swapped": "the corrupt partner's", "random": "the alternatives"}
 
 

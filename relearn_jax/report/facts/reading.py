@@ -28,10 +28,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "agreement": ("seed", "method_a", "method_b", "spearman", "jaccard"),
     "truth": ("seed", "method", "precision", "recall", "roc_area", "planted", "chosen"),
 }
-"""The columns of each table that the report uses. A table without rows needs none: a model that was
-not taught here has no gates and no planted truth."""
-
-OPTIONAL = {"probes": ("chance",)}
+"""The columns that each table must have. A table without rows needs none: a model that was not
+taught here has no gates and no planted truth."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,7 @@ def read(folder: Path) -> Localized:
             f"`relearn run CONFIG --out {folder}` writes its tables again, from its stages where "
             "they still hold."
         )
-    tables = {
-        name: read_table(folder, name, columns, optional=OPTIONAL.get(name, ()))
-        for name, columns in COLUMNS.items()
-    }
+    tables = {name: read_table(folder, name, columns) for name, columns in COLUMNS.items()}
     done = tuple(sorted({int(s) for frame in tables.values() for s in frame["seed"].unique()}))
     if not done:
         raise UserError(

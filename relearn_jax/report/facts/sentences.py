@@ -17,7 +17,7 @@ AP, IG, TRACING = (label(n) for n in ("attribution", "attribution_path", "tracin
 RANDOM = label(RANDOM_MLPS.name)
 
 
-def headline(run: Localized, tables: Tables) -> Sentence:
+def headline(tables: Tables) -> Sentence:
     """Who finds the planted layers, or what comes first where none are planted."""
     text = _finders(tables["truth"]) or _first(tables["leading"])
     text = text or ("No localizer has scored the feed-forward layers yet.",)
@@ -67,7 +67,7 @@ def _do(names: Sequence[str]) -> str:
 
 
 def layers(number: Number) -> Sentence:
-    """Feed-forward layers with the number of the noun."""
+    """`feed-forward layer 3`, or `feed-forward layers` before several numbers."""
     several = "," in number.text or "|" in number.text
     return (f"feed-forward layer{'s' if several else ''} ", number)
 
@@ -87,7 +87,7 @@ def _first(table: Table) -> Sentence:
 
 
 def _seeds(row: Row) -> Sentence:
-    """In how many of several seeds."""
+    """In how many seeds, if there are several."""
     return () if row.value("of") == 1 else say(" ({seeds} of {of} seeds)", row)
 
 
@@ -182,7 +182,7 @@ def _named(run: Localized) -> str:
 
 
 def _unknown(run: Localized) -> str:
-    """Why a hypothesis on lookup layers cannot be judged, or what stands in for the truth."""
+    """Why a hypothesis on lookup layers cannot be judged. Or what stands in for planted layers."""
     planted, targets = truth.reference(run)
     if planted:
         return ""
@@ -201,7 +201,7 @@ def _holds(row: Row, column: str) -> Sentence:
 
 
 def _over(run: Localized) -> str:
-    """What a mean place is a mean over."""
+    """Whether a mean place is a mean over layers, seeds or both."""
     targets = truth.reference(run)[1]
     over = ["layers"] * (max(map(len, targets.values())) > 1) + ["seeds"] * (len(targets) > 1)
     return f" (mean over {' and '.join(over)})" if over else ""

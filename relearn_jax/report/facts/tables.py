@@ -29,15 +29,6 @@ LISTED = 5
 CELLS = ("score", "low", "high", "null")
 
 
-def tables(run: Localized) -> dict[str, Table]:
-    """Every table of the page, by name; without their files they are empty."""
-    makers = (
-        *(gates, accuracy, leading, components, probes, heads, selections, agreement),
-        *(truth.finding, truth.lookup),
-    )
-    return {table.name: table for table in (maker(run) for maker in makers)}
-
-
 def gates(run: Localized) -> Table:
     """Every gate beside its limit, and how many hold."""
     frame = run.tables["gates"]
@@ -119,7 +110,7 @@ def leading(run: Localized) -> Table:
 
 
 def _first_component(scores: pd.DataFrame) -> dict[str, Any]:
-    """By mean size over seeds; nothing where only one part has scores."""
+    """The component with the largest mean size over seeds; nothing if only one part has scores."""
     if scores["part"].nunique() < 2:
         return {}
     part, layer = scores["size"].groupby([scores["part"], scores["layer"]]).mean().idxmax()
@@ -207,9 +198,8 @@ def selections(run: Localized) -> Table:
     """What each method chooses under the budget, with its number of parameters."""
     frame = by_method(run.tables["selections"])
     values = frame.drop_duplicates(["seed", "method"])
-    values = values.rename(
-        columns={"share": "share_of_layer", "parameters_of_method": "parameters"}
-    )
+    values = values[["seed", "method", "parameters_of_method", "overlap"]]
+    values = values.rename(columns={"parameters_of_method": "parameters"})
     everything = values.loc[values["method"] == label(EVERYTHING.name), "parameters"]
     values = values.assign(
         share=values["parameters"] / (everything.iloc[0] if len(everything) else np.nan)
@@ -247,7 +237,7 @@ def usual(chosen: Sequence[Iterable[int]], seeds: int) -> str:
 
 
 def agreement(run: Localized) -> Table:
-    """How far two methods order the feed-forward layers alike, and choose the same."""
+    """How alike two methods order the feed-forward layers, and how much they choose alike."""
     frame = run.tables["agreement"]
     order = {name: place for place, name in enumerate(METHODS)}
     pairs = [
@@ -265,12 +255,12 @@ def agreement(run: Localized) -> Table:
 
 
 def by_method(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the order of the page's methods, which have their labels for names."""
+    """Rows in the order of methods on the page, with labels in place of names."""
     frame = in_order(frame, method=ordered(frame["method"]))
     return frame.assign(method=frame["method"].map(label))
 
 
 def chance(run: Localized) -> Mapping[str, float]:
-    """By position, the accuracy of always giving the most common answer, where the run says it."""
+    """Accuracy of always giving the most common answer, by position; nothing in older runs."""
     frame = run.tables["probes"]
     return dict(frame.groupby("position")["chance"].mean()) if "chance" in frame else {}

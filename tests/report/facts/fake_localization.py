@@ -80,6 +80,7 @@ def _head(folder: Path, shape: Shape) -> None:
         "started": "2025-01-01T10:00:00",
         "finished": "2025-01-01T10:04:00",
         "total_s": 240.0,
+        "wall_s": {"seed0-model": 70.0, "seed0-effects": 20.0, "seed0-choice": 1.0},
     }  # fmt: skip
     config = {
         "experiment": "localization",

@@ -17,7 +17,7 @@ from relearn_jax.report import build
 from relearn_jax.report.draw import panel_svgs
 from relearn_jax.report.facts import grids, maps, reading
 from relearn_jax.report.facts import page as facts
-from relearn_jax.report.facts.tables import tables, usual
+from relearn_jax.report.facts.tables import usual
 
 SEEDS = SHAPE._replace(seeds=(0, 1, 2))
 REAL = SHAPE._replace(planted=(), gates=False, layers=6)
@@ -26,7 +26,7 @@ VERDICT = re.compile(r'<p class="lede">.*?</p>|<section id="verdict".*?</dl>', r
 
 def page_of(folder: Path) -> Page:
     run = reading.read(folder)
-    return Page(facts.page(run, tables(run))[0])
+    return Page(facts.page(run, facts.page_tables(run))[0])
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,12 @@ def test_every_figure_is_drawn_in_the_theme(tmp_path, panels):
     assert len(drawings) >= len(page.plots) == 7
     assert all(d.startswith("<svg role") for d in drawings)
     assert not [d for d in drawings if re.search(r"(fill|stroke): ?#", d)]
+
+
+def test_times_are_named_after_the_work_of_a_localization(page):
+    times = {name: page.cells[f"c-manifest-{name}_s-value"] for name in ("teaching", "effects")}
+    assert times == {"teaching": "70.0 s", "effects": "20.0 s"}
+    assert "training and evaluation" not in " ".join(page.text)
 
 
 def test_every_figure_says_how_to_read_it(page):

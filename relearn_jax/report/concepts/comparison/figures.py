@@ -20,7 +20,7 @@ from relearn_jax.report.tables import Table, show
 
 
 def ordered(sets: Sets) -> list[str]:
-    """Groups in rows of equal size and regrowth, so that a column of panels is a concept."""
+    """Names of groups, sorted by size and regrowth, so that each column of panels is a concept."""
     kinds = {g.name: (size(g), g.regrowth) for g in sets.groups}
     order = list(dict.fromkeys(kinds.values()))
     return sorted(sets.runs, key=lambda name: order.index(kinds[name]))
@@ -74,7 +74,7 @@ def by_layer(sets: Sets, table: Table) -> Plot:
 
 
 def takeover(sets: Sets, table: Table) -> Plot:
-    """Removed concept by concept stood for, minus chance, before pruning and at the end."""
+    """Which concepts the pruned neurons stand for, minus chance, before pruning and at the end."""
     arm = main_arm(sets.run)
     shown = [(arm, "was_beyond", "base"), (arm, "beyond", stage_name(sets.last))]
     if "random" in sets.run.arms and arm != "random":

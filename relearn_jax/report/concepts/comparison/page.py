@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from relearn_jax.report import html, provenance
+from relearn_jax.report import html, provenance, section
 from relearn_jax.report.concepts import protocol
 from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.comparison import figures, sentences
+from relearn_jax.report.concepts.comparison import tables as of
 from relearn_jax.report.concepts.comparison.reading import Sets, size
 from relearn_jax.report.concepts.comparison.sentences import Tables
 from relearn_jax.report.concepts.reading import main_arm, stage_name
 from relearn_jax.report.html import Drawn, details, figure, prose, table
+from relearn_jax.report.section import Section
 from relearn_jax.report.sentences import fact, listed, over_seeds, plural
-from relearn_jax.report.tables import Sentence
+from relearn_jax.report.tables import Sentence, Table
+
+
+def tables(sets: Sets) -> dict[str, Table]:
+    """Every table of the comparison, by name; without their files they are empty."""
+    return section.tables(SECTIONS, sets)
 
 
 def page(sets: Sets, tables: Tables) -> Drawn:
@@ -26,7 +33,7 @@ def page(sets: Sets, tables: Tables) -> Drawn:
     facts = protocol.glance(run, removed)
     unfinished = bool(sets.gaps) or not run.manifest.get("finished")
     notice = provenance.unfinished(sets.gaps) if unfinished else ""
-    sections = [(name, head, make(sets, tables)) for name, head, make in SECTIONS]
+    sections = section.made(SECTIONS, sets, tables)
     said = sentences.headline(sets, tables)
     return provenance.document(run, title, said, facts, sections, protocol.PAPER, notice)
 
@@ -159,15 +166,22 @@ def overlap(sets: Sets, tables: Tables) -> Drawn:
 
 def repeated(sets: Sets, tables: Tables) -> Drawn:
     """Everything needed to repeat the run."""
-    body, plots = provenance.settings(sets.run)
+    body, plots = provenance.settings(sets.run, protocol.WORK)
     return links(sets) + body, plots
 
 
 SECTIONS = (
-    ("done", "What was done", done),
-    ("recovery", "Recovery", recovery),
-    ("layers", "Recovery by layer", layers),
-    ("takeover", "What the pruned neurons stand for now", takeover),
-    ("overlap", "Do concepts share their first neurons?", overlap),
-    ("settings", "Settings and provenance", repeated),
+    Section("done", "What was done", done, lambda sets: (of.groups(sets),)),
+    Section("recovery", "Recovery", recovery, lambda sets: (of.recovery(sets),)),
+    Section("layers", "Recovery by layer", layers, of.layers),
+    Section(
+        *("takeover", "What the pruned neurons stand for now", takeover),
+        lambda sets: (of.takeover(sets),),
+    ),
+    Section(
+        *("overlap", "Do concepts share their first neurons?", overlap),
+        lambda sets: (of.overlap(sets),),
+    ),
+    Section("settings", "Settings and provenance", repeated),
 )
+"""In the order of the page, each with the tables it brings."""

@@ -39,10 +39,11 @@ SET_COLUMNS: dict[str, tuple[str, ...]] = {
 class Sets:
     """The groups of a run.
 
-    `run` stands for the run as such: its config, its manifest without what concerns one group,
-    and no table. `runs` are the groups that have been evaluated, by name, without the tables of
-    single neurons. `labels` are the names of the groups in words, as short as tells them apart, and
-    the keys of their rows in page tables. `last` is the latest stage of the main arm in any group.
+    `run` is the run as a whole: its config, its manifest without what concerns one group, and no
+    table. `runs` are the groups that have been evaluated, by name, without the tables of single
+    neurons. `labels` name the groups in words and are the keys of their rows in page tables; a
+    label says only what differs between groups. `last` is the latest stage of the main arm in any
+    group.
     """
 
     run: Run
@@ -62,7 +63,7 @@ def read_sets(folder: Path) -> Sets:
         UserError: see `reading.read_run`.
     """
     _, manifest, groups = read_head(folder)
-    evaluated = set(read_table(folder, "scores", ("group",))["group"])
+    evaluated = set(read_table(folder, "scores", ("group",), whole=False)["group"])
     # Where there is none, reading the first says so.
     names = [g.name for g in groups if g.name in evaluated] or [groups[0].name]
     runs = {name: read_run(folder, name, leave=NEURON_TABLES) for name in names}

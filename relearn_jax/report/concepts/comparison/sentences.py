@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from relearn_jax.evaluation.entities import SMALLEST_LOSS
 from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.claims import SHIFT, differ, paired, sure
 from relearn_jax.report.concepts.comparison.reading import Sets
 from relearn_jax.report.concepts.comparison.tables import ABOVE, AT, BELOW, MIXED
 from relearn_jax.report.concepts.reading import main_arm, stage_name
-from relearn_jax.report.concepts.verdict import SMALL, TIE, returned
+from relearn_jax.report.concepts.verdict import TIE, returned
 from relearn_jax.report.sentences import joined, listed, say
 from relearn_jax.report.tables import Row, Sentence, Table
 
@@ -47,17 +48,17 @@ def headline(sets: Sets, tables: Tables) -> Sentence:
 
 
 def _judged(sets: Sets, table: Table, arm: str) -> dict[str, Row]:
-    """Rows of an arm, by group, where enough was lost for a share regained to mean anything."""
+    """Rows of an arm, by group. Groups that lost too little to regain a share are left out."""
     rows = {sets.labels[name]: table.row(sets.labels[name], arm) for name in sets.runs}
     return {
         label: row
         for label, row in rows.items()
-        if row.value("base") - row.value("pruned") >= SMALL and row.has("regained")
+        if row.value("base") - row.value("pruned") >= SMALLEST_LOSS and row.has("regained")
     }
 
 
 def by_kind(sets: Sets, kinds: Mapping[str, object], words: Mapping[object, str]) -> str:
-    """Groups by what they are: `WORD for A and B; OTHER WORD for C`, in the order of the words."""
+    """Groups listed by kind, in the order of the words: `WORD for A and B; OTHER WORD for C`."""
     labels = {kind: [n for n in kinds if kinds[n] == kind] for kind in words}
     for kind, names in labels.items():
         if len(names) == len(kinds) == len(sets.groups) > 1:
@@ -139,9 +140,9 @@ def taken(sets: Sets, table: Table) -> Sentence:
 
 
 def overlaps(table: Table) -> tuple[tuple[str, Sentence], ...]:
-    """Pairs of concepts by what chance says of them: (verdict, sentence), most shared first.
+    """Pairs of concepts as (verdict, sentence), the pairs that share most first.
 
-    If there are several sizes of a top, the largest.
+    If tops of several sizes were compared, the sentences are on the largest.
     """
     frame = table.frame[table.frame["top"] == table.frame["top"].max()]
     frame = frame.sort_values("share", ascending=False, kind="stable")

@@ -22,12 +22,6 @@ CONCEPT = Column("concept", "first for", "text")
 PAIR = (Column("concept_a", "concept", "text"), Column("concept_b", "and", "text"))
 
 
-def tables(sets: Sets) -> dict[str, Table]:
-    """Every table of the comparison, by name; without their files they are empty."""
-    built = (groups(sets), recovery(sets), *layers(sets), takeover(sets), overlap(sets))
-    return {table.name: table for table in built}
-
-
 def groups(sets: Sets) -> Table:
     """What each group pruned, and how many of its sets are finished."""
     planned, records = len(sets.run.seeds) * len(sets.run.arms), []
@@ -118,7 +112,7 @@ def layers(sets: Sets) -> tuple[Table, Table]:
 
 
 def _layer(cells: pd.Series, stages: Sequence[str]) -> dict[str, float]:
-    """Means, and the share of the pruned, from (`total` or `neurons`, stage, `all` or `pruned`)."""
+    """Means and shares; cells are named (`total` or `neurons`, stage, `all` or `pruned`)."""
 
     def ratio(part: tuple[str, str, str], total: tuple[str, str, str]) -> float:
         size = cells.get(total, 0.0)
@@ -165,7 +159,7 @@ def takeover(sets: Sets) -> Table:
 
 
 def overlap(sets: Sets) -> Table:
-    """Neurons that are among the first for both of two concepts in the base model, and chance."""
+    """How many neurons of the base model are among the first for two concepts, and chance."""
     values = sets.overlap.assign(share=sets.overlap["shared"] / sets.overlap["top"])
     layered = tuple(f"{k}_layers" for k in CHANCE)
     pooled, within = "chance, all layers as one", "chance, layers as they are"
@@ -190,14 +184,14 @@ def _range(names: Sequence[str], group: str, form: str) -> tuple[Column, ...]:
 
 
 def with_verdict(table: Table, name: str, count: str, low: str, high: str) -> Table:
-    """A table with a column that says where a count lies beside chance, if all seeds agree."""
+    """A table with one more column: the verdict on a count beside its range of chance."""
     groups = table.by_seed.groupby([k.key for k in table.keys], sort=False)
     table.frame[name] = [verdict(seeds[count], seeds[low], seeds[high]) for _, seeds in groups]
     return table
 
 
 def verdict(counts: Iterable[float], low: Iterable[float], high: Iterable[float]) -> str:
-    """Where counts lie beside ranges that differ by seed: a word if all seeds agree."""
+    """Whether counts, one for each seed, lie above, in or below the range of their seed."""
     sides = {
         ABOVE if n > most else BELOW if n < least else AT
         for n, least, most in zip(counts, low, high, strict=True)
