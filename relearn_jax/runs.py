@@ -29,6 +29,8 @@ from relearn_jax.errors import UserError
 PyTree = Any
 CODE = 4
 """Version of the code, raised whenever a change alters the result of a stage."""
+FORMAT = 2
+"""Format of the manifest and the tables; raised whenever reports must read them differently."""
 
 
 def key_of(*parts: Any) -> str:

@@ -8,6 +8,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import relearn_jax
+from relearn_jax.config import SCHEMAS
+from relearn_jax.experiments.registry import EXPERIMENTS
+from relearn_jax.report import PAGES
 
 PACKAGE = "relearn_jax"
 ROOT = Path(relearn_jax.__file__).parent
@@ -83,3 +86,7 @@ def test_no_experiment_imports_another():
 def test_no_two_modules_import_each_other():
     graph = {module: imports(path) - {module} for module, path in MODULES.items() if module}
     list(TopologicalSorter(graph).static_order())
+
+
+def test_every_experiment_has_a_schema_and_pages():
+    assert set(EXPERIMENTS) == set(SCHEMAS) == set(PAGES)

@@ -10,9 +10,6 @@ from relearn_jax.config import Config
 from relearn_jax.experiments import environment
 from relearn_jax.experiments.experiment import Experiment, Setup
 
-FORMAT = 2
-"""Format of the manifest and the tables; raised whenever reports must read them differently."""
-
 
 def build(
     experiment: Experiment, config: Config, setup: Setup, out: Path, times: dict[str, Any]
@@ -31,7 +28,7 @@ def build(
         if (path := runs.record_file(out, name)).is_file()
     }
     return {
-        "format": FORMAT,
+        "format": runs.FORMAT,
         "code": runs.CODE,
         "experiment": config.experiment,
         "name": config.name,

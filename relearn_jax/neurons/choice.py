@@ -38,13 +38,13 @@ def prunable(shape: tuple[int, int], site: config.Site) -> Bool[np.ndarray, "S D
 def select(
     scores: Float[np.ndarray, "S D"], settings: config.Prune, site: config.Site = "states"
 ) -> Selection:
-    """Prune the neurons with the highest scores (protocol 4.2).
+    """Prune the neurons with the highest scores (specs: relearning 4.2).
 
     The number is `count`, or the `fraction` of all S*D neurons (state 0 included, as in the paper)
     rounded down, but at most the number of prunable neurons. Scope `per_layer` takes the same
     number from each row, rounded down. State 0 is skipped. With `embedding_state: faithful` it
     competes with its own scores, but the same channels of the LAST row are pruned instead (bug B of
-    protocol 4.3); a channel chosen twice counts once in `pruned` and twice in `requested`.
+    specs: relearning 4.3); a channel chosen twice counts once in `pruned` and twice in `requested`.
 
     Raises UserError for a fraction outside (0, 1], a count outside 1..prunable, a mask that would
     prune nothing, and scores that are all NaN.

@@ -47,7 +47,10 @@ def probeless(
 
 
 def probeless_all(moments: Moments) -> Float[np.ndarray, "S D"]:
-    """One score for all labels: the sum over labels z of the pairwise score of z (protocol 4.1)."""
+    """One score for all labels: the sum over labels z of the pairwise score of z.
+
+    Specs: relearning 4.1.
+    """
     return np.nansum(scores_all(moments, "probeless", "pairwise"), axis=0)
 
 

@@ -3,7 +3,8 @@
 Axes: Y concept labels, S state (or block) rows, called layers in the tables, D channels, N = S*D.
 
 Saliency by rank (`paper`, `rank`) is zero-sum: a neuron that did not change rises whenever others
-fall, as the untouched embedding state does when late layers lose their gain (protocol 8.5).
+fall, as the untouched embedding state does when late layers lose their gain (specs: relearning
+8.5).
 `standardized` avoids this. It depends on the neuron's own activations only, so changes of other
 neurons do not move it. It does not depend on the neuron's scale either, so a gain near zero does
 not hide that a neuron still separates the concept. It does not measure how much of the neuron
@@ -79,7 +80,7 @@ class Association(NamedTuple):
 
     The last axis of `mean`, `std` (n - 1) and `ci95` (half width) is the two measures. `spearman`
     is the rank correlation over all layers, `spearman_by_layer` within each layer. The pooled
-    correlation mixes layers and may even differ in sign from all of them (protocol 8.6).
+    correlation mixes layers and may even differ in sign from all of them (specs: relearning 8.6).
     """
 
     mean: Float[np.ndarray, "G 2"]
@@ -91,7 +92,7 @@ class Association(NamedTuple):
 
 
 def paper(ranks: Int[np.ndarray, ...], ranked: int) -> Float[np.ndarray, ...]:
-    """Saliency in [0, 1] in buckets of 100 ranks, as published (protocol 6.2).
+    """Saliency in [0, 1] in buckets of 100 ranks, as published (specs: relearning 6.2).
 
     The saliency is |(b - N/100) / (1 - N/100)| with the zero-based rank i, b = floor(i / 100) + 1
     and N = `ranked`, the number of ranked neurons. Up to 100 neurons have saliency 1.
@@ -165,7 +166,7 @@ def redistribution(
     kept: Bool[np.ndarray, "S D"] | None = None,
     null: Bool[np.ndarray, "S D"] | None = None,
 ) -> Redistribution:
-    """Layers of the neurons with a `paper` saliency above 0.5 (protocol 6.2, table of 8.3).
+    """Layers of the neurons with a `paper` saliency above 0.5 (specs: relearning 6.2 and 8.3).
 
     `ranks` are ranks among all neurons. Leave `kept` out at the base stage, where all neurons
     count. At later stages it marks the unpruned neurons. They are ranked again among themselves, so
@@ -191,7 +192,7 @@ def association(
     second: Float[np.ndarray, "S D"],
     pruned: Bool[np.ndarray, "S D"],
 ) -> Association:
-    """Two measures of the same neurons, such as similarity and saliency (protocol 6.4)."""
+    """Two measures of the same neurons, such as similarity and saliency (specs: relearning 6.4)."""
     both = np.stack([first, second]).astype(np.float64)
     defined = groups(pruned) & np.isfinite(both).all(axis=0)
     described = [_describe(x.reshape(1, -1), defined.reshape(len(GROUPS), 1, -1)) for x in both]

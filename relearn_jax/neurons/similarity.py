@@ -128,7 +128,7 @@ def _parse(text: str, width: int, where: str) -> tuple[str, Float[np.ndarray, " 
 def concept_similarity(
     first: Int[np.ndarray, "N k"], second: Int[np.ndarray, "N k"], vectors: Float[Array, "V E"]
 ) -> Float[np.ndarray, " N"]:
-    """Cosine of the mean vectors of a neuron's two token sets, in [-1, 1] (protocol 6.3).
+    """Cosine of the mean vectors of a neuron's two token sets, in [-1, 1] (specs: relearning 6.3).
 
     Vectors are not normalised before the mean, and tokens without a vector are left out of it. The
     result is NaN where either set has no token with a vector. A neuron with the same tokens in both

@@ -23,7 +23,7 @@ CHUNK = 2**24
 def top_tokens(
     type_score: Float[Array, "V S D"], type_count: Int[Array, " V"], settings: config.Tracking
 ) -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
-    """The `top_k` word types of every neuron and their scores (protocol 6.1, NeuroX's top words).
+    """The `top_k` word types of every neuron and their scores (specs: relearning 6.1).
 
     `type_score` is the mean over a type's occurrences of |z|, or of z if it was computed with
     `settings.signed`. Only types that occur at least `min_count` times count. Their scores are
@@ -69,7 +69,7 @@ def _top(
 
 
 def is_null(ids: Int[np.ndarray, "N k"], types: Sequence[str]) -> Bool[np.ndarray, " N"]:
-    """Whether none of a neuron's tokens is alphabetic (`str.isalpha`; protocol 6.1)."""
+    """Whether none of a neuron's tokens is alphabetic (`str.isalpha`; specs: relearning 6.1)."""
     alphabetic = np.fromiter((word.isalpha() for word in types), bool, len(types))
     return ~_lookup(alphabetic, ids).any(axis=1)
 

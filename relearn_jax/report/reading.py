@@ -16,6 +16,7 @@ import pyarrow
 import pyarrow.parquet as pq
 import yaml
 
+from relearn_jax import runs
 from relearn_jax.errors import UserError
 
 
@@ -36,14 +37,22 @@ def read_files(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Config and manifest of a run of any experiment.
 
     Raises:
-        UserError: no run directory, or one of the two files is absent or not what it should be.
+        UserError: no run directory, one of the two files is absent or not what it should be, or
+            the run was written by a later version.
     """
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such run directory. Give the folder that `relearn run` wrote."
         )
     config = _mapping(folder / "config.yaml", yaml.safe_load)
-    return config, _mapping(folder / "manifest.json", json.loads)
+    manifest = _mapping(folder / "manifest.json", json.loads)
+    if manifest.get("format", 0) > runs.FORMAT:
+        version = (manifest.get("versions") or {}).get("relearn-jax", "unknown")
+        raise UserError(
+            f"{folder} was written by a later version (relearn-jax {version}, format "
+            f"{manifest['format']}); this one reads formats up to {runs.FORMAT}. Update it."
+        )
+    return config, manifest
 
 
 def table_path(folder: Path, name: str) -> Path:

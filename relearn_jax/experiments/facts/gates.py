@@ -1,4 +1,7 @@
-"""Gates: conditions that a taught model must meet for results to mean anything (specs: 9.4)."""
+"""Gates: conditions that a taught model must meet for results to mean anything.
+
+Specs: mechanistic unlearning 9.4.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,7 @@ def localization(measured: Effects, readings: Mapping[str, Arrays], clean: Promp
 
 
 def interchange(turned: Float[np.ndarray, "L1 T B"], subject: int, last: int) -> tuple[Gate, Gate]:
-    """Gates on where a donor's state changes the answer to the donor's (specs: 9.4).
+    """Gates on where a donor's state changes the answer to the donor's.
 
     In the lower half of the layers it does so at the subject's last token, and late at the prompt's
     last token. The last state is the answer itself, so the second gate means that the donors' facts
@@ -100,7 +103,7 @@ def interchange(turned: Float[np.ndarray, "L1 T B"], subject: int, last: int) ->
 
 def shuffled_probes(readable: Readable) -> Gate:
     """Gate: the mean accuracy over states of probes of shuffled answers is at most three standard
-    errors above chance (specs: 9.4)."""
+    errors above chance (specs: mechanistic unlearning 9.4)."""
     chance = readable.chance
     error = np.sqrt(chance * (1 - chance) / readable.facts)
     above = readable.shuffled.mean() - chance

@@ -1,4 +1,7 @@
-"""The published claims (protocol 8.9), each judged on this run by a rule that the page states."""
+"""The published claims, each judged on this run by a rule that the page states.
+
+Specs: relearning 8.9.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Page tables by layer: saliency, redistribution, similarity with its null, and their relation.
 
-Pruned and unpruned neurons are kept apart everywhere (protocol 8.5).
+Pruned and unpruned neurons are kept apart everywhere (specs: relearning 8.5).
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def arithmetic(run: Run, neurons: Mapping[At, Snapshot]) -> pd.DataFrame:
 def redistribution(run: Run, neurons: Mapping[At, Snapshot]) -> Table:
     """Share of the high-saliency neurons in each layer, pruned ones by the true mask.
 
-    The published table (protocol 8.3) takes another set for unpruned: see `centres`.
+    The published table (specs: relearning 8.3) takes another set for unpruned: see `centres`.
     """
     parts = []
     for arm, seed, base, last in ends(run, neurons, "concepts"):
@@ -176,7 +176,7 @@ def centres(run: Run, neurons: Mapping[At, Snapshot], words: Mapping[At, Tokens]
 def _published(
     base: Snapshot, last: Snapshot, null_base: np.ndarray, null_last: np.ndarray
 ) -> dict[str, float]:
-    """Mean layers by the published recipe (protocol 6.2).
+    """Mean layers by the published recipe (specs: relearning 6.2).
 
     There, unpruned means the lower half of the base ranking whatever was pruned, and no null neuron
     is high.

@@ -19,7 +19,7 @@ LEARNED = 0.1
 """An entity type with less F1 than this in the base model has not been learned."""
 TIE = 0.01
 """Differences of F1 (and of shares of F1) up to this are called none: the published runs differ by
-as much between repeats (protocol 8.2)."""
+as much between repeats (specs: relearning 8.2)."""
 
 
 def headline(run: Run, results: Findings) -> Sentence:

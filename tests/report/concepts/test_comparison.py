@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from fake_run import SHAPE, Group, write_run
 from pages import Page, loose_ends, numbers, undefined
+from undrawn import undrawn
 
 from relearn_jax.errors import UserError
 from relearn_jax.report import build
@@ -35,10 +36,10 @@ def page(run) -> Page:
 
 
 @pytest.fixture(scope="module")
-def built(drawing, tmp_path_factory) -> Path:
+def built(tmp_path_factory) -> Path:
     """A whole report: the pages of two groups, and their comparison."""
     folder = write_run(tmp_path_factory.mktemp("built") / "run", FEW)
-    with drawing():
+    with undrawn():
         assert build(folder) == folder / "report.html"
     return folder
 
@@ -171,11 +172,11 @@ def test_overlap_is_said_to_be_what_its_interval_says(few):
         assert f"LOC and PER share {number} (chance {low} to {high}" in text
 
 
-def test_the_page_of_a_group_is_that_of_a_run_with_this_group_alone(built, drawing, tmp_path):
+def test_the_page_of_a_group_is_that_of_a_run_with_this_group_alone(built, tmp_path):
     group = FEW.groups[1]
     alone = write_run(tmp_path / "run", FEW._replace(groups=(group,)))
     shutil.copy(built / "config.yaml", alone)
-    with drawing():
+    with undrawn():
         build(alone)
     assert not (alone / "groups").exists()
     home = built / "groups" / group.name
@@ -189,9 +190,9 @@ def test_the_page_of_a_group_is_that_of_a_run_with_this_group_alone(built, drawi
             assert path.read_bytes() == (alone / path.relative_to(home)).read_bytes(), path
 
 
-def test_the_same_run_gives_the_same_comparison_to_the_byte(built, drawing, tmp_path):
+def test_the_same_run_gives_the_same_comparison_to_the_byte(built, tmp_path):
     again = write_run(tmp_path / "again", FEW)
-    with drawing():
+    with undrawn():
         write(concepts.build(again)[-1])
     made = {p.relative_to(again): p for p in again.rglob("*.*") if p.is_file()}
     assert len(made) > 20

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +31,12 @@ def run(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def page(run) -> Page:
     return Page((run / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", params=["text", pytest.param("drawn", marks=pytest.mark.slow)])
+def drawing(request):
+    """A context to build reports in: without drawings or, among the slow tests, with them."""
+    return undrawn if request.param == "text" else nullcontext
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +196,15 @@ def test_an_interrupted_run_without_tables_is_refused_by_naming_its_stages(tmp_p
     (folder / "stages" / "seed0-base").mkdir(parents=True)
     (folder / "stages" / "seed0-base" / "stage.json").write_text("{}")
     with pytest.raises(UserError, match=r"seed0-base among them.*relearn run"):
+        build(folder)
+
+
+def test_a_run_of_a_later_version_is_refused_by_naming_it(tmp_path):
+    folder = write_run(tmp_path / "run", SMALL, "base")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    later = {"format": 99, "versions": {"relearn-jax": "7.1"}}
+    (folder / "manifest.json").write_text(json.dumps(manifest | later))
+    with pytest.raises(UserError, match=r"later version \(relearn-jax 7\.1, format 99\)"):
         build(folder)
 
 
