@@ -7,13 +7,15 @@ CHECK := .venv-check
 PIP := -m pip install --quiet --disable-pip-version-check --no-deps
 # `make test ROOM=localize` runs the tests of one room.
 ROOM ?=
+# `make quickstart SETTINGS=--retrain.rounds=1` changes settings of its config.
+SETTINGS ?=
 # A file of tests runs in one process, so that its fixtures are made once.
 TESTS := $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 .PHONY: quickstart test slow lint check clean
 
 quickstart: $(VENV)/ready
-	$(VENV)/bin/relearn run configs/quickstart.yaml
+	$(VENV)/bin/relearn run configs/quickstart.yaml $(SETTINGS)
 
 test: $(VENV)/ready
 	$(TESTS) tests/$(ROOM)

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from relearn_jax.config import Relearning
-from relearn_jax.data import batching
+from relearn_jax.config import Prune, Site, Tracking
 from relearn_jax.data.alignment import word_labels
 from relearn_jax.data.batching import TokenBatch, WordBatch
+from relearn_jax.data.concepts import ConceptData
 from relearn_jax.evaluation import entities
 from relearn_jax.experiments.concepts.probed import ProbedText
 from relearn_jax.experiments.concepts.texts import Text
@@ -108,8 +108,11 @@ def neuron_statistics(
     mesh: Mesh,
     params: PyTree,
     sites: Sites,
-    probed: ProbedText,
-    config: Relearning,
+    site: Site,
+    concepts: ConceptData,
+    batches: Callable[[], Iterator[WordBatch]],
+    prune: Prune,
+    tracking: Tracking,
     models: int,
     stop: Callable[[], bool],
 ) -> list[dict[str, np.ndarray]]:
@@ -117,8 +120,11 @@ def neuron_statistics(
 
     Args:
       model, mesh, params, sites, models, stop: as in `task_scores`.
-      probed: the text for the statistics of neurons.
-      config: `concepts`, `prune`, `tracking` and `data.buckets` are read.
+      site: where the neurons are.
+      concepts: the labels and types of the words.
+      batches: gives the batches of the words, on the devices.
+      prune: how neurons are ranked.
+      tracking: how their top tokens are found.
 
     Returns:
       For each of the first `models` of C models: score and what `saliency.stored` names: float32
@@ -127,40 +133,32 @@ def neuron_statistics(
     Raises:
       Stopped: `stop` returned true between two batches.
     """
-    spread = sharding.spread(model, mesh)
-    site, labels = config.concepts.site, len(probed.concepts.names)
-    size = config.tracking.batch_size
-
-    def batches() -> Iterator[WordBatch]:
-        words = batching.word_batches(
-            probed.encoded, probed.concepts, size, config.data.buckets,
-            config.concepts.drop_unmappable, meshes.rows_of(mesh, size),
-        )  # fmt: skip
-        for batch in until(stop, words, "the tracking of neurons"):
-            yield meshes.put_rows(mesh, batch, False)
-
+    spread, labels = sharding.spread(model, mesh), len(concepts.names)
     zeros = partial(stacking.zeros, mesh)
     moments = statistics.concept_moments(spread, params, batches(), labels, site, sites, zeros)
     types = statistics.type_scores(
-        spread, params, batches(), moments, len(probed.concepts.types), site, sites,
-        config.tracking.signed, zeros,
-    )  # fmt: skip
+        spread, params, batches(), moments, len(concepts.types), site, sites, tracking.signed, zeros
+    )
     weights = None
-    if ranking.RANKINGS[config.prune.ranking].probed:
+    if ranking.RANKINGS[prune.ranking].probed:
         weights = probe.train(spread, params, batches, labels, site, sites, zeros=zeros)
     return [
-        _neuron_arrays(*stacking.one_result(mesh, (moments, types, weights), c), config)
+        _neuron_arrays(*stacking.one_result(mesh, (moments, types, weights), c), prune, tracking)
         for c in until(stop, range(models), "the tracking of neurons")
     ]
 
 
 def _neuron_arrays(
-    moments: Moments, types: TypeScores, weights: jax.Array | None, config: Relearning
+    moments: Moments,
+    types: TypeScores,
+    weights: jax.Array | None,
+    prune: Prune,
+    tracking: Tracking,
 ) -> dict[str, np.ndarray]:
     """The arrays of one model, for `neuron_statistics`."""
-    ids, top_scores = tokens.top_tokens(types.score, types.count, config.tracking)
+    ids, top_scores = tokens.top_tokens(types.score, types.count, tracking)
     host = jax.tree.map(np.asarray, moments)
-    scores = ranking.scores_all(host, config.prune.ranking, config.prune.contrast, weights)
+    scores = ranking.scores_all(host, prune.ranking, prune.contrast, weights)
     return {
         "score": np.asarray(scores, np.float32),
         **saliency.stored(host),

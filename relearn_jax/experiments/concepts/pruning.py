@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
-from relearn_jax.config import Relearning
+from relearn_jax.config import Prune
 from relearn_jax.experiments.concepts import sets
 from relearn_jax.experiments.concepts.sets import ConceptSet
 from relearn_jax.models import masks, weights
@@ -25,10 +25,13 @@ PyTree = Any
 
 
 def choose(
-    config: Relearning, concept_set: ConceptSet, scores: Float[np.ndarray, "Y S D"], target: int
+    settings: Prune,
+    site: str,
+    concept_set: ConceptSet,
+    scores: Float[np.ndarray, "Y S D"],
+    target: int,
 ) -> Bool[np.ndarray, "S D"]:
     """The neurons that a set prunes, by the base model's scores; `target` is its concept's row."""
-    settings, site = sets.prune_settings(config, concept_set.group), config.concepts.site
     concept = choice.select(scores[target], settings, site).pruned
     entropy = np.random.SeedSequence((concept_set.seed, sets.number(concept_set)))
     stream = int(entropy.generate_state(1)[0])
@@ -71,7 +74,8 @@ def remove(
 def held(
     model: Model,
     mesh: Mesh,
-    config: Relearning,
+    target: str,
+    site: str,
     chunk: Sequence[ConceptSet],
     pruned: Bool[np.ndarray, "C S D"] | None,
 ) -> Mask | None:
@@ -80,14 +84,13 @@ def held(
     A set that regrows freely has an empty mask, and so shares the program of frozen sets.
     """
     frozen = np.array([concept_set.group.regrowth == "frozen" for concept_set in chunk])
-    if pruned is None or not frozen.any() or config.prune.target == "state_mask":
+    if pruned is None or not frozen.any() or target == "state_mask":
         return None
-    of_set = partial(mask_of, model, config.prune.target, config.concepts.site)
+    of_set = partial(mask_of, model, target, site)
     frozen_neurons = stacking.per_set(mesh, list(pruned & frozen[:, None, None]))
     return jax.jit(jax.vmap(of_set))(frozen_neurons)
 
 
-def parameter_count(model: Model, config: Relearning, pruned: Bool[np.ndarray, "S D"]) -> int:
+def parameter_count(model: Model, target: str, site: str, pruned: Bool[np.ndarray, "S D"]) -> int:
     """Exact number of parameters that pruning these neurons sets to 0."""
-    mask = mask_of(model, config.prune.target, config.concepts.site, pruned)
-    return masks.count(mask, weights.shapes(model))
+    return masks.count(mask_of(model, target, site, pruned), weights.shapes(model))

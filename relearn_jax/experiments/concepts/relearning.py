@@ -73,7 +73,11 @@ def run(setup: Setup, out: Path, watch: Watcher) -> None:
     for chunk in chunks.members(config, setup.texts.retrain, size):
         pruned = [
             pruning.choose(
-                config, concept_set, scores[concept_set.seed], names.index(concept_set.group.target)
+                sets.prune_settings(config, concept_set.group),
+                config.concepts.site,
+                concept_set,
+                scores[concept_set.seed],
+                names.index(concept_set.group.target),
             )
             for concept_set in chunk
         ]

@@ -93,7 +93,9 @@ def _group(setup: Setup, out: Path, group: Group) -> dict[str, Any]:
     if runs.has_arrays(out, name, "mask"):
         neurons = ~runs.arrays_of(out, name, "mask")["keep"]
         pruned = int(neurons.sum())
-        parameters = pruning.parameter_count(setup.pretrained.model, config, neurons)
+        parameters = pruning.parameter_count(
+            setup.pretrained.model, config.prune.target, config.concepts.site, neurons
+        )
     return {
         "name": sets.group_name(group),
         **group._asdict(),

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
+from jax.sharding import Mesh
 
 from relearn_jax import loading, runs
+from relearn_jax.config import Relearning
+from relearn_jax.data import batching
+from relearn_jax.data.batching import WordBatch
 from relearn_jax.experiments import rounds
 from relearn_jax.experiments.concepts import measurements, sets
+from relearn_jax.experiments.concepts.probed import ProbedText
 from relearn_jax.experiments.concepts.side_by_side import Keys, Models, Run, sites
+from relearn_jax.parallel import mesh as meshes
+from relearn_jax.stopping import until
 
 
 def track(run: Run, models: Models, base_keys: Keys | None) -> list[dict[str, np.ndarray]]:
@@ -30,9 +39,11 @@ def track(run: Run, models: Models, base_keys: Keys | None) -> list[dict[str, np
     run.trainer.watch.tick(0, f"{models.stage}, neurons")
     began, count = time.perf_counter(), len(models.sets)
     params, interventions = models.params(), sites(models, config.prune.target)
+    stop = run.trainer.watch.stop
     statistics = measurements.neuron_statistics(
-        run.setup.pretrained.model, models.mesh, params, interventions, probed, config, count,
-        run.trainer.watch.stop,
+        run.setup.pretrained.model, models.mesh, params, interventions, config.concepts.site,
+        probed.concepts, partial(_batches, probed, config, models.mesh, stop), config.prune,
+        config.tracking, count, stop,
     )  # fmt: skip
     for c, (concept_set, arrays) in enumerate(zip(models.sets, statistics, strict=True)):
         if base_keys is None:
@@ -50,3 +61,16 @@ def track(run: Run, models: Models, base_keys: Keys | None) -> list[dict[str, np
     for name, key, arrays in zip(names, keys, statistics, strict=True):
         rounds.save_stage(out, name, key, {"wall_s": wall}, {"neurons": arrays})
     return statistics
+
+
+def _batches(
+    probed: ProbedText, config: Relearning, mesh: Mesh, stop: Callable[[], bool]
+) -> Iterator[WordBatch]:
+    """The batches of the probed words, on the devices."""
+    size = config.tracking.batch_size
+    words = batching.word_batches(
+        probed.encoded, probed.concepts, size, config.data.buckets,
+        config.concepts.drop_unmappable, meshes.rows_of(mesh, size),
+    )  # fmt: skip
+    for batch in until(stop, words, "the tracking of neurons"):
+        yield meshes.put_rows(mesh, batch, False)

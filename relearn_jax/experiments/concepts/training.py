@@ -86,7 +86,14 @@ def _plan(run: Run, models: Models, text: Text, settings: Training, number: int)
         streams=[0 if number == 0 else sets.number(concept_set) for concept_set in models.sets],
         number=number,
         sites=interventions,
-        held=pruning.held(model, models.mesh, config, models.sets, models.pruned),
+        held=pruning.held(
+            model,
+            models.mesh,
+            config.prune.target,
+            config.concepts.site,
+            models.sets,
+            models.pruned,
+        ),
         evaluate=evaluate,
     )
 
