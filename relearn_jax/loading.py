@@ -109,9 +109,18 @@ def build(kind: Any, value: Any, origin: str, key: str, default: Any = None) -> 
             return value
         if value is None and type(None) in args:
             return None
+        words = [w for a in args if typing.get_origin(a) is Literal for w in typing.get_args(a)]
+        if value in words:
+            return value
         is_list = isinstance(value, list)
-        kinds = [a for a in args if (typing.get_origin(a) is tuple) == is_list]
-        return build(next(a for a in kinds or args if a is not type(None)), value, origin, key)
+        others = [a for a in args if typing.get_origin(a) is not Literal and a is not type(None)]
+        kinds = [a for a in others if (typing.get_origin(a) is tuple) == is_list]
+        try:
+            return build((kinds or others)[0], value, origin, key)
+        except UserError as error:
+            if not words:
+                raise
+            raise UserError(f"{error}, or {' or '.join(words)}") from error
     if outer is Literal:
         if value not in args:
             raise UserError(f"{where} = {value!r}; allowed: {', '.join(map(str, args))}")

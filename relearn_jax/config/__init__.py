@@ -11,6 +11,7 @@ from relearn_jax.config.relearning import (
     Concepts,
     Contrast,
     Data,
+    Dose,
     Prune,
     Ranking,
     Regrowth,
@@ -20,6 +21,7 @@ from relearn_jax.config.relearning import (
     Site,
     Source,
     Tracking,
+    Zeroed,
 )
 from relearn_jax.config.shared import Checkpoint, Model, Parallel, Training
 
@@ -36,6 +38,7 @@ __all__ = [
     "Config",
     "Contrast",
     "Data",
+    "Dose",
     "FactSplit",
     "Facts",
     "Localization",
@@ -55,4 +58,5 @@ __all__ = [
     "Tracking",
     "Training",
     "World",
+    "Zeroed",
 ]

@@ -21,6 +21,8 @@ Arm = Literal["concept", "random", "layer_matched", "bottom"]
 Regrowth = Literal["free", "frozen"]
 Ranking = Literal["probeless", "linear_probe", "mean_difference"]
 Contrast = Literal["rest", "pairwise"]
+Zeroed = Literal["ln_gain", "ln_gain_bias", "state_mask", "mlp_unit"]
+Auto = Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,9 @@ class Prune:
     contrast: Contrast = "rest"
     """For probeless. rest: a concept against all other words (the paper's two classes); pairwise:
     the sum over all other labels."""
-    fraction: float = 0.5
-    """Share of all (L+1)*D (or L*F) neurons, in (0, 1]."""
+    fraction: float | Auto = 0.5
+    """Share of all (L+1)*D (or L*F) neurons, in (0, 1]. auto: for each seed the smallest of
+    `dose.fractions` at which the target has lost 90 % of its F1 on the concept text."""
     count: int | None = None
     """A number of neurons instead of a fraction."""
     scope: Literal["pooled", "per_layer"] = "pooled"
@@ -109,12 +112,36 @@ class Prune:
     embedding_state: Literal["exclude", "faithful"] = "exclude"
     """exclude: state 0 is ranked and tracked but not pruned. faithful: its neurons are pruned in
     the last block instead, as in the published code by an index of -1."""
-    target: Literal["ln_gain", "ln_gain_bias", "state_mask", "mlp_unit"] = "ln_gain"
+    target: Zeroed = "ln_gain"
     """What is set to 0. ln_gain: the LayerNorm gain (as published); ln_gain_bias: its bias too;
     state_mask: the hidden state, in every forward pass; mlp_unit: the row and column of a
     feed-forward neuron."""
     regrowth: Regrowth = "free"
     """free: retraining may change pruned entries (as published); frozen: they stay 0."""
+
+
+@dataclass(frozen=True)
+class Dose:
+    """The dose curve: scores by the share of neurons that are pruned, before any retraining."""
+
+    fractions: tuple[float, ...] = (
+        *(0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06),
+        *(0.08, 0.1, 0.125, 0.15, 0.2, 0.3, 0.45, 0.6),
+    )
+    """Fractions of the curve, beside those that are pruned; those of less than one neuron are left
+    out. Empty: no curve."""
+    rankings: tuple[Ranking, ...] = ("probeless", "mean_difference")
+    """Rankings of the curve, beside `prune.ranking`."""
+    targets: tuple[Zeroed, ...] = ()
+    """What is set to 0 in the curve, beside `prune.target`."""
+    arms: tuple[Arm, ...] = ()
+    """Arms of the curve, with concept among them; empty: `arms`."""
+    sentences: int | None = 400
+    """Largest number of evaluation sentences, spread evenly over the text; null: all."""
+    draws: int = 1000
+    """Draws of the bootstrap over sentences, for intervals."""
+    seed: int = 0
+    """Seed of the bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +184,10 @@ class Sets:
 
     concepts: tuple[str, ...] = ()
     """Concepts to remove, each in separate sets; empty: `concepts.target`."""
-    fractions: tuple[float, ...] = ()
+    fractions: tuple[float | Auto, ...] = ()
     """Fractions to prune; empty: `prune.fraction` (or `prune.count`)."""
+    rankings: tuple[Ranking, ...] = ()
+    """Rankings to prune by; empty: `prune.ranking`."""
     regrowth: tuple[Regrowth, ...] = ()
     """Kinds of regrowth; empty: `prune.regrowth`."""
     chunk: int | None = None
@@ -183,6 +212,7 @@ class Relearning:
     concepts: Concepts = Concepts()
     training: Training = field(default_factory=Training)
     prune: Prune = Prune()
+    dose: Dose = Dose()
     retrain: Retrain = Retrain()
     tracking: Tracking = Tracking()
     sets: Sets = Sets()
@@ -210,6 +240,7 @@ class Relearning:
             *repeated("arms", self.arms),
             *_prune_problems(self.prune, self.concepts),
             *_set_problems(self),
+            *_dose_problems(self),
             *training_problems("training", self.training),
             *training_problems("retrain", self.retraining),
             *_text_problems(self),
@@ -219,8 +250,8 @@ class Relearning:
 
 def _prune_problems(prune: Prune, concepts: Concepts) -> list[str]:
     problems = []
-    if prune.count is None and not 0 < prune.fraction <= 1:
-        problems.append(f"prune.fraction = {prune.fraction}: should be in (0, 1]")
+    if prune.count is None and not _is_share(prune.fraction):
+        problems.append(f"prune.fraction = {prune.fraction}: should be in (0, 1], or auto")
     if prune.count is not None and prune.count < 1:
         problems.append(f"prune.count = {prune.count}: should be at least 1")
     if (prune.target == "mlp_unit") != (concepts.site == "mlp"):
@@ -241,12 +272,12 @@ def _set_problems(config: Relearning) -> list[str]:
     sets, problems = config.sets, []
     if "concept" not in config.arms:
         problems.append("arms must contain concept; the others are its controls")
-    for name in ("concepts", "fractions", "regrowth"):
+    for name in ("concepts", "fractions", "rankings", "regrowth"):
         problems += repeated(f"sets.{name}", getattr(sets, name))
     problems += [
-        f"sets.fractions: {fraction} should be in (0, 1]"
+        f"sets.fractions: {fraction} should be in (0, 1], or auto"
         for fraction in sets.fractions
-        if not 0 < fraction <= 1
+        if not _is_share(fraction)
     ]
     if sets.fractions and config.prune.count is not None:
         problems.append("sets.fractions and prune.count cannot both say how many are pruned")
@@ -256,6 +287,36 @@ def _set_problems(config: Relearning) -> list[str]:
         problems.append("sets.concepts: a word list has one concept, concepts.target")
     if sets.chunk is not None and sets.chunk < 1:
         problems.append("sets.chunk must be at least 1")
+    return problems
+
+
+def _is_share(fraction: float | Auto) -> bool:
+    return fraction == "auto" or 0 < fraction <= 1
+
+
+def _dose_problems(config: Relearning) -> list[str]:
+    dose, problems = config.dose, []
+    for name in ("fractions", "rankings", "targets", "arms"):
+        problems += repeated(f"dose.{name}", getattr(dose, name))
+    problems += [
+        f"dose.fractions: {fraction} should be in (0, 1]"
+        for fraction in dose.fractions
+        if not 0 < fraction <= 1
+    ]
+    if "auto" in (config.sets.fractions or (config.prune.fraction,)):
+        if not dose.fractions:
+            problems.append("prune.fraction auto chooses from dose.fractions, which is empty")
+        if config.concepts.labels != "spans":
+            problems.append(
+                "prune.fraction auto scores the concept text, which needs the task's tags: "
+                "concepts.labels: spans"
+            )
+    if dose.arms and "concept" not in dose.arms:
+        problems.append("dose.arms must contain concept; the others are its controls")
+    if dose.sentences is not None and dose.sentences < 1:
+        problems.append("dose.sentences must be at least 1, or null for all")
+    if dose.draws < 1:
+        problems.append("dose.draws must be at least 1")
     return problems
 
 
@@ -270,8 +331,8 @@ def _text_problems(config: Relearning) -> list[str]:
     dropout = config.training.dropout
     if dropout is not None and not 0 <= dropout < 1:
         problems.append(f"training.dropout = {dropout}: should be in [0, 1)")
-    if config.retrain.rounds < 1:
-        problems.append("retrain.rounds must be at least 1")
+    if config.retrain.rounds < 0:
+        problems.append("retrain.rounds must be at least 0")
     if config.concepts.labels == "list" and not config.concepts.word_list:
         problems.append("concepts.labels list needs concepts.word_list")
     if (config.model.source == "random") != bool(config.model.settings):

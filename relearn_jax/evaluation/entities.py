@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 ALL = "all"
+OF_WORDS = ("accuracy", "outside", "most_frequent")
+"""What a record of all types says of words, beside entities."""
 SMALLEST_LOSS = 0.02
 """Smallest loss of F1 of which a share may be regained; of a smaller one, the share is noise."""
 
@@ -47,48 +49,78 @@ def spans(
     return starts, ends, kind[starts]
 
 
-def score(
+def counts(
     gold: Sequence[Int[np.ndarray, W]],
     predicted: Sequence[Int[np.ndarray, W]],
     tag_set: Sequence[str],
-) -> list[dict[str, float | int | str]]:
-    """Precision, recall and F1 over all entities (micro) and per type, and token accuracy.
+) -> Int[np.ndarray, "N Y 3"]:
+    """Entities of each of N sentences and Y types: correct ones, predicted ones, gold ones.
 
     Args:
       gold: tag ids of each sentence.
       predicted: predicted tag ids, of the same lengths.
       tag_set: names of the ids.
-
-    Returns:
-      One record for type "all" (with accuracy) and one for each type: {type, precision, recall, f1,
-      support, accuracy}. A ratio with denominator 0 is 0, as in seqeval.
     """
-    types = tag_types(tag_set)
-    first = np.concatenate([np.arange(len(g)) == 0 for g in gold]).astype(np.int64)
+    lengths = np.array([len(g) for g in gold], np.int64)
+    sentence = np.repeat(np.arange(len(lengths)), lengths)
+    first = (np.diff(sentence, prepend=-1) > 0).astype(np.int64)
     g, p = np.concatenate(gold), np.concatenate(predicted)
     gold_spans, predicted_spans = spans(g, first, tag_set), spans(p, first, tag_set)
     gold_at = np.full((2, len(g)), -1)
     gold_at[:, gold_spans[0]] = np.stack(gold_spans[1:])
     starts, ends, kinds = predicted_spans
     correct = (gold_at[0, starts] == ends) & (gold_at[1, starts] == kinds)
-    size = len(types)
-    support = np.bincount(gold_spans[2], minlength=size)
-    predictions = np.bincount(kinds, minlength=size)
-    hits = np.bincount(kinds[correct], minlength=size)
+    table = np.zeros((len(lengths), len(tag_types(tag_set)), 3), np.int64)
+    np.add.at(table, (sentence[starts[correct]], kinds[correct], 0), 1)
+    np.add.at(table, (sentence[starts], kinds, 1), 1)
+    np.add.at(table, (sentence[gold_spans[0]], gold_spans[2], 2), 1)
+    return table
 
-    def record(
-        name: str, hits: int, predictions: int, support: int
-    ) -> dict[str, float | int | str]:
-        precision = hits / predictions if predictions else 0.0
-        recall = hits / support if support else 0.0
+
+def f1(counts: Int[np.ndarray, "... 3"]) -> Float[np.ndarray, ...]:
+    """F1 of summed `counts`; 0 where nothing is predicted and nothing is there."""
+    correct, predicted, gold = (counts[..., i].astype(np.float64) for i in range(3))
+    return 2 * correct / np.maximum(predicted + gold, 1)
+
+
+def score(
+    gold: Sequence[Int[np.ndarray, W]],
+    predicted: Sequence[Int[np.ndarray, W]],
+    tag_set: Sequence[str],
+) -> list[dict[str, float | int | str]]:
+    """Precision, recall and F1 over all entities (micro) and per type, and two shares of words.
+
+    Args:
+      gold, predicted, tag_set: as in `counts`.
+
+    Returns:
+      One record for type "all" and one for each type: {type, precision, recall, f1, support,
+      accuracy, outside, most_frequent}. A ratio with denominator 0 is 0, as in seqeval. Only "all"
+      has the last three: `accuracy` over words, `outside`, the accuracy over words outside
+      entities, and `most_frequent`, the share of words with the label that is predicted most often.
+    """
+    table = counts(gold, predicted, tag_set).sum(0)
+    g, p = np.concatenate(gold), np.concatenate(predicted)
+
+    def record(name: str, row: Int[np.ndarray, 3]) -> dict[str, float | int | str]:
+        hits, predictions, support = row
+        precision = float(hits / predictions) if predictions else 0.0
+        recall = float(hits / support) if support else 0.0
         total = precision + recall
-        f1 = 2 * precision * recall / total if total else 0.0
-        values = {"precision": precision, "recall": recall, "f1": f1, "support": int(support)}
-        return {"type": name, **values, "accuracy": float("nan")}
+        values = {
+            "precision": precision,
+            "recall": recall,
+            "f1": 2 * precision * recall / total if total else 0.0,
+            "support": int(support),
+        }
+        return {"type": name, **values, **dict.fromkeys(OF_WORDS, float("nan"))}
 
-    overall = record(ALL, hits.sum(), predictions.sum(), support.sum())
-    overall["accuracy"] = float(np.mean(g == p)) if len(g) else 0.0
-    return [
-        overall,
-        *(record(t, hits[i], predictions[i], support[i]) for i, t in enumerate(types)),
-    ]
+    overall = record(ALL, table.sum(0))
+    if len(g):
+        outside = g == tag_set.index("O")
+        overall |= {
+            "accuracy": float(np.mean(g == p)),
+            "outside": float(np.mean((g == p)[outside])) if outside.any() else float("nan"),
+            "most_frequent": float(np.bincount(p).max() / len(p)),
+        }
+    return [overall, *(record(t, table[i]) for i, t in enumerate(tag_types(tag_set)))]

@@ -55,46 +55,68 @@ def select(
             "prune: no neuron has a score for the target concept; the concept data must hold words "
             "of it and other words besides"
         )
-    faithful = site == "states" and settings.embedding_state == "faithful"
-    allowed = np.ones(scores.shape, bool) if faithful else prunable(scores.shape, site)
-    requested = _requested(settings, scores.size, int(allowed.sum()))
-    if settings.scope == "per_layer":
-        rows = int(allowed.any(axis=1).sum())
-        requested = requested // rows * rows
-        if not requested:
+    allowed, number = (
+        _allowed(settings, scores.shape, site),
+        requested(settings, scores.shape, site),
+    )
+    if not number:
+        if settings.scope == "per_layer":
             raise UserError(
-                f"prune: fewer neurons than the {rows} layers that should each give the same "
-                "number, so nothing is pruned; raise the fraction, or set scope to pooled"
+                f"prune: fewer neurons than the {_rows(allowed)} layers that should each give the "
+                "same number, so nothing is pruned; raise the fraction, or set scope to pooled"
             )
-        chosen = _best_by_row(scores, allowed * (requested // rows), allowed)
+        raise UserError(
+            f"prune.fraction {settings.fraction} of {scores.size} neurons is less than one, so the "
+            "mask selects nothing; raise the fraction or set prune.count"
+        )
+    if settings.scope == "per_layer":
+        chosen = _best_by_row(scores, allowed * (number // _rows(allowed)), allowed)
     else:
-        chosen = _best(scores, requested, allowed)
-    if faithful:
+        chosen = _best(scores, number, allowed)
+    if _faithful(settings, site):
         chosen[-1] |= chosen[0]
         chosen[0] = False
-    return Selection(chosen, requested)
+    return Selection(chosen, number)
 
 
-def _requested(settings: config.Prune, neurons: int, allowed: int) -> int:
+def requested(settings: config.Prune, shape: tuple[int, int], site: config.Site = "states") -> int:
+    """Number of neurons that `select` is asked for; 0 for less than one, or less than one a row.
+
+    Raises UserError for a fraction outside (0, 1] and a count outside 1..prunable.
+    """
+    allowed, neurons = _allowed(settings, shape, site), math.prod(shape)
+    most = int(allowed.sum())
     if settings.count is not None:
-        if not 1 <= settings.count <= allowed:
+        if not 1 <= settings.count <= most:
             raise UserError(
-                f"prune.count is {settings.count}, but between 1 and {allowed} neurons can be "
+                f"prune.count is {settings.count}, but between 1 and {most} neurons can be "
                 "pruned here; change the count or use prune.fraction"
             )
-        return settings.count
-    if not 0 < settings.fraction <= 1:
+        number = settings.count
+    elif not 0 < settings.fraction <= 1:
         raise UserError(
             f"prune.fraction is {settings.fraction}, but it must lie in (0, 1]; 0.5 prunes half"
         )
-    # Without the tolerance, 0.29 * 100 would be rounded down to 28.
-    requested = min(math.floor(settings.fraction * neurons + 1e-9), allowed)
-    if not requested:
-        raise UserError(
-            f"prune.fraction {settings.fraction} of {neurons} neurons is less than one, so the "
-            "mask selects nothing; raise the fraction or set prune.count"
-        )
-    return requested
+    else:
+        # Without the tolerance, 0.29 * 100 would be rounded down to 28.
+        number = min(math.floor(settings.fraction * neurons + 1e-9), most)
+    rows = _rows(allowed)
+    return number // rows * rows if settings.scope == "per_layer" else number
+
+
+def _faithful(settings: config.Prune, site: config.Site) -> bool:
+    return site == "states" and settings.embedding_state == "faithful"
+
+
+def _allowed(
+    settings: config.Prune, shape: tuple[int, int], site: config.Site
+) -> Bool[np.ndarray, "S D"]:
+    """The neurons that compete."""
+    return np.ones(shape, bool) if _faithful(settings, site) else prunable(shape, site)
+
+
+def _rows(allowed: Bool[np.ndarray, "S D"]) -> int:
+    return int(allowed.any(axis=1).sum())
 
 
 def random(concept: Pruned, site: config.Site, seed: int) -> Pruned:

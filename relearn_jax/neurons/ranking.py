@@ -26,6 +26,8 @@ class Ranking(NamedTuple):
     by: str
     """What it ranks by, as the end of a sentence: `{label}` is a label, `{others}` is one of
     CONTRASTS."""
+    short: str
+    """Its name in figures."""
     probed: bool = False
     """Whether it needs the weights of the linear probe."""
 
@@ -176,16 +178,19 @@ RANKINGS: dict[config.Ranking, Ranking] = {
     "probeless": Ranking(
         lambda moments, contrast, _: _probeless(moments, _labels(moments), contrast),
         "how far their mean over words of {label} lies from {others}",
+        "difference of means",
     ),
     "mean_difference": Ranking(
         lambda moments, *_: _mean_difference(moments, _labels(moments)),
         "how far their mean over words of {label} lies from their mean over other words, in "
         "standard deviations",
+        "standardized difference",
     ),
     "linear_probe": Ranking(
         lambda moments, _, weights: _probe_scores(moments, weights),
         "the size of the weight that a linear probe, trained on all neurons at once, gives them "
         "for {label}",
+        "linear probe",
         probed=True,
     ),
 }

@@ -143,6 +143,18 @@ def bytes_of_set(setup: Setup) -> int:
     return max(training, 4 * parameters + types)
 
 
+def masks_side_by_side(setup: Setup) -> int:
+    """Number of masks of one model to score side by side: as many as fit, and at most `MOST`."""
+    config, parallel = setup.config, setup.config.parallel
+    along, *_ = meshes.axis_sizes(parallel, jax.device_count(), jax.device_count())
+    shape, rows = setup.pretrained.model.config, config.tracking.batch_size
+    length = max(config.data.buckets)
+    # What is alive at once in a forward pass: the widest layer twice, states and attention.
+    block = length * (2 * shape.mlp_width + 6 * shape.width) + shape.heads * length**2
+    fitting = max((memory() - 4 * setup.pretrained.parameters) // (4 * rows * block), 1)
+    return min(MOST, fitting) * along
+
+
 def activation_bytes(model: Model, rows: int, length: int) -> int:
     """Estimated bytes of stored activations in a training step, from the sizes of a block."""
     c = model.config

@@ -29,6 +29,8 @@ from relearn_jax.stopping import until
 
 PyTree = Any
 Records = list[dict[str, Any]]
+Predicted = Mapping[int, np.ndarray]
+"""Predicted labels of the tokens of each sentence, by its number."""
 
 
 @partial(jax.jit, static_argnames=("model", "mesh"))
@@ -71,35 +73,67 @@ def task_scores(
     Raises:
       Stopped: `stop` returned true between two batches.
     """
-    spread = sharding.spread(model, mesh)
+    predict_batch = partial(predict, sharding.spread(model, mesh), mesh, params, sites=sites)
+    predicted = predictions(predict_batch, mesh, batches, models, stop)
+    return [_scores(text, model.labels, labels) for labels in predicted]
+
+
+def predictions(
+    predict: Callable[..., tuple[jax.Array, jax.Array]],
+    mesh: Mesh,
+    batches: Callable[[], Iterator[TokenBatch]],
+    models: int,
+    stop: Callable[[], bool],
+) -> list[Predicted]:
+    """Labels of the first `models` of C models on a text.
+
+    Args:
+      predict: takes `batch`; gives the sentence number of each row and the labels [C, B, T].
+      mesh, batches, models, stop: as in `task_scores`.
+
+    Raises:
+      Stopped: `stop` returned true between two batches.
+    """
     pending = [
-        predict(spread, mesh, params, meshes.put_rows(mesh, batch, False), sites)
+        predict(batch=meshes.put_rows(mesh, batch, False))
         for batch in until(stop, batches(), "an evaluation")
     ]
-    predicted: list[dict[int, np.ndarray]] = [{} for _ in range(models)]
+    predicted: list[Predicted] = [{} for _ in range(models)]
     for rows, labels in until(stop, pending, "an evaluation"):
         rows, labels = np.asarray(rows), np.asarray(labels)
         for c in range(models):
             labelled_rows = zip(rows, labels[c], strict=True)
             predicted[c] |= {int(row): of_row for row, of_row in labelled_rows if row >= 0}
-    return [_scores(text, model.labels, labels) for labels in predicted]
+    return predicted
 
 
-def _scores(text: Text, tags: Sequence[str], predicted: Mapping[int, np.ndarray]) -> Records:
+def gold_words(text: Text, tags: Sequence[str]) -> list[np.ndarray]:
+    """The tag ids of the words of each sentence."""
     ids = {tag: i for i, tag in enumerate(tags)}
-    gold: dict[str, list[np.ndarray]] = {"word": [], "subword": []}
-    predictions: dict[str, list[np.ndarray]] = {"word": [], "subword": []}
-    for row, tags_of in enumerate(text.corpus.tags):
-        word, label = text.encoded.word[row], text.labels[row]
-        labels = predicted[row][: len(word)]
-        gold["word"].append(np.array([ids[tag] for tag in tags_of], int))
-        predictions["word"].append(word_labels(word, labels, len(tags_of)))
-        gold["subword"].append(label[label >= 0])
-        predictions["subword"].append(labels[label >= 0])
+    return [np.array([ids[tag] for tag in of_sentence], int) for of_sentence in text.corpus.tags]
+
+
+def predicted_words(text: Text, predicted: Predicted) -> list[np.ndarray]:
+    """The predicted tag ids of the words of each sentence."""
+    return [
+        word_labels(word, predicted[row][: len(word)], len(tags))
+        for row, (word, tags) in enumerate(zip(text.encoded.word, text.corpus.tags, strict=True))
+    ]
+
+
+def _scores(text: Text, tags: Sequence[str], predicted: Predicted) -> Records:
+    labelled = [label >= 0 for label in text.labels]
+    by_variant = {
+        "word": (gold_words(text, tags), predicted_words(text, predicted)),
+        "subword": (
+            [label[real] for label, real in zip(text.labels, labelled, strict=True)],
+            [predicted[row][: len(real)][real] for row, real in enumerate(labelled)],
+        ),
+    }
     return [
         {"variant": variant, **record}
-        for variant in gold
-        for record in entities.score(gold[variant], predictions[variant], tags)
+        for variant, (gold, labels) in by_variant.items()
+        for record in entities.score(gold, labels, tags)
     ]
 
 

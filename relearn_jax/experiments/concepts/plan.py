@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from relearn_jax.experiments import memory
 from relearn_jax.experiments.concepts import chunks, sets
+from relearn_jax.experiments.concepts.dose import points
 from relearn_jax.experiments.concepts.setup import Setup
 from relearn_jax.experiments.concepts.texts import repeated, steps_per_epoch
 from relearn_jax.experiments.memory import GIB
@@ -42,7 +43,8 @@ def summary(setup: Setup, out: Path | None = None) -> list[str]:
         f"{counts[data.names.index(target)]} of them {target}" for target in setup.texts.retrain
     )
     pruned = "; ".join(
-        f"{sets.group_name(group)}: {sets.requested(config, group, setup.shape)}"
+        f"{sets.group_name(group)}: "
+        f"{sets.requested(config, group, setup.shape) or 'chosen on the concept text'}"
         for group in groups
     )
     return [
@@ -58,6 +60,7 @@ def summary(setup: Setup, out: Path | None = None) -> list[str]:
         _training_line(setup),
         f"  concept sets {len(config.seeds)} seeds x {len(groups)} x {len(config.arms)} arms "
         f"({', '.join(config.arms)}) = {len(members)}; {steps(setup)} steps of one set",
+        *points.summary(setup),
         *chunks.summary(setup, out),
     ]
 

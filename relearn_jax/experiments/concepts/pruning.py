@@ -11,7 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
-from relearn_jax.config import Prune
+from relearn_jax.config import Prune, Zeroed
+from relearn_jax.config import Site as NeuronSite
 from relearn_jax.experiments.concepts import sets
 from relearn_jax.experiments.concepts.sets import ConceptSet
 from relearn_jax.models import masks, weights
@@ -51,6 +52,27 @@ def sites(mesh: Mesh, target: str, pruned: Bool[np.ndarray, "C S D"] | None) -> 
     if pruned is None or target != "state_mask":
         return Sites()
     return Sites(states=Site(mask=stacking.per_set(mesh, [np.float32(~rows) for rows in pruned])))
+
+
+def site_of(target: Zeroed) -> NeuronSite:
+    """Where the neurons are that a target prunes."""
+    return "mlp" if target == "mlp_unit" else "states"
+
+
+def without(
+    model: Model, target: Zeroed, params: PyTree, pruned: Bool[Array, "S D"]
+) -> tuple[PyTree, Sites]:
+    """Parameters and interventions of a forward pass without the pruned neurons.
+
+    A feed-forward unit is masked, not cut out of its matrices: that is the same to the bit, and
+    under `vmap` over many masks the matrices stay shared.
+    """
+    match target:
+        case "state_mask":
+            return params, Sites(states=Site(mask=~pruned))
+        case "mlp_unit":
+            return params, Sites(mlp=Site(mask=~pruned))
+    return masks.remove(params, mask_of(model, target, "states", pruned)), Sites()
 
 
 def mask_of(model: Model, target: str, site: str, pruned: Bool[Array, "S D"]) -> Mask:

@@ -22,6 +22,7 @@ from relearn_jax.experiments.concepts import (
     exporting,
     plan,
     pruning,
+    rankings,
     results,
     sets,
     setup,
@@ -30,6 +31,9 @@ from relearn_jax.experiments.concepts import (
     tracking,
     training,
 )
+from relearn_jax.experiments.concepts.dose import choice, curve
+from relearn_jax.experiments.concepts.dose.choice import Choices
+from relearn_jax.experiments.concepts.rankings import Scores
 from relearn_jax.experiments.concepts.sets import ConceptSet
 from relearn_jax.experiments.concepts.setup import Setup
 from relearn_jax.experiments.concepts.side_by_side import Keys, Models, Run, sites
@@ -56,31 +60,30 @@ def run(setup: Setup, out: Path, watch: Watcher) -> None:
     hosts.once(lambda: runs.write_json(out / "model.json", record), "model.json")
     run_ = Run(setup, Trainer(out, config, watch, {}), {})
 
-    scores: dict[int, np.ndarray] = {}
+    scores: dict[int, Scores] = {}
     base_keys: Keys = {}
     for chunk in chunks.bases(config, size):
         base = _base(run_, chunk)
         base_keys |= {
             concept_set.seed: key for concept_set, key in zip(chunk, base.keys, strict=True)
         }
-        statistics = tracking.track(run_, base, None)
-        scores |= {
-            concept_set.seed: arrays["score"]
-            for concept_set, arrays in zip(chunk, statistics, strict=True)
-        }
+        tracking.track(run_, base, None)
+        scores |= rankings.scores(run_, base)
+    choices: Choices = {}
+    for seed in config.seeds:
+        curve.score(run_, seed, base_keys[seed], scores[seed])
+    for seed in config.seeds:
+        choices |= choice.chosen(run_, seed, base_keys[seed], scores[seed])
 
     names = setup.probed.concepts.names
     for chunk in chunks.members(config, setup.texts.retrain, size):
-        pruned = [
-            pruning.choose(
-                sets.prune_settings(config, concept_set.group),
-                config.concepts.site,
-                concept_set,
-                scores[concept_set.seed],
-                names.index(concept_set.group.target),
-            )
-            for concept_set in chunk
-        ]
+        pruned = []
+        for concept_set in chunk:
+            numbered = choice.resolved(config, choices, concept_set)
+            settings = sets.prune_settings(config, numbered.group)
+            ranked = scores[concept_set.seed][config.concepts.site, settings.ranking]
+            target = names.index(concept_set.group.target)
+            pruned.append(pruning.choose(settings, config.concepts.site, numbered, ranked, target))
         _relearn(run_, chunk, np.stack(pruned), base_keys)
 
 
@@ -173,13 +176,24 @@ def _score_pruned(run: Run, models: Models) -> None:
         rounds.save_stage(run.trainer.out, name, key, record, {"mask": {"keep": ~neurons}})
 
 
+def _stages(setup: Setup) -> list[str]:
+    """All stages: those of the base models, of the dose curves, and of the sets."""
+    config = setup.config
+    between = [rankings.stage_name]
+    between += [curve.stage_name] if config.dose.fractions else []
+    between += [choice.stage_name] if choice.automatic(config) else []
+    bases = [f"seed{seed}-base{part}" for seed in config.seeds for part in ("", "-neurons")]
+    names = [name for name in snapshots.stage_names(config) if name not in bases]
+    return [*bases, *(name(seed) for name in between for seed in config.seeds), *names]
+
+
 EXPERIMENT = Experiment(
     setup=setup.prepare,
     summary=plan.summary,
     plan=plan.memory_and_disk,
     steps=plan.steps,
     run=run,
-    stages=lambda setup: snapshots.stage_names(setup.config),
+    stages=_stages,
     meshes=results.meshes,
     sources=results.sources,
     reportable=lambda setup, out: snapshots.begun(setup.config, out),

@@ -11,6 +11,7 @@ import pandas as pd
 from relearn_jax import runs
 from relearn_jax.config import Source
 from relearn_jax.data.corpus import Corpus
+from relearn_jax.evaluation import selectivity
 from relearn_jax.experiments.concepts import chunks, pruning, sets, snapshots
 from relearn_jax.experiments.concepts.sets import Group
 from relearn_jax.experiments.concepts.setup import Setup
@@ -99,6 +100,7 @@ def _group(setup: Setup, out: Path, group: Group) -> dict[str, Any]:
     return {
         "name": sets.group_name(group),
         **group._asdict(),
+        "ranking": sets.prune_settings(config, group).ranking,
         "retrain": setup.texts.retrain[group.target].corpus.digest,
         "prune": {
             "requested": sets.requested(config, group, setup.shape), "pruned": pruned,
@@ -109,8 +111,10 @@ def _group(setup: Setup, out: Path, group: Group) -> dict[str, Any]:
 
 
 def headline(setup: Setup, out: Path) -> str:
-    """One line: the mean F1 of every stage, by group."""
+    """For each group whether the damage is specific, and the mean F1 of every stage."""
     config = setup.config
+    damage = pd.read_parquet(out / "tables" / "damage.parquet")
+    damage = damage[damage["seed"].isna() & (damage["arm"] == "concept")].set_index("group")
     scores = pd.read_parquet(out / "tables" / "scores.parquet")
     parts = []
     for group in sets.groups(config):
@@ -119,6 +123,21 @@ def headline(setup: Setup, out: Path) -> str:
         rows = rows[(rows.type == kind) & rows.arm.isin(["base", "concept"])]
         mean = rows.groupby("stage").f1.mean()
         f1 = ", ".join(f"{s} {mean[s]:.3f}" for s in snapshots.stages(config) if s in mean)
-        parts.append(f"{kind} F1: {f1}")
+        parts.append(f"{_damage(damage, group, kind)}{kind} F1: {f1}")
     seeds = scores.seed.nunique()
     return f"{'; '.join(parts)} ({'one seed' if seeds == 1 else f'mean of {seeds} seeds'})"
+
+
+def _damage(damage: pd.DataFrame, group: Group, kind: str) -> str:
+    """What pruning did to a group's models, in a sentence; empty before any is pruned."""
+    name = sets.group_name(group)
+    if name not in damage.index:
+        return ""
+    row = damage.loc[name]
+    verdict = selectivity.SAID[row["kind"]].format(target=kind)
+    control = f", {kind} in the control {row.control_pruned:.3f}"
+    return (
+        f"{verdict} (other types: {row.others_base:.3f}, pruned {row.others_pruned:.3f}"
+        f"{control if row.control_pruned == row.control_pruned else ''}; accuracy over words "
+        f"{row.base_accuracy:.3f}, pruned {row.accuracy:.3f}). "
+    )

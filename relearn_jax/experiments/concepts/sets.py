@@ -21,13 +21,15 @@ from relearn_jax.neurons import choice
 
 
 class Group(NamedTuple):
-    """A concept to remove, with the number of neurons and the kind of regrowth."""
+    """A concept to remove, with the number of neurons, their ranking and the kind of regrowth."""
 
     target: str
-    fraction: float | None
+    fraction: float | config.Auto | None
     """Share of all neurons; None if `count` gives their number."""
     count: int | None
     regrowth: config.Regrowth
+    ranking: config.Ranking | None = None
+    """None: `prune.ranking`, the only one of the run."""
 
 
 class ConceptSet(NamedTuple):
@@ -46,10 +48,11 @@ def groups(settings: Relearning) -> tuple[Group, ...]:
         (fraction, None) for fraction in sets.fractions or (prune.fraction,)
     ]  # fmt: skip
     return tuple(
-        Group(target, fraction, count, regrowth)
+        Group(target, fraction, count, regrowth, ranking)
         for target in sets.concepts or (settings.concepts.target,)
         for fraction, count in amounts
         for regrowth in sets.regrowth or (prune.regrowth,)
+        for ranking in sets.rankings or (None,)
     )
 
 
@@ -64,14 +67,15 @@ def product(settings: Relearning) -> tuple[ConceptSet, ...]:
 
 
 def group_name(group: Group) -> str:
-    """A name for folders and tables: LOC-0.5-free, LOC-n24-free.
+    """A name for folders and tables: LOC-0.5-free, LOC-n24-free, LOC-auto-free-probeless.
 
     Letters and digits of any script, "." and "_" are kept; other characters become "_".
     """
     label = unicodedata.normalize("NFC", group.target)
     label = "".join(c if c in "._" or _of_a_word(c) else "_" for c in label)
     amount = f"n{group.count}" if group.fraction is None else _short(group.fraction)
-    return f"{label}-{amount}-{group.regrowth}"
+    parts = (label, amount, group.regrowth, group.ranking)
+    return "-".join(part for part in parts if part is not None)
 
 
 def _of_a_word(character: str) -> bool:
@@ -79,8 +83,10 @@ def _of_a_word(character: str) -> bool:
     return unicodedata.category(character)[0] in "LMN"
 
 
-def _short(fraction: float) -> str:
+def _short(fraction: float | config.Auto) -> str:
     """A fraction in six digits, or in as many as it needs."""
+    if fraction == "auto":
+        return fraction
     short = f"{fraction:g}"
     return short if float(short) == fraction else repr(fraction)
 
@@ -112,8 +118,12 @@ def stage_name(concept_set: ConceptSet, stage: str) -> str:
 
 
 def number(concept_set: ConceptSet) -> int:
-    """A hash of the set without its seed, of 31 bits, that makes its random streams differ."""
-    text = "|".join(map(str, (*concept_set.group, concept_set.arm)))
+    """A hash of 31 bits that makes the random streams of the sets of a seed differ.
+
+    Sets that differ in their ranking only have the same streams, and so the same random neurons.
+    """
+    target, fraction, count, regrowth, *_ = concept_set.group
+    text = "|".join(map(str, (target, fraction, count, regrowth, concept_set.arm)))
     digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
@@ -123,6 +133,8 @@ def prune_settings(settings: Relearning, group: Group) -> Prune:
     changes = {"regrowth": group.regrowth, "count": group.count}
     if group.fraction is not None:
         changes["fraction"] = group.fraction
+    if group.ranking is not None:
+        changes["ranking"] = group.ranking
     return dataclasses.replace(settings.prune, **changes)
 
 
@@ -131,10 +143,17 @@ def targets(settings: Relearning) -> tuple[str, ...]:
     return tuple(dict.fromkeys(group.target for group in groups(settings)))
 
 
-def requested(settings: Relearning, group: Group, shape: tuple[int, int]) -> int:
-    """Number of neurons that a group asks to prune; UserError if it is impossible."""
+def requested(settings: Relearning, group: Group, shape: tuple[int, int]) -> int | None:
+    """Number of neurons that a group asks to prune; None for `auto`, UserError if impossible."""
+    if group.fraction == "auto":
+        return None
     site = settings.concepts.site
     return choice.select(np.zeros(shape), prune_settings(settings, group), site).requested
+
+
+def resolved(concept_set: ConceptSet, fraction: float) -> ConceptSet:
+    """The set with the fraction that `auto` stands for."""
+    return concept_set._replace(group=concept_set.group._replace(fraction=fraction))
 
 
 def chunks(

@@ -48,7 +48,12 @@ def prepare(config: Relearning, base: Path) -> Setup:
     text = probed.read(config.concepts, base, tok, length, targets, config.tracking.vectors)
     trained = encoded(train)
     retrain = texts.retraining_texts(config, base, trained, text.concepts, encoded, targets)
-    setup = Setup(config, weights, Texts(trained, encoded(evaluation), retrain), text)
+    scored, most, choice = encoded(evaluation), config.dose.sentences, None
+    if any(group.fraction == "auto" for group in sets.groups(config)):
+        texts.check_tags(text.corpus, tags)
+        choice = texts.spread(encoded(text.corpus), most)
+    of_task = Texts(trained, scored, retrain, texts.spread(scored, most), choice)
+    setup = Setup(config, weights, of_task, text)
     for group in sets.groups(config):
         sets.requested(config, group, setup.shape)
     return setup

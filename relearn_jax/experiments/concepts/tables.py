@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ import pyarrow.parquet as pq
 from relearn_jax import runs
 from relearn_jax.config import Relearning
 from relearn_jax.data.concepts import ConceptData
+from relearn_jax.evaluation import entities
 from relearn_jax.evaluation.entities import SMALLEST_LOSS
-from relearn_jax.experiments.concepts import set_tables, sets, snapshots
+from relearn_jax.experiments.concepts import damage, set_tables, sets, snapshots
+from relearn_jax.experiments.concepts.dose import choice, losses
+from relearn_jax.experiments.concepts.dose import tables as dose_tables
 from relearn_jax.experiments.concepts.setup import Setup
 from relearn_jax.experiments.concepts.snapshots import Snapshot
 from relearn_jax.neurons import ranking, saliency, tokens
@@ -31,6 +35,12 @@ def write(setup: Setup, out: Path) -> None:
     scores = score_table(config, out)
     small: dict[str, list | pd.DataFrame] = {"scores": scores, "recovery": recovery_table(scores)}
     small |= {"layers": [], "similarity_null": [], "taken_over": [], "takeover": []}
+    types = entities.tag_types(setup.pretrained.model.labels)
+    curves = dose_tables.curves(config, out)
+    small["dose"] = dose_tables.score_rows(curves, types)
+    small["selectivity"] = losses.selectivity_rows(curves, types)
+    small["damage"] = _damage_table(setup, out, scores, curves)
+    small["choices"] = dose_tables.choice_rows(config, out)
     if len(sets.groups(config)) > 1:
         small["overlap"] = set_tables.overlap_rows(config, names, setup.shape, out)
     writers: dict[str, pq.ParquetWriter] = {}
@@ -61,6 +71,27 @@ def write(setup: Setup, out: Path) -> None:
     for name, rows in small.items():
         if len(rows):
             pd.DataFrame(rows).to_parquet(folder / f"{name}.parquet", index=False)
+
+
+def _damage_table(
+    setup: Setup, out: Path, scores: pd.DataFrame, curves: Sequence[dose_tables.Curve]
+) -> pd.DataFrame:
+    """What pruning did on the whole evaluation text, and selectivity on that of the dose curve."""
+    config = setup.config
+    targets = {sets.group_name(group): group.target for group in sets.groups(config)}
+    table = damage.table(scores, targets)
+    of_groups = losses.group_rows(
+        curves,
+        entities.tag_types(setup.pretrained.model.labels),
+        config,
+        choice.saved(config, out),
+        math.prod(setup.shape),
+    )
+    if table.empty or of_groups.empty:
+        return table
+    keys = ["group", "arm", "seed"]
+    left_out = ["target", "others", "seeds", "target_loss", "others_loss"]
+    return table.merge(of_groups.drop(columns=left_out), how="left", on=keys)
 
 
 def _append(writers: dict[str, pq.ParquetWriter], path: Path, rows: pd.DataFrame) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,6 +40,10 @@ class Texts:
     evaluation: Text
     retrain: Mapping[str, Text]
     """The retraining text of each removed concept."""
+    dose: Text
+    """The part of the evaluation text that dose curves are scored on."""
+    choice: Text | None = None
+    """The text that `prune.fraction: auto` is chosen by; None without it."""
 
 
 def read_task(data: Data, base: Path) -> tuple[Corpus, Corpus, tuple[str, ...]]:
@@ -56,7 +61,7 @@ def read_task(data: Data, base: Path) -> tuple[Corpus, Corpus, tuple[str, ...]]:
             f"{len(evaluation.words)} evaluation sentences stand in the training text"
         )
     tags = alignment.tag_set(train.tags)
-    _check_tags(evaluation, tags)
+    check_tags(evaluation, tags)
     return train, evaluation, tags
 
 
@@ -76,6 +81,29 @@ def encode(
     return Text(corpus, encoded, labels)
 
 
+def spread(text: Text, most: int | None) -> Text:
+    """At most this many sentences, spread evenly over a text; None: all."""
+    total = len(text.corpus.words)
+    if most is None or most >= total:
+        return text
+    rows = np.linspace(0, total - 1, most).round().astype(int)
+
+    def of(values: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(values[row] for row in rows)
+
+    corpus = text.corpus
+    return Text(
+        make_corpus(of(corpus.words), of(corpus.tags), corpus.source, corpus.generated),
+        dataclasses.replace(
+            text.encoded,
+            ids=of(text.encoded.ids),
+            word=of(text.encoded.word),
+            covered=of(text.encoded.covered),
+        ),
+        of(text.labels),
+    )
+
+
 def retraining_texts(
     config: Relearning,
     base: Path,
@@ -89,7 +117,7 @@ def retraining_texts(
         return dict.fromkeys(targets, train)
     if config.retrain.data == "other":
         other = encoded(reading.read(config.retrain.source, base))
-        _check_tags(other.corpus, alignment.tag_set(train.corpus.tags))
+        check_tags(other.corpus, alignment.tag_set(train.corpus.tags))
         return dict.fromkeys(targets, other)
     labels = config.concepts.labels
     return {target: encoded(_without(train.corpus, concepts, target, labels)) for target in targets}
@@ -128,7 +156,8 @@ def repeated(train: Corpus, evaluation: Corpus) -> int:
     return sum(words in known for words in evaluation.words)
 
 
-def _check_tags(corpus: Corpus, tags: tuple[str, ...]) -> None:
+def check_tags(corpus: Corpus, tags: tuple[str, ...]) -> None:
+    """Raise UserError if a text has tags that the tagger does not know."""
     unknown = set(alignment.tag_set(corpus.tags)) - set(tags)
     if unknown:
         raise UserError(

@@ -42,7 +42,7 @@ def track(run: Run, models: Models, base_keys: Keys | None) -> list[dict[str, np
     stop = run.trainer.watch.stop
     statistics = measurements.neuron_statistics(
         run.setup.pretrained.model, models.mesh, params, interventions, config.concepts.site,
-        probed.concepts, partial(_batches, probed, config, models.mesh, stop), config.prune,
+        probed.concepts, partial(word_batches, probed, config, models.mesh, stop), config.prune,
         config.tracking, count, stop,
     )  # fmt: skip
     for c, (concept_set, arrays) in enumerate(zip(models.sets, statistics, strict=True)):
@@ -63,7 +63,7 @@ def track(run: Run, models: Models, base_keys: Keys | None) -> list[dict[str, np
     return statistics
 
 
-def _batches(
+def word_batches(
     probed: ProbedText, config: Relearning, mesh: Mesh, stop: Callable[[], bool]
 ) -> Iterator[WordBatch]:
     """The batches of the probed words, on the devices."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from relearn_jax.report import provenance, section
-from relearn_jax.report.concepts import comparison, protocol, snapshots
+from relearn_jax.report.concepts import comparison, damage, protocol, snapshots
 from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.reading import COLUMNS, NEURON_TABLES, Run, read_head, read_run
 from relearn_jax.report.concepts.sections import SECTIONS
@@ -56,10 +56,10 @@ def _small(names: Iterable[str]) -> list[str]:
 
 def page(run: Run, results: Findings) -> Drawn:
     """The HTML of a group's page without its drawings, and its plots."""
-    title = protocol.title(run)
+    title = damage.title(run, results) or protocol.title(run)
     text, plots = provenance.document(
         *(run, title, headline(run, results)),
-        facts=protocol.glance(run, (("Concept removed", run.target),)),
+        facts=protocol.glance(run, (("Concept pruned", run.target),)),
         sections=section.made(SECTIONS, run, results),
         protocol=protocol.PAPER,
         notice=protocol.notice(run),

@@ -41,7 +41,7 @@ WORK = (
 def what(run: Run) -> Drawn:
     """What was done, in plain words."""
     target, prune = html.text(run.target), run.config.get("prune") or {}
-    ranked = prune.get("ranking", "probeless"), prune.get("contrast", "rest")
+    ranked = run.group.ranking or prune.get("ranking", "probeless"), prune.get("contrast", "rest")
     sizes = {k: html.prose((fact(run, f"prune.{k}", "manifest"),)) for k in ("pruned", "of")}
     items = (
         based(run),
@@ -75,6 +75,8 @@ def pruning(run: Run) -> str:
 def retrained(run: Run, regrowths: Collection[str]) -> str:
     """What the pruned models were retrained on and for how long, and what could grow back."""
     retrain = run.config.get("retrain") or {}
+    if not retrain.get("rounds"):
+        return "The pruned models were not retrained."
     rounds, epochs = (
         html.prose((n, plural(n, f" {word}")))
         for word in ("round", "epoch")

@@ -42,6 +42,22 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
 }
 """The columns that each table must have; a file may hold more, and has `group` first."""
+SINCE_DOSE: dict[str, tuple[str, ...]] = {
+    "damage": (
+        *("arm", "seed", "target", "others", "base", "pruned", "target_loss"),
+        *("others_base", "others_pruned", "others_loss", "control_pruned", "control_loss"),
+        *("base_accuracy", "accuracy", "base_most_frequent", "most_frequent", "kind"),
+    ),
+}
+"""Tables of groups that older runs lack."""
+OF_TARGETS: dict[str, tuple[str, ...]] = {
+    "selectivity": (
+        *("target", "zeroed", "ranking", "arm", "fraction", "neurons", "seed", "target_loss"),
+        *("others_loss", "selectivity", "low", "high", "sentences", "entities", "others"),
+    ),
+    "choices": ("target", "ranking", "seed", "fraction", "target_loss", "others_loss", "chosen"),
+}
+"""Tables with rows for each target, shared by its groups; older runs lack them."""
 
 NEURON_TABLES = ("concepts", "neurons")
 """One row per neuron: kept as Parquet only, and read without other columns than those above."""
@@ -60,18 +76,21 @@ class Group(NamedTuple):
 
     name: str
     target: str
-    fraction: float | None
+    fraction: float | str | None
+    """`auto`: chosen for each seed on the concept text."""
     count: int | None
     regrowth: str
     prune: Mapping[str, Any]
+    ranking: str | None = None
+    """None: the `prune.ranking` of the run."""
 
 
 @dataclass(frozen=True)
 class Run:
     """What the files of a run directory say about one group.
 
-    `tables` holds a frame for every name in `COLUMNS`, empty where the file is absent or was not
-    asked for. The group's page and its files go to `home`.
+    `tables` holds a frame for every name in `COLUMNS`, `SINCE_DOSE` and `OF_TARGETS`, empty where
+    the file is absent or was not asked for. The group's page and its files go to `home`.
     """
 
     folder: Path
@@ -102,8 +121,11 @@ def read_run(folder: Path, group: str | None = None, leave: Collection[str] = ()
         name: read_table(folder, name, columns, own.name, whole=name not in NEURON_TABLES)
         if name not in leave
         else pd.DataFrame(columns=list(columns))
-        for name, columns in COLUMNS.items()
+        for name, columns in (COLUMNS | SINCE_DOSE).items()
     }
+    for name, columns in OF_TARGETS.items():
+        frame = read_table(folder, name, columns)
+        tables[name] = frame[frame["target"] == own.target]
     if tables["scores"].empty:
         raise UserError(
             f"{table_path(folder, 'scores')}: the stage `base` is missing: no model of this run "
@@ -123,7 +145,11 @@ def read_run(folder: Path, group: str | None = None, leave: Collection[str] = ()
         config=config,
         manifest=facts | {"target": own.target, "prune": own.prune},
         tables=tables,
-        absent=tuple(name for name in COLUMNS if not table_path(folder, name).exists()),
+        absent=tuple(
+            name
+            for name in COLUMNS
+            if not table_path(folder, name).exists() and (rounds or name != "recovery")
+        ),
         missing=_missing(tables["scores"], seeds, arms, stages),
         seeds=seeds,
         arms=arms,
@@ -140,7 +166,10 @@ def read_head(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any], tuple
     """
     config, manifest = read_files(folder)
     try:
-        groups = tuple(Group(**{k: g[k] for k in Group._fields}) for g in manifest["groups"])
+        groups = tuple(
+            Group(**{k: g[k] for k in Group._fields if k in g or k not in Group._field_defaults})
+            for g in manifest["groups"]
+        )
     except (KeyError, TypeError):
         groups = ()
     if not groups:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from relearn_jax.report import html, provenance
 from relearn_jax.report.concepts import (
+    damage,
+    dose,
     figures,
     layer_tables,
     neuron_list,
@@ -102,6 +104,10 @@ def _task_tables(run: Run, *_: object) -> tuple[Table, ...]:
 
 SECTIONS = (
     Section("verdict", "Verdict", answer),
+    Section(
+        *("dose", "Dose: what pruning alone takes", dose.section),
+        lambda run, *_: (damage.table(run), dose.curve(run), dose.choices(run)),
+    ),
     Section("done", "What was done", lambda run, _: protocol.what(run)),
     Section("task", "Task performance", performance, _task_tables),
     Section("recovery", "Recovery", recovery, lambda run, *_: (task_tables.recovery(run),)),

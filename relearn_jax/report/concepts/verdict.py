@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relearn_jax.evaluation.entities import SMALLEST_LOSS
+from relearn_jax.evaluation.selectivity import LEARNED
+from relearn_jax.report.concepts import damage
 from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.layer_tables import EVERY
@@ -15,15 +17,34 @@ from relearn_jax.report.tables import Row, Sentence
 
 WON_BACK = 0.02
 """Mean saliencies by rank that differ by no more than this are called equal."""
-LEARNED = 0.1
-"""An entity type with less F1 than this in the base model has not been learned."""
 TIE = 0.01
 """Differences of F1 (and of shares of F1) up to this are called none: the published runs differ by
 as much between repeats (specs: relearning 8.2)."""
 
 
 def headline(run: Run, results: Findings) -> Sentence:
-    """The run in one sentence."""
+    """The run in a few sentences: first whether the damage is specific, then what came back."""
+    first = damage.said(run, results)
+    return (*first, *_return_in_short(run, results)) if first else _course(run, results)
+
+
+def _return_in_short(run: Run, results: Findings) -> Sentence:
+    """What retraining brought back; empty without a round."""
+    arm, kind = main_arm(run), target_type(run)
+    last = last_stage(run, arm)
+    task, share = (results.tables[name].row(kind, arm) for name in ("task", "recovery"))
+    if last == "pruned" or not task.has(last):
+        return () if len(run.stages) == 2 else (" No retraining round has finished.",)
+    parts = {"what": f"F1 on {kind}" if kind != "all" else "F1", "stage": stage_name(last)}
+    text = f" After {{stage}} {{what}} stood at {{{last}}}"
+    if not share.has(last) or share.value("lost") < SMALLEST_LOSS:
+        return say(f"{text}.", task, **parts)
+    parts |= {"regained": share.cite(last), "back": returned(share.value(last))}
+    return say(f"{text} ({{regained}} of the loss regained): {{back}}.", task, **parts)
+
+
+def _course(run: Run, results: Findings) -> Sentence:
+    """How F1 on the target went from stage to stage, in runs that have no verdict on the damage."""
     arm, kind = main_arm(run), target_type(run)
     last = last_stage(run, arm)
     task, share = (results.tables[name].row(kind, arm) for name in ("task", "recovery"))
@@ -37,7 +58,7 @@ def headline(run: Run, results: Findings) -> Sentence:
         text = "The base model has not learned the task ({what} is {base}): nothing to lose."
         return say(text, task, what=what)
     verb = "fell" if lost >= SMALLEST_LOSS else "hardly changed,"
-    parts = {"what": what, "verb": verb, "count": _count(run), "stage": stage_name(last)}
+    parts = {"what": what, "verb": verb, "count": damage.counted(run), "stage": stage_name(last)}
     text = "{what} {verb} from {base} to {pruned}{count}"
     if last == "pruned":
         return say(f"{text}; no retraining round has finished.", task, **parts)
@@ -46,13 +67,6 @@ def headline(run: Run, results: Findings) -> Sentence:
         return say(f"{text}.", task, **parts)
     parts |= {"regained": share.cite(last), "back": returned(share.value(last))}
     return say(f"{text} ({{regained}} of the loss regained): {{back}}.", task, **parts)
-
-
-def _count(run: Run) -> Sentence:
-    if not {"pruned", "of"} <= set(run.manifest.get("prune") or {}):
-        return (" when the neurons were pruned",)
-    counts = {key: fact(run, f"prune.{key}", "manifest") for key in ("pruned", "of")}
-    return say(" when {pruned} of {of} neurons were pruned", **counts)
 
 
 def returned(share: float) -> str:
@@ -66,7 +80,7 @@ def returned(share: float) -> str:
 
 def verdict(run: Run, results: Findings) -> tuple[tuple[str, Sentence], ...]:
     """Paragraphs as (heading, sentence); those whose numbers are not there are left out."""
-    makers = (_damage, _specific, _return, _controls, _where, _scale_free, _tokens)
+    makers = (_damage, _selective, _specific, _return, _controls, _where, _scale_free, _tokens)
     return tuple(item for maker in makers if (item := maker(run, results)) is not None)
 
 
@@ -77,9 +91,16 @@ def _damage(run: Run, results: Findings):
     return "Damage", say("Pruning took F1 over all entity types from {base} to {pruned}.", task)
 
 
+def _selective(run: Run, results: Findings):
+    said = damage.selective(run, results)
+    return ("Selectivity", said) if said else None
+
+
 def _specific(run: Run, results: Findings):
-    """Did the other entity types fall as well?"""
+    """Did the other entity types fall as well? For runs without a dose curve."""
     arm, target = main_arm(run), target_type(run)
+    if damage.row(run, results).has("selectivity"):
+        return None
     rows = {kind: results.tables["task"].row(kind, arm) for kind in types(run) if kind != "all"}
     learned = {
         kind: row

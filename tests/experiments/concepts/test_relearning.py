@@ -115,6 +115,7 @@ def test_only_what_a_change_touches_is_done_again(finished, tmp_path, monkeypatc
     command = ["run", str(config), "--out", str(out), "--reuse"]
     assert cli.main([*command, "--retrain.rounds=3", "--arms=[concept]"]) == 0
     assert done == [
+        "seed0-dose",
         "seed0-LOC-0.5-free-concept-round3",
         "seed0-LOC-0.5-free-concept-round3-neurons",
     ]
@@ -147,7 +148,7 @@ def test_a_stopped_run_has_a_report_of_what_is_there(finished, tmp_path, monkeyp
 
     def stopping(*arguments):
         calls.append(arguments[1])
-        if len(calls) == 9:
+        if len(calls) == 11:
             raise KeyboardInterrupt
         return saved(*arguments)
 

@@ -28,7 +28,7 @@ def page(sets: Sets, tables: Tables) -> Drawn:
         title = f"{listed(targets, 4)} were pruned from the model. Do they come back?"
     else:
         title = f"The concept {targets[0]} was pruned in several ways. Does it come back?"
-    removed = (("Concepts removed", ", ".join(targets)), ("Pruned", ", ".join(_sizes(sets))))
+    removed = (("Concepts pruned", ", ".join(targets)), ("Pruned", ", ".join(_sizes(sets))))
     run = sets.run
     facts = protocol.glance(run, removed)
     unfinished = bool(sets.gaps) or not run.manifest.get("finished")

@@ -85,7 +85,7 @@ def read_sets(folder: Path) -> Sets:
 
 
 def _labels(groups: tuple[Group, ...]) -> dict[str, str]:
-    parts = (lambda g: g.target, size, lambda g: g.regrowth)
+    parts = (lambda g: g.target, size, lambda g: g.regrowth, lambda g: g.ranking or "")
     used = [of for n, of in enumerate(parts) if n == 0 or len({of(g) for g in groups}) > 1]
     return {g.name: " ".join(of(g) for of in used) for g in groups}
 
@@ -94,7 +94,7 @@ def size(group: Group) -> str:
     """How much a group prunes, as it was asked for."""
     if group.count is not None:
         return f"{group.count:,} neurons"
-    return f"{100 * group.fraction:g} %"
+    return "automatic dose" if group.fraction == "auto" else f"{100 * group.fraction:g} %"
 
 
 def _gaps(
