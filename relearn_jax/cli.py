@@ -21,20 +21,26 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
 
     run = commands.add_parser("run", help="run a config, or continue its run")
-    run.add_argument("config", type=Path)
-    run.add_argument("--out", type=Path, help="run directory (default: runs/NAME)")
-    run.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
-    run.add_argument(
-        "--reuse",
-        action="store_true",
-        help="continue a run directory of another config with the stages that still hold",
+    dose = commands.add_parser(
+        "dose", help="only prune, with other shares of neurons too, and do not retrain"
     )
-    run.add_argument(
-        "--distributed",
-        action="store_true",
-        help="join the other processes of a TPU slice, a Slurm job or a Kubernetes job",
-    )
-    run.epilog = "Any other --a.b=c sets one value of the config."
+    for command, default in ((run, "runs/NAME"), (dose, "runs/NAME-dose")):
+        command.add_argument("config", type=Path)
+        command.add_argument("--out", type=Path, help=f"run directory (default: {default})")
+        command.add_argument(
+            "--dry-run", action="store_true", help="say what would be done, and stop"
+        )
+        command.add_argument(
+            "--reuse",
+            action="store_true",
+            help="continue a run directory of another config with the stages that still hold",
+        )
+        command.add_argument(
+            "--distributed",
+            action="store_true",
+            help="join the other processes of a TPU slice, a Slurm job or a Kubernetes job",
+        )
+        command.epilog = "Any other --a.b=c sets one value of the config."
 
     report = commands.add_parser("report", help="make the report of a run again")
     report.add_argument("run", type=Path)
@@ -63,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0 on success, 2 for a UserError, 143 or 130 for a stopped run."""
     options, rest = parser().parse_known_args(arguments)
     try:
-        if rest and (options.command != "run" or not all(r.startswith("--") for r in rest)):
+        if rest and (
+            options.command not in ("run", "dose") or not all(r.startswith("--") for r in rest)
+        ):
             raise UserError(f"not understood: {' '.join(rest)}; settings are --a.b=c, in one word")
         # transformers is used for tokenizers alone and would advise to install torch.
         os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -81,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _call(options: argparse.Namespace, overrides: list[str]) -> int:
     match options.command:
-        case "run":
+        case "run" | "dose":
             if options.distributed:
                 from relearn_jax import hosts
 
@@ -114,8 +122,11 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> None:
     from relearn_jax.experiments import driver
 
     _keep_programs()
-    config, base = loading.load(options.config, overrides), options.config.resolve().parent
-    driver.run(config, base, options.out, options.dry_run, options.reuse)
+    alone = options.command == "dose"
+    config = loading.load(options.config, [*overrides, *(["retrain.rounds=0"] if alone else [])])
+    named = (config.out or f"runs/{config.name}") + ("-dose" if alone else "")
+    out = options.out or Path(named)
+    driver.run(config, options.config.resolve().parent, out, options.dry_run, options.reuse)
 
 
 def _keep_programs() -> None:

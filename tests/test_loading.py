@@ -60,7 +60,7 @@ def test_overrides_reach_deep_and_numbers_may_be_scientific(tmp_path):
         ("seeds: []", "seeds is empty"),
         ("seeds: [1, 1]", "names one twice"),
         ("model: {max_length: 4096}", "largest must reach"),
-        ("retrain: {rounds: 0}", "at least 1"),
+        ("retrain: {rounds: -1}", "at least 0"),
         ("training: {dropout: 1.0}", r"should be in \[0, 1\)"),
         ("training: {clip_norm: -1}", "clip_norm > 0"),
         ("tracking: {top_k: 0}", "must be positive"),

@@ -8,6 +8,7 @@ from relearn_jax.config.facts import Facts, FactSplit, World
 from relearn_jax.config.localization import Localization, Localize, Method, Teaching
 from relearn_jax.config.relearning import (
     Arm,
+    Auto,
     Concepts,
     Contrast,
     Data,
@@ -17,6 +18,7 @@ from relearn_jax.config.relearning import (
     Regrowth,
     Relearning,
     Retrain,
+    Retrained,
     Sets,
     Site,
     Source,
@@ -33,6 +35,7 @@ SCHEMAS = {schema().experiment: schema for schema in (Relearning, Localization)}
 __all__ = [
     "SCHEMAS",
     "Arm",
+    "Auto",
     "Checkpoint",
     "Concepts",
     "Config",
@@ -51,6 +54,7 @@ __all__ = [
     "Regrowth",
     "Relearning",
     "Retrain",
+    "Retrained",
     "Sets",
     "Site",
     "Source",

@@ -17,7 +17,8 @@ from relearn_jax.config.shared import (
 )
 
 Site = Literal["states", "mlp"]
-Arm = Literal["concept", "random", "layer_matched", "bottom"]
+Arm = Literal["concept", "random", "layer_matched", "bottom", "oracle"]
+Retrained = Literal["full", "without_concept", "other"]
 Regrowth = Literal["free", "frozen"]
 Ranking = Literal["probeless", "linear_probe", "mean_difference"]
 Contrast = Literal["rest", "pairwise"]
@@ -149,10 +150,17 @@ class Retrain:
     """Relearning: rounds of training, each with a fresh optimizer and schedule."""
 
     rounds: int = 4
+    """0: the models are pruned, and their dose curves drawn, but not retrained."""
     epochs: int = 2
-    data: Literal["full", "without_concept", "other"] = "full"
+    steps: int | None = None
+    """Number of steps of a round instead of `epochs`, to the nearest whole epoch, but at least one.
+    Texts of any size then take as many; the task is scored at the end of a round only."""
+    scored_steps: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500)
+    """Steps of the first round after which the task is scored, beside the end of each epoch."""
+    data: Retrained | int = "full"
     """full: the training text (as published); without_concept: its sentences without the target
-    concept; other: `source`."""
+    concept; other: `source`; a number: so many of its sentences with the concept, drawn by the
+    seed of the set."""
     source: Source = Source()
     learning_rate: float | None = None
     """None, here and below: the value in `training`."""
@@ -190,6 +198,8 @@ class Sets:
     """Rankings to prune by; empty: `prune.ranking`."""
     regrowth: tuple[Regrowth, ...] = ()
     """Kinds of regrowth; empty: `prune.regrowth`."""
+    texts: tuple[Retrained | int, ...] = ()
+    """Retraining texts, as in `retrain.data`, which holds if this is empty."""
     chunk: int | None = None
     """Number of sets side by side in one program; null: as many as fit into memory, up to 16."""
 
@@ -207,6 +217,9 @@ class Relearning:
     """Each seed has its own base model; a seed draws the task head, the order of the data, dropout
     and the random masks."""
     arms: tuple[Arm, ...] = ("concept", "random", "layer_matched", "bottom")
+    """concept: the neurons that rank first; random, layer_matched, bottom: as many others; oracle:
+    no neuron, in a model that was trained without labels on words of the target, so that it never
+    learned it. Its neurons are not tracked."""
     model: Model = field(default_factory=Model)
     data: Data = Data()
     concepts: Concepts = Concepts()
@@ -272,7 +285,7 @@ def _set_problems(config: Relearning) -> list[str]:
     sets, problems = config.sets, []
     if "concept" not in config.arms:
         problems.append("arms must contain concept; the others are its controls")
-    for name in ("concepts", "fractions", "rankings", "regrowth"):
+    for name in ("concepts", "fractions", "rankings", "regrowth", "texts"):
         problems += repeated(f"sets.{name}", getattr(sets, name))
     problems += [
         f"sets.fractions: {fraction} should be in (0, 1], or auto"
@@ -285,6 +298,13 @@ def _set_problems(config: Relearning) -> list[str]:
         problems.append("sets.regrowth: with prune.target state_mask nothing can regrow freely")
     if config.concepts.labels == "list" and set(sets.concepts) - {config.concepts.target}:
         problems.append("sets.concepts: a word list has one concept, concepts.target")
+    problems += [
+        f"{number} sentences to retrain on: should be at least 1"
+        for number in (*sets.texts, config.retrain.data)
+        if isinstance(number, int) and number < 1
+    ]
+    if "oracle" in config.arms and config.concepts.labels != "spans":
+        problems.append("arms: oracle needs the task's tags as concepts, concepts.labels: spans")
     if sets.chunk is not None and sets.chunk < 1:
         problems.append("sets.chunk must be at least 1")
     return problems
@@ -311,6 +331,8 @@ def _dose_problems(config: Relearning) -> list[str]:
                 "prune.fraction auto scores the concept text, which needs the task's tags: "
                 "concepts.labels: spans"
             )
+    if "oracle" in dose.arms:
+        problems.append("dose.arms: oracle prunes nothing, so it has no curve")
     if dose.arms and "concept" not in dose.arms:
         problems.append("dose.arms must contain concept; the others are its controls")
     if dose.sentences is not None and dose.sentences < 1:
@@ -333,6 +355,10 @@ def _text_problems(config: Relearning) -> list[str]:
         problems.append(f"training.dropout = {dropout}: should be in [0, 1)")
     if config.retrain.rounds < 0:
         problems.append("retrain.rounds must be at least 0")
+    if config.retrain.steps is not None and config.retrain.steps < 1:
+        problems.append("retrain.steps must be at least 1")
+    if min(config.retrain.scored_steps, default=1) < 1:
+        problems.append("retrain.scored_steps must be positive; step 0 is always scored")
     if config.concepts.labels == "list" and not config.concepts.word_list:
         problems.append("concepts.labels list needs concepts.word_list")
     if (config.model.source == "random") != bool(config.model.settings):

@@ -26,7 +26,7 @@ Times = Callable[[], dict[str, Any]]
 
 
 def run(
-    config: Config, base: Path, out: Path | None, dry: bool = False, reuse: bool = False
+    config: Config, base: Path, out: Path, dry: bool = False, reuse: bool = False
 ) -> Path | None:
     """Run a config whose relative paths start at `base`. Returns the run directory; None if dry."""
     experiment = experiment_of(config)
@@ -35,7 +35,6 @@ def run(
             f"{config.experiment} runs in one process, on all its devices; leave out --distributed"
         )
     began, started = time.perf_counter(), environment.now()
-    out = out or Path(config.out or f"runs/{config.name}")
     if dry:
         meshes.simulate(config.parallel)
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,8 +85,10 @@ class Plan(NamedTuple):
     trainable: Callable[[str], bool] = lambda path: True
     """Which leaves are trained, by path; only these have gradients and moments."""
     evaluate: Callable[[PyTree, int], tuple[Evaluation, str]] | None = None
-    """Takes the parameters [C, ...] after an epoch, and its number, counted from 1. Returns an
+    """Takes the parameters [C, ...] and the number of steps of the round behind them. Returns an
     entry for each model, and a few words for the progress bar. May raise Stopped."""
+    evaluated: Collection[int] = ()
+    """Numbers of steps after which `evaluate` is called."""
 
 
 class Trained(NamedTuple):
@@ -95,7 +97,7 @@ class Trained(NamedTuple):
     params: PyTree
     """[C, ...], all leaves."""
     evaluations: list[Evaluation]
-    """For each of the C models, an entry for each epoch; empty without `evaluate`."""
+    """For each of the C models, an entry for each evaluation."""
     times: dict[str, float]
     """`wall_s` and `evaluation_s` of one model."""
 
@@ -132,7 +134,7 @@ def train(trainer: Trainer, plan: Plan, params: Callable[[], PyTree]) -> Trained
         begin = Position(progress["epoch"], progress["batch"])
     del trainable
     steps_done = begin.epoch * plan.steps + begin.batch
-    _forget_lines(trainer.out, plan, steps_done, begin.epoch)
+    _forget_lines(trainer.out, plan, steps_done, progress["evaluated"])
     watch.tick(steps_done * models, place(plan))
     began, earlier_s = time.perf_counter(), progress["wall_s"]
     latest, stop = "", False
@@ -165,39 +167,47 @@ def train(trainer: Trainer, plan: Plan, params: Callable[[], PyTree]) -> Trained
                 checkpointer, at.epoch * plan.steps + at.batch, state, progress_now, wait
             )
 
+        def evaluate(at: Position, state: State) -> None:
+            nonlocal latest
+            number = at.epoch * plan.steps + at.batch
+            if number not in plan.evaluated or number <= progress["evaluated"]:
+                return
+            began_evaluation = time.perf_counter()
+            try:
+                entries, latest = plan.evaluate(full_params(state), number)
+            except Stopped:
+                save(at, state, wait=True)
+                raise
+            progress["evaluation_s"] += time.perf_counter() - began_evaluation
+            progress["evaluated"] = number
+            for evaluations, entry in zip(progress["records"], entries, strict=True):
+                evaluations.append(entry)
+
         def due(at: Position) -> bool:
             nonlocal stop
             stop = watch.stop()
             number = at.epoch * plan.steps + at.batch
-            return stop or (number % interval == 0 and at.batch < plan.steps)
+            inside = at.batch < plan.steps
+            return stop or (inside and (number % interval == 0 or number in plan.evaluated))
 
-        def save_there(at: Position, state: State) -> None:
-            save(at, state, wait=stop)
+        def reached(at: Position, state: State) -> None:
+            number = at.epoch * plan.steps + at.batch
             if stop:
-                number = at.epoch * plan.steps + at.batch
+                save(at, state, wait=True)
                 raise Stopped(f"stopped in {place(plan)}, after step {number} of the round")
+            evaluate(at, state)
+            if number % interval == 0:
+                save(at, state, wait=False)
 
-        def after_epoch(epoch: int, state: State) -> None:
-            nonlocal latest
-            if plan.evaluate is None:
-                return
-            began_evaluation = time.perf_counter()
-            try:
-                entries, latest = plan.evaluate(full_params(state), epoch)
-            except Stopped:
-                save(Position(epoch - 1, plan.steps), state, wait=True)
-                raise
-            progress["evaluation_s"] += time.perf_counter() - began_evaluation
-            for evaluations, entry in zip(progress["records"], entries, strict=True):
-                evaluations.append(entry)
-
+        if restored is not None and begin.batch < plan.steps:
+            evaluate(begin, state)
         state = loop.fit(
             step,
             state,
             _round(plan, keys, frozen),
             plan.settings.epochs,
             batches,
-            Callbacks(log, due, save_there, after_epoch),
+            Callbacks(log, due, reached, evaluate),
             places(plan),
             begin,
         )
@@ -280,7 +290,7 @@ def _folder(trainer: Trainer, plan: Plan) -> Path:
 def _progress(trainer: Trainer, plan: Plan, keys: jax.Array) -> dict[str, Any]:
     """Progress of a new round, which its checkpoints hold beside the arrays."""
     return {
-        "records": [[] for _ in plan.names], "wall_s": 0, "evaluation_s": 0,
+        "records": [[] for _ in plan.names], "evaluated": 0, "wall_s": 0, "evaluation_s": 0,
         "round": plan.number, "stages": dict(zip(plan.names, plan.keys, strict=True)),
         "dropout_keys": hosts.fetch(jax.random.key_data(keys)).tolist(),
         "config": loading.plain(trainer.config),
@@ -364,13 +374,13 @@ def _keys(plan: Plan) -> jax.Array:
     return jax.jit(jax.vmap(key))(seeds, streams)
 
 
-def _forget_lines(out: Path, plan: Plan, steps: int, epochs: int) -> None:
+def _forget_lines(out: Path, plan: Plan, steps: int, evaluated: int) -> None:
     """Remove the log lines that a killed process wrote after its last checkpoint."""
     names = set(plan.names)
 
     def keep(line: Mapping[str, Any]) -> bool:
         if line.get("stage") not in names:
             return True
-        return line["epoch"] <= epochs if "event" in line else line["step"] <= steps
+        return line["step"] <= (evaluated if "event" in line else steps)
 
     hosts.once(lambda: runs.filter_lines(out / "metrics.jsonl", keep), "log lines")

@@ -30,6 +30,7 @@ PALETTE: dict[str, tuple[str, str]] = {
     "random": ("#c4500a", "#f59b56"),
     "layer_matched": ("#0c8062", "#3fc79f"),
     "bottom": ("#a4487f", "#e694c4"),
+    "oracle": ("#6b5bb0", "#b3a5f0"),
     "before": ("#6f757c", "#9aa1a9"),
     "cut": ("#b5472f", "#ee8a6f"),
     "first": ("#5aa0d6", "#4b88bd"),

@@ -35,15 +35,15 @@ class Callbacks(NamedTuple):
 
     log: takes lists of {"step", "epoch", "loss", "sentences_per_s"}, one entry for each set; the
     speed counts one set's sentences, and of them this process's share.
-    due: called after every step; true where `save` should be called.
-    save: takes the position and the state, after `log` has taken all earlier lines.
-    after_epoch: takes the number of epochs done and the state (for evaluation).
+    due: called after every step; true where `reached` should be called.
+    reached: takes the position and the state, after `log` has taken all earlier lines.
+    after_epoch: takes the same at the end of an epoch, whose batches are all done.
     """
 
     log: Callable[[list[dict[str, Any]]], None]
     due: Callable[[Position], bool]
-    save: Callable[[Position, State], None]
-    after_epoch: Callable[[int, State], None]
+    reached: Callable[[Position, State], None]
+    after_epoch: Callable[[Position, State], None]
 
 
 def fit(
@@ -81,6 +81,7 @@ def fit(
         lines: deque[tuple[Sums, float]] = deque()
         sums: Sums | None = None
         in_flight: deque[Sums] = deque()
+        position = Position(epoch, done)
         for number, batch in enumerate(batches(epoch, done), start=done + 1):
             state, sums = step(state, batch, round_)
             rows += _sentences(batch)
@@ -93,11 +94,11 @@ def fit(
             position = Position(epoch, number)
             if callbacks.due(position):
                 _report(lines, epoch, callbacks, places)
-                callbacks.save(position, state)
+                callbacks.reached(position, state)
         _report(lines, epoch, callbacks, places)
         if sums is not None:
             check_finite(sums.bad_step, places)
-        callbacks.after_epoch(epoch + 1, state)
+        callbacks.after_epoch(position, state)
     return state
 
 

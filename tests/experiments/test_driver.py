@@ -96,7 +96,7 @@ def grids_of(write_config, parallel, largest, seeds=10):
     values = loading.load(write_config(), [f"seeds={list(range(seeds))}", "arms=[concept]"])
     values = dataclasses.replace(values, parallel=parallel, sets=Sets(chunk=largest))
     text = SimpleNamespace(corpus=SimpleNamespace(digest="text"))
-    return chunks.grids(values, {"LOC": text}, largest)
+    return chunks.grids(values, SimpleNamespace(retrain={("LOC", "full", None): text}), largest)
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def rounds_of(steps=100):
 
 def callbacks(**given):
     silent = {
-        "log": lambda x: None, "due": lambda at: False, "save": lambda *x: None,
+        "log": lambda x: None, "due": lambda at: False, "reached": lambda *x: None,
         "after_epoch": lambda *x: None,
     }  # fmt: skip
     return loop.Callbacks(**(silent | given))
@@ -252,9 +252,9 @@ def test_the_loop_logs_without_touching_donated_state(driver, tagger):
     lines, epochs = [], []
     last = loop.fit(
         step, state(), rounds_of(200), 2, lambda e, skip: iter([batch(seed=e)] * 60),
-        callbacks(log=lines.extend, after_epoch=lambda e, p: epochs.append(e)), ["here", "there"],
+        callbacks(log=lines.extend, after_epoch=lambda at, p: epochs.append(at)), ["here", "there"],
     )  # fmt: skip
-    assert epochs == [1, 2]
+    assert epochs == [(0, 60), (1, 60)]
     assert [line["step"] for line in lines] == [25, 25, 50, 50, 85, 85, 110, 110]
     assert lines[-2]["loss"] < lines[0]["loss"]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(last.params))
@@ -268,7 +268,7 @@ def test_lines_reach_the_log_before_a_save(driver, monkeypatch):
     lines, seen = [], []
     saving = callbacks(
         log=lines.extend, due=lambda at: at.batch in (2, 5),
-        save=lambda at, state: seen.append((at.batch, [line["step"] for line in lines[::2]])),
+        reached=lambda at, state: seen.append((at.batch, [line["step"] for line in lines[::2]])),
     )  # fmt: skip
     loop.fit(step, state(), rounds_of(), 1, lambda e, skip: iter([batch()] * 6), saving, ["a", "b"])
     assert seen == [(2, [2]), (5, [2, 4])]
@@ -286,7 +286,7 @@ def test_a_round_taken_up_in_the_middle_ends_where_the_whole_one_does(driver):
         kept.append(jax.tree.map(jnp.copy, state))
 
     kept = []
-    saving = callbacks(due=loop.Position(1, 1).__eq__, save=save)
+    saving = callbacks(due=loop.Position(1, 1).__eq__, reached=save)
     whole = loop.fit(step, state(), rounds_of(), 2, batches, saving, ["a", "b"])
     again = loop.fit(
         step, kept[0], rounds_of(), 2, batches, callbacks(), ["a", "b"], loop.Position(1, 1)

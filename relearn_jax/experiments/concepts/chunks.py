@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -14,7 +13,7 @@ from relearn_jax.config import Relearning
 from relearn_jax.experiments.concepts import sets
 from relearn_jax.experiments.concepts.sets import ConceptSet
 from relearn_jax.experiments.concepts.setup import Setup
-from relearn_jax.experiments.concepts.texts import Text
+from relearn_jax.experiments.concepts.texts import Texts, retraining
 from relearn_jax.models.transformer import Model
 from relearn_jax.parallel import drivers
 from relearn_jax.parallel import mesh as meshes
@@ -46,7 +45,7 @@ def _fitting(setup: Setup, out: Path | None) -> int:
     shared = parallel.fsdp * parallel.tensor
     along, *_ = meshes.axis_sizes(parallel, jax.device_count(), jax.device_count())
     fitting = max(shared * memory() // bytes_of_set(setup), 1)
-    return max(1, min(MOST * along, fitting * along, len(sets.product(setup.config))))
+    return max(1, min(MOST * along, fitting * along, len(sets.unique(setup.config))))
 
 
 def bases(config: Relearning, largest: int) -> tuple[tuple[ConceptSet, ...], ...]:
@@ -59,30 +58,40 @@ def bases(config: Relearning, largest: int) -> tuple[tuple[ConceptSet, ...], ...
     return sets.chunks(firsts, largest, lambda concept_set: 0)
 
 
-def members(
-    config: Relearning, retrain: Mapping[str, Text], largest: int
-) -> tuple[tuple[ConceptSet, ...], ...]:
-    """Chunks of all sets; the sets of a chunk share a retraining text."""
+def untaught(config: Relearning, largest: int) -> tuple[tuple[ConceptSet, ...], ...]:
+    """Chunks of the models that oracles start from; the models of a chunk share a target."""
+    oracles = [concept_set for concept_set in sets.unique(config) if concept_set.arm == "oracle"]
+    firsts = {sets.start_name(concept_set): concept_set for concept_set in reversed(oracles)}
     return sets.chunks(
-        sets.product(config),
-        largest,
-        lambda concept_set: retrain[concept_set.group.target].corpus.digest,
+        [*reversed(firsts.values())], largest, lambda concept_set: concept_set.group.target
     )
 
 
-def grids(config: Relearning, retrain: Mapping[str, Text], largest: int) -> dict[int, Mesh]:
+def members(config: Relearning, texts: Texts, largest: int) -> tuple[tuple[ConceptSet, ...], ...]:
+    """Chunks of all sets; the sets of a chunk share a retraining text, and oracles are apart."""
+
+    def of(concept_set: ConceptSet) -> tuple[str, bool]:
+        digest = retraining(config, texts, concept_set).corpus.digest
+        return digest, concept_set.arm == "oracle"
+
+    return sets.chunks(sets.unique(config), largest, of)
+
+
+def grids(config: Relearning, texts: Texts, largest: int) -> dict[int, Mesh]:
     """The mesh for every number of sets that are trained side by side, the largest number first.
 
     Args:
       config: the config.
-      retrain: the retraining text of each concept.
+      texts: the texts of the run.
       largest: from `size`.
 
     Raises:
       UserError: a mesh cannot be made, or the driver cannot use its axes.
     """
     parallel = config.parallel
-    chunks = (*bases(config, largest), *members(config, retrain, largest))
+    chunks = (
+        *bases(config, largest), *untaught(config, largest), *members(config, texts, largest)
+    )  # fmt: skip
     numbers = sorted({len(chunk) for chunk in chunks}, reverse=True)
     grids = {number: meshes.make(parallel, number) for number in numbers}
     for grid in grids.values():
@@ -106,9 +115,9 @@ def idle(grids: dict[int, Mesh]) -> str:
 def summary(setup: Setup, out: Path | None = None) -> list[str]:
     """Lines on the number of sets side by side, and on unused devices."""
     largest = size(setup, out)
-    line = idle(grids(setup.config, setup.texts.retrain, largest))
+    line = idle(grids(setup.config, setup.texts, largest))
     return [
-        f"  side by side up to {largest} of {len(sets.product(setup.config))} sets; about "
+        f"  side by side up to {largest} of {len(sets.unique(setup.config))} sets; about "
         f"{bytes_of_set(setup) / 2**30:.2f} GiB each, {memory() / 2**30:.1f} GiB on each of "
         f"{jax.device_count()} devices for them",
         *([line] if line else []),

@@ -6,28 +6,39 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
+from relearn_jax.config import Relearning
 from relearn_jax.experiments import memory
 from relearn_jax.experiments.concepts import chunks, sets
 from relearn_jax.experiments.concepts.dose import points
 from relearn_jax.experiments.concepts.setup import Setup
-from relearn_jax.experiments.concepts.texts import repeated, steps_per_epoch
+from relearn_jax.experiments.concepts.texts import (
+    Text,
+    repeated,
+    retraining,
+    retraining_settings,
+    steps_per_epoch,
+)
 from relearn_jax.experiments.memory import GIB
 from relearn_jax.parallel import mesh as meshes
 
 
 def steps(setup: Setup) -> int:
     """Number of steps of a run, counted for each set."""
-    config, buckets = setup.config, setup.config.data.buckets
-    training, retraining = config.training, config.retraining
-    base = training.epochs * steps_per_epoch(setup.texts.train, training.batch_size, buckets)
-    rounds = config.retrain.rounds * retraining.epochs
-    retrain = {
-        target: rounds * steps_per_epoch(text, retraining.batch_size, buckets)
-        for target, text in setup.texts.retrain.items()
-    }
-    return len(config.seeds) * base + sum(
-        retrain[concept_set.group.target] for concept_set in sets.product(config)
+    config, texts = setup.config, setup.texts
+    base = config.training.epochs * steps_per_epoch(
+        texts.train, config.training.batch_size, config.data.buckets
     )
+    untaught = sum(map(len, chunks.untaught(config, 1)))
+    return (len(config.seeds) + untaught) * base + config.retrain.rounds * sum(
+        round_steps(config, retraining(config, texts, concept_set))
+        for concept_set in sets.unique(config)
+    )
+
+
+def round_steps(config: Relearning, text: Text) -> int:
+    """Number of steps of a retraining round on a text."""
+    settings = retraining_settings(config, text)
+    return settings.epochs * steps_per_epoch(text, settings.batch_size, config.data.buckets)
 
 
 def summary(setup: Setup, out: Path | None = None) -> list[str]:
@@ -35,12 +46,12 @@ def summary(setup: Setup, out: Path | None = None) -> list[str]:
     config, model = setup.config, setup.pretrained.model
     train, evaluation = setup.texts.train.corpus, setup.texts.evaluation.corpus
     rows, channels = setup.shape
-    groups, members = sets.groups(config), sets.product(config)
+    groups, members = sets.groups(config), sets.unique(config)
     data = setup.probed.concepts
     words = sum(len(kinds) for kinds in data.kind)
     counts = sum(member.sum(axis=0) for member in data.member)
     of_targets = ", ".join(
-        f"{counts[data.names.index(target)]} of them {target}" for target in setup.texts.retrain
+        f"{counts[data.names.index(target)]} of them {target}" for target in sets.targets(config)
     )
     pruned = "; ".join(
         f"{sets.group_name(group)}: "
@@ -58,33 +69,36 @@ def summary(setup: Setup, out: Path | None = None) -> list[str]:
         f"  neurons      {rows} x {channels} = {rows * channels}, to prune: {pruned} "
         f"({config.prune.target}, {config.prune.ranking})",
         _training_line(setup),
-        f"  concept sets {len(config.seeds)} seeds x {len(groups)} x {len(config.arms)} arms "
-        f"({', '.join(config.arms)}) = {len(members)}; {steps(setup)} steps of one set",
+        f"  concept sets {len(config.seeds)} seeds x {len(groups)} x {len(sets.arms(config))} arms "
+        f"({', '.join(sets.arms(config))}) = {len(members)}; {steps(setup)} steps of one set",
         *points.summary(setup),
         *chunks.summary(setup, out),
     ]
 
 
 def _training_line(setup: Setup) -> str:
-    config, retraining = setup.config, setup.config.retraining
-    buckets, train = config.data.buckets, setup.texts.train
+    config, texts = setup.config, setup.texts
+    buckets, train = config.data.buckets, texts.train
     base = config.training.epochs * steps_per_epoch(train, config.training.batch_size, buckets)
-    first = setup.texts.retrain[sets.groups(config)[0].target]
-    rounds = config.retrain.rounds * retraining.epochs
-    retrained = rounds * steps_per_epoch(first, retraining.batch_size, buckets)
+    line = f"  training     {config.training.epochs} epochs, {base} steps"
+    if not config.retrain.rounds:
+        return f"{line}; no retraining"
+    first = retraining(config, texts, sets.unique(config)[0])
+    settings = retraining_settings(config, first)
+    epochs = config.retrain.rounds * settings.epochs
     share = len(first.corpus.words) / len(train.corpus.words)
     return (
-        f"  training     {config.training.epochs} epochs, {base} steps; then for a set "
-        f"{config.retrain.rounds} rounds x {retraining.epochs} epochs, {retrained} steps; "
-        f"{config.training.epochs + rounds * share:g} effective epochs of the training text"
+        f"{line}; then for a set {config.retrain.rounds} rounds x {settings.epochs} epochs, "
+        f"{config.retrain.rounds * round_steps(config, first)} steps; "
+        f"{config.training.epochs + epochs * share:g} effective epochs of the training text"
     )
 
 
 def memory_and_disk(setup: Setup) -> list[str]:
     """Lines on the memory of the training step and of the statistics, and on disk space."""
-    config, members = setup.config, sets.product(setup.config)
+    config, members = setup.config, sets.unique(setup.config)
     parameters = setup.pretrained.parameters
-    grids = chunks.grids(config, setup.texts.retrain, chunks.size(setup))
+    grids = chunks.grids(config, setup.texts, chunks.size(setup))
     count, mesh = next(iter(grids.items()))
     longest = max(map(len, setup.texts.train.encoded.ids))
     length = min(bucket for bucket in config.data.buckets if bucket >= longest)
@@ -92,8 +106,9 @@ def memory_and_disk(setup: Setup) -> list[str]:
     sets_each = meshes.padded(count, mesh) // mesh.shape[meshes.SETS]
     rows, channels = setup.shape
     types = sets_each * len(setup.probed.concepts.types) * rows * channels * 4
-    rounds = config.retrain.rounds if config.keep == "all" else 1
-    kept_bytes = (len(config.seeds) + len(members) * rounds) * parameters * 4
+    rounds = config.retrain.rounds if config.keep == "all" else min(config.retrain.rounds, 1)
+    bases = len(config.seeds) + sum(map(len, chunks.untaught(config, 1)))
+    kept_bytes = (bases + len(members) * rounds) * parameters * 4
     params, moments, temporary, total = (f"{n / GIB:.2f}" for n in (*step, sum(step)))
     return [
         f"  memory       {total} GiB for a training step on {_named(mesh)}, "

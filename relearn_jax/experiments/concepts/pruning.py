@@ -45,6 +45,8 @@ def choose(
             return choice.layer_matched(concept, site, stream)
         case "bottom":
             return choice.bottom(concept, site, scores[target], settings.scope)
+        case "oracle":
+            return np.zeros_like(concept)
 
 
 def sites(mesh: Mesh, target: str, pruned: Bool[np.ndarray, "C S D"] | None) -> Sites:

@@ -28,6 +28,7 @@ from relearn_jax.experiments.concepts import (
     setup,
     snapshots,
     tables,
+    texts,
     tracking,
     training,
 )
@@ -37,6 +38,7 @@ from relearn_jax.experiments.concepts.rankings import Scores
 from relearn_jax.experiments.concepts.sets import ConceptSet
 from relearn_jax.experiments.concepts.setup import Setup
 from relearn_jax.experiments.concepts.side_by_side import Keys, Models, Run, sites
+from relearn_jax.experiments.concepts.texts import Text
 from relearn_jax.experiments.experiment import Experiment
 from relearn_jax.experiments.rounds import Trainer
 from relearn_jax.experiments.watcher import Watcher
@@ -61,42 +63,62 @@ def run(setup: Setup, out: Path, watch: Watcher) -> None:
     run_ = Run(setup, Trainer(out, config, watch, {}), {})
 
     scores: dict[int, Scores] = {}
-    base_keys: Keys = {}
+    keys: Keys = {}
     for chunk in chunks.bases(config, size):
         base = _base(run_, chunk)
-        base_keys |= {
-            concept_set.seed: key for concept_set, key in zip(chunk, base.keys, strict=True)
-        }
+        keys |= dict(zip(base.names, base.keys, strict=True))
         tracking.track(run_, base, None)
         scores |= rankings.scores(run_, base)
+    for seed in config.seeds:
+        curve.score(run_, seed, keys[f"seed{seed}-base"], scores[seed])
     choices: Choices = {}
     for seed in config.seeds:
-        curve.score(run_, seed, base_keys[seed], scores[seed])
-    for seed in config.seeds:
-        choices |= choice.chosen(run_, seed, base_keys[seed], scores[seed])
+        choices |= choice.chosen(run_, seed, keys[f"seed{seed}-base"], scores[seed])
+    for chunk in chunks.untaught(config, size):
+        model = _untaught(run_, chunk)
+        keys |= dict(zip(model.names, model.keys, strict=True))
+    for chunk in chunks.members(config, setup.texts, size):
+        _relearn(run_, chunk, _pruned(run_, chunk, scores, choices), keys)
 
-    names = setup.probed.concepts.names
-    for chunk in chunks.members(config, setup.texts.retrain, size):
-        pruned = []
-        for concept_set in chunk:
-            numbered = choice.resolved(config, choices, concept_set)
-            settings = sets.prune_settings(config, numbered.group)
-            ranked = scores[concept_set.seed][config.concepts.site, settings.ranking]
-            target = names.index(concept_set.group.target)
-            pruned.append(pruning.choose(settings, config.concepts.site, numbered, ranked, target))
-        _relearn(run_, chunk, np.stack(pruned), base_keys)
+
+def _pruned(
+    run: Run, chunk: tuple[ConceptSet, ...], scores: dict[int, Scores], choices: Choices
+) -> np.ndarray:
+    """The neurons that the sets of a chunk prune, [C, S, D]."""
+    config, names = run.setup.config, run.setup.probed.concepts.names
+    pruned = []
+    for concept_set in chunk:
+        numbered = choice.resolved(config, choices, concept_set)
+        settings = sets.prune_settings(config, numbered.group)
+        ranked = scores[concept_set.seed][config.concepts.site, settings.ranking]
+        target = names.index(concept_set.group.target)
+        pruned.append(pruning.choose(settings, config.concepts.site, numbered, ranked, target))
+    return np.stack(pruned)
 
 
 def _base(run: Run, chunk: tuple[ConceptSet, ...]) -> Models:
     """Fine-tune the pretrained model for the task, once for each seed."""
-    config, pretrained, texts = run.setup.config, run.setup.pretrained, run.setup.texts
+    return _fine_tuned(run, chunk, "base", run.setup.texts.train, ())
+
+
+def _untaught(run: Run, chunk: tuple[ConceptSet, ...]) -> Models:
+    """The same on a text without labels on words of the target, for oracles."""
+    target, tags = chunk[0].group.target, run.setup.pretrained.model.labels
+    text = texts.untaught(run.setup.texts.train, target, tags)
+    return _fine_tuned(run, chunk, "untaught", text, (target,))
+
+
+def _fine_tuned(
+    run: Run, chunk: tuple[ConceptSet, ...], stage: str, text: Text, hidden: tuple[str, ...]
+) -> Models:
+    config, pretrained = run.setup.config, run.setup.pretrained
     model, mesh = pretrained.model, meshes.make(config.parallel, len(chunk))
     keys = tuple(
         runs.key_of(
             "base", concept_set.seed, pretrained.sha256, config.model.tokenizer, model.labels,
             model.dtype, config.model.max_length, config.data.continuation,
-            config.data.buckets, loading.plain(config.training), texts.train.corpus.digest,
-            texts.evaluation.corpus.digest, config.tracking.batch_size,
+            config.data.buckets, loading.plain(config.training), text.corpus.digest,
+            run.setup.texts.evaluation.corpus.digest, config.tracking.batch_size, *hidden,
         )
         for concept_set in chunk
     )  # fmt: skip
@@ -107,47 +129,50 @@ def _base(run: Run, chunk: tuple[ConceptSet, ...]) -> Models:
         place, stacked = sharding.placer(mesh), sharding.placer(mesh, sets_axis=True)
         return checkpoint.load_stacked(pretrained.checkpoint, model, heads, place, stacked)
 
-    models = Models(chunk, "base", keys, mesh, start)
-    return training.trained(run, models, texts.train, config.training, 0)
+    models = Models(chunk, stage, keys, mesh, start)
+    return training.trained(run, models, text, config.training, 0)
 
 
-def _relearn(run: Run, chunk: tuple[ConceptSet, ...], pruned: np.ndarray, base_keys: Keys) -> None:
+def _relearn(run: Run, chunk: tuple[ConceptSet, ...], pruned: np.ndarray, starts: Keys) -> None:
     """Prune, then retrain in rounds, each with a fresh optimizer (specs: relearning 5)."""
     config, model = run.setup.config, run.setup.pretrained.model
     mesh = meshes.make(config.parallel, len(chunk))
-    bases = [sets.stage_name(concept_set, "base") for concept_set in chunk]
+    names = [sets.start_name(concept_set) for concept_set in chunk]
     keys = tuple(
         runs.key_of(
-            base_keys[concept_set.seed],
-            loading.plain(sets.prune_settings(config, concept_set.group)),
+            starts[name], loading.plain(sets.prune_settings(config, concept_set.group)),
             config.concepts.site, sets.number(concept_set), np.packbits(~neurons).tolist(),
         )
-        for concept_set, neurons in zip(chunk, pruned, strict=True)
+        for name, concept_set, neurons in zip(names, chunk, pruned, strict=True)
     )  # fmt: skip
 
     def params() -> PyTree:
-        base = rounds.from_disk(run.trainer.out, mesh, bases)
+        base = rounds.from_disk(run.trainer.out, mesh, names)
         if config.prune.target == "state_mask":
             return base
         neurons = stacking.per_set(mesh, list(pruned))
         return pruning.remove(model, mesh, config.prune.target, config.concepts.site, base, neurons)
 
+    tracked = chunk[0].arm != "oracle"
     models = Models(chunk, "pruned", keys, mesh, params, pruned)
     _score_pruned(run, models)
-    tracking.track(run, models, base_keys)
+    if tracked:
+        tracking.track(run, models, starts)
 
-    settings = config.retraining
-    text = run.setup.texts.retrain[chunk[0].group.target]
+    text = texts.retraining(config, run.setup.texts, chunk[0])
+    settings = texts.retraining_settings(config, text)
     for number in range(1, config.retrain.rounds + 1):
         keys = tuple(
             runs.key_of(
-                key, number, loading.plain(settings), text.corpus.digest, concept_set.group.regrowth
+                key, number, loading.plain(settings), config.retrain.scored_steps,
+                text.corpus.digest, concept_set.group.regrowth,
             )
             for concept_set, key in zip(chunk, models.keys, strict=True)
-        )
+        )  # fmt: skip
         models = models._replace(stage=f"round{number}", keys=keys)
         models = training.trained(run, models, text, settings, number)
-        tracking.track(run, models, base_keys)
+        if tracked:
+            tracking.track(run, models, starts)
         if config.keep == "last" and number > 1:
             _drop_weights(run.trainer.out, chunk, f"round{number - 1}")
 
@@ -170,8 +195,8 @@ def _score_pruned(run: Run, models: Models) -> None:
         models.names, models.keys, scores, models.pruned, strict=True
     ):
         record = {
-            "scores": [{"epoch": 0, "records": records}], "wall_s": wall, "evaluation_s": wall,
-            "target": config.prune.target, "site": config.concepts.site,
+            "scores": [{"epoch": 0, "step": 0, "records": records}], "wall_s": wall,
+            "evaluation_s": wall, "target": config.prune.target, "site": config.concepts.site,
         }  # fmt: skip
         rounds.save_stage(run.trainer.out, name, key, record, {"mask": {"keep": ~neurons}})
 
@@ -183,8 +208,9 @@ def _stages(setup: Setup) -> list[str]:
     between += [curve.stage_name] if config.dose.fractions else []
     between += [choice.stage_name] if choice.automatic(config) else []
     bases = [f"seed{seed}-base{part}" for seed in config.seeds for part in ("", "-neurons")]
+    untaught = [sets.start_name(s) for chunk in chunks.untaught(config, 1) for s in chunk]
     names = [name for name in snapshots.stage_names(config) if name not in bases]
-    return [*bases, *(name(seed) for name in between for seed in config.seeds), *names]
+    return [*bases, *(name(seed) for name in between for seed in config.seeds), *untaught, *names]
 
 
 EXPERIMENT = Experiment(

@@ -9,12 +9,13 @@ import jax
 import pandas as pd
 
 from relearn_jax import runs
-from relearn_jax.config import Source
+from relearn_jax.config import Relearning, Source
 from relearn_jax.data.corpus import Corpus
 from relearn_jax.evaluation import selectivity
 from relearn_jax.experiments.concepts import chunks, pruning, sets, snapshots
-from relearn_jax.experiments.concepts.sets import Group
+from relearn_jax.experiments.concepts.sets import ConceptSet, Group
 from relearn_jax.experiments.concepts.setup import Setup
+from relearn_jax.experiments.concepts.texts import key_of, retraining
 
 
 def sources(setup: Setup) -> dict[str, str]:
@@ -28,16 +29,23 @@ def sources(setup: Setup) -> dict[str, str]:
         "the file of tracking.vectors": setup.probed.vectors_sha256,
     }
     return digests | {
-        f"the retraining text of {sets.group_name(group)}": texts.retrain[
-            group.target
-        ].corpus.digest
-        for group in sets.groups(setup.config)
+        f"the retraining text of {_drawn_for(setup.config, concept_set)}": retraining(
+            setup.config, texts, concept_set
+        ).corpus.digest
+        for concept_set in sets.product(setup.config)
+        if concept_set.arm == "concept"
     }
+
+
+def _drawn_for(config: Relearning, concept_set: ConceptSet) -> str:
+    """The set whose seed draws its retraining text, else the group that it is for."""
+    drawn = key_of(config, concept_set)[2] is not None
+    return sets.set_name(concept_set) if drawn else sets.group_name(concept_set.group)
 
 
 def meshes(setup: Setup, out: Path) -> dict[str, dict[str, int]]:
     """Sizes of the mesh axes, by the number of sets side by side."""
-    grids = chunks.grids(setup.config, setup.texts.retrain, chunks.recorded(out))
+    grids = chunks.grids(setup.config, setup.texts, chunks.recorded(out))
     return {str(number): dict(grid.shape) for number, grid in grids.items()}
 
 
@@ -46,14 +54,14 @@ def manifest(setup: Setup, out: Path) -> dict[str, Any]:
     config, texts, data = setup.config, setup.texts, setup.probed.concepts
     rows, channels = setup.shape
     groups = [_group(setup, out, group) for group in sets.groups(config)]
-    retrain = texts.retrain[groups[0]["target"]].corpus
+    retrain = retraining(config, texts, sets.product(config)[0]).corpus
     concept_text = _text(config.concepts.data, setup.probed.corpus) | {
         "sentences": len(data.words),
         "words": int(sum(map(len, data.kind))),
         "types": len(data.types),
     }
     return {
-        "arms": list(config.arms),
+        "arms": list(sets.arms(config)),
         "target": groups[0]["target"],
         "concepts": list(data.names[:-1]),
         "neurons": {"rows": rows, "channels": channels, "site": config.concepts.site},
@@ -68,7 +76,7 @@ def manifest(setup: Setup, out: Path) -> dict[str, Any]:
         "prune": groups[0]["prune"],
         "groups": groups,
         "sets": {
-            "count": len(sets.product(config)),
+            "count": len(sets.unique(config)),
             "chunk": chunks.recorded(out),
             "devices": jax.device_count(),
         },
@@ -101,7 +109,8 @@ def _group(setup: Setup, out: Path, group: Group) -> dict[str, Any]:
         "name": sets.group_name(group),
         **group._asdict(),
         "ranking": sets.prune_settings(config, group).ranking,
-        "retrain": setup.texts.retrain[group.target].corpus.digest,
+        "retrain": retraining(config, setup.texts, concept_set).corpus.digest,
+        "text": key_of(config, concept_set)[1],
         "prune": {
             "requested": sets.requested(config, group, setup.shape), "pruned": pruned,
             "of": rows * channels, "parameters": parameters, "target": config.prune.target,

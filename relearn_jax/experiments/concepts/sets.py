@@ -30,6 +30,8 @@ class Group(NamedTuple):
     regrowth: config.Regrowth
     ranking: config.Ranking | None = None
     """None: `prune.ranking`, the only one of the run."""
+    text: config.Retrained | int | None = None
+    """None: `retrain.data`, the only one of the run."""
 
 
 class ConceptSet(NamedTuple):
@@ -48,11 +50,12 @@ def groups(settings: Relearning) -> tuple[Group, ...]:
         (fraction, None) for fraction in sets.fractions or (prune.fraction,)
     ]  # fmt: skip
     return tuple(
-        Group(target, fraction, count, regrowth, ranking)
+        Group(target, fraction, count, regrowth, ranking, text)
         for target in sets.concepts or (settings.concepts.target,)
         for fraction, count in amounts
         for regrowth in sets.regrowth or (prune.regrowth,)
         for ranking in sets.rankings or (None,)
+        for text in sets.texts or (None,)
     )
 
 
@@ -62,20 +65,33 @@ def product(settings: Relearning) -> tuple[ConceptSet, ...]:
         ConceptSet(seed, group, arm)
         for seed in settings.seeds
         for group in groups(settings)
-        for arm in settings.arms
+        for arm in arms(settings)
     )
 
 
+def arms(settings: Relearning) -> tuple[Arm, ...]:
+    """The arms of a config; without retraining, an oracle says nothing."""
+    return tuple(arm for arm in settings.arms if settings.retrain.rounds or arm != "oracle")
+
+
+def unique(settings: Relearning) -> tuple[ConceptSet, ...]:
+    """The sets that are computed: groups of one target and text share their oracle."""
+    return tuple({set_name(concept_set): concept_set for concept_set in product(settings)}.values())
+
+
 def group_name(group: Group) -> str:
-    """A name for folders and tables: LOC-0.5-free, LOC-n24-free, LOC-auto-free-probeless.
+    """A name for folders and tables: LOC-0.5-free, LOC-n24-free, LOC-auto-free-probeless-full.
 
     Letters and digits of any script, "." and "_" are kept; other characters become "_".
     """
-    label = unicodedata.normalize("NFC", group.target)
-    label = "".join(c if c in "._" or _of_a_word(c) else "_" for c in label)
     amount = f"n{group.count}" if group.fraction is None else _short(group.fraction)
-    parts = (label, amount, group.regrowth, group.ranking)
-    return "-".join(part for part in parts if part is not None)
+    parts = (_label(group.target), amount, group.regrowth, group.ranking, group.text)
+    return "-".join(str(part) for part in parts if part is not None)
+
+
+def _label(target: str) -> str:
+    text = unicodedata.normalize("NFC", target)
+    return "".join(c if c in "._" or _of_a_word(c) else "_" for c in text)
 
 
 def _of_a_word(character: str) -> bool:
@@ -108,21 +124,37 @@ def check_names(settings: Relearning) -> None:
 
 
 def set_name(concept_set: ConceptSet) -> str:
-    """A set's name: seed0-LOC-0.5-free-concept."""
-    return f"seed{concept_set.seed}-{group_name(concept_set.group)}-{concept_set.arm}"
+    """A set's name: seed0-LOC-0.5-free-concept, seed0-LOC-oracle."""
+    group = concept_set.group
+    if concept_set.arm != "oracle":
+        return f"seed{concept_set.seed}-{group_name(group)}-{concept_set.arm}"
+    text = "" if group.text is None else f"-{group.text}"
+    return f"seed{concept_set.seed}-{_label(group.target)}-oracle{text}"
 
 
 def stage_name(concept_set: ConceptSet, stage: str) -> str:
     """Folder of a stage: seed0-base, seed0-LOC-0.5-free-concept-round1."""
-    return f"seed{concept_set.seed}-base" if stage == "base" else f"{set_name(concept_set)}-{stage}"
+    if stage == "base":
+        return f"seed{concept_set.seed}-base"
+    return start_name(concept_set) if stage == "untaught" else f"{set_name(concept_set)}-{stage}"
+
+
+def start_name(concept_set: ConceptSet) -> str:
+    """Folder of the model in which a set prunes: seed0-base or, for an oracle, its own."""
+    if concept_set.arm != "oracle":
+        return stage_name(concept_set, "base")
+    return f"seed{concept_set.seed}-{_label(concept_set.group.target)}-untaught"
 
 
 def number(concept_set: ConceptSet) -> int:
     """A hash of 31 bits that makes the random streams of the sets of a seed differ.
 
-    Sets that differ in their ranking only have the same streams, and so the same random neurons.
+    Sets that differ in their ranking or text only have the same streams, and so the same random
+    neurons.
     """
     target, fraction, count, regrowth, *_ = concept_set.group
+    if concept_set.arm == "oracle":
+        fraction = count = regrowth = None
     text = "|".join(map(str, (target, fraction, count, regrowth, concept_set.arm)))
     digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
@@ -159,8 +191,8 @@ def resolved(concept_set: ConceptSet, fraction: float) -> ConceptSet:
 def chunks(
     sets: Sequence[ConceptSet], largest: int, text: Callable[[ConceptSet], Hashable]
 ) -> tuple[tuple[ConceptSet, ...], ...]:
-    """Sets to train side by side. A chunk has one retraining text; the sizes of a text's chunks
-    differ by at most one, as each size is compiled.
+    """Sets to train side by side. A chunk has one `text`; the sizes of a text's chunks differ by at
+    most one, as each size is compiled.
 
     The chunks depend on the config only, so that a continued run has the same chunks.
     """

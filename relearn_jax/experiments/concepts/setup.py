@@ -47,7 +47,7 @@ def prepare(config: Relearning, base: Path) -> Setup:
     encoded = partial(texts.encode, tokenizer=tok, tags=tags, max_length=length, data=config.data)
     text = probed.read(config.concepts, base, tok, length, targets, config.tracking.vectors)
     trained = encoded(train)
-    retrain = texts.retraining_texts(config, base, trained, text.concepts, encoded, targets)
+    retrain = texts.retraining_texts(config, base, trained, text.concepts, encoded)
     scored, most, choice = encoded(evaluation), config.dose.sentences, None
     if any(group.fraction == "auto" for group in sets.groups(config)):
         texts.check_tags(text.corpus, tags)

@@ -20,8 +20,8 @@ from relearn_jax.training import losses
 from relearn_jax.training.losses import Loss
 
 PyTree = Any
-Keys = dict[int, str]
-"""The key of each seed's base model."""
+Keys = dict[str, str]
+"""The key of each model that sets start from, by its stage (`sets.start_name`)."""
 
 
 class Run(NamedTuple):

@@ -39,7 +39,7 @@ class Stage(NamedTuple):
 
 def snapshots(config: Relearning, out: Path) -> Iterator[Stage]:
     """Every set at every stage that has been tracked, in the order of the product."""
-    names, arms = stages(config), config.arms
+    names, arms = stages(config), sets.arms(config)
     for concept_set in sets.product(config):
         if not tracked(out, concept_set, "pruned"):
             continue
@@ -74,7 +74,8 @@ def stage_names(config: Relearning) -> list[str]:
         sets.stage_name(concept_set, stage) + part
         for concept_set in sets.product(config)
         for stage in stages(config)
-        for part in ("", "-neurons")
+        if not (concept_set.arm == "oracle" and stage == "base")
+        for part in (("",) if concept_set.arm == "oracle" else ("", "-neurons"))
     ]
     return list(dict.fromkeys(names))
 

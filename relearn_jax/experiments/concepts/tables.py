@@ -107,7 +107,7 @@ def score_table(config: Relearning, out: Path) -> pd.DataFrame:
 
 
 def _score_rows(config: Relearning, out: Path) -> Iterator[dict[str, Any]]:
-    names, arms = snapshots.stages(config), config.arms
+    names, arms = snapshots.stages(config), sets.arms(config)
     for concept_set in sets.product(config):
         for number, stage in enumerate(names):
             path = runs.record_file(out, sets.stage_name(concept_set, stage))
@@ -121,14 +121,14 @@ def _score_rows(config: Relearning, out: Path) -> Iterator[dict[str, Any]]:
                 place = {
                     "group": sets.group_name(concept_set.group), "seed": concept_set.seed,
                     "arm": arm, "stage": stage if last else "", "round": number,
-                    "epoch": entry["epoch"],
+                    "epoch": entry["epoch"], "step": entry["step"],
                 }  # fmt: skip
                 for row in entry["records"]:
                     yield place | row
 
 
 def recovery_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Fraction of the lost F1 regained by each round, and the first epoch that regained 90 %."""
+    """Fraction of the lost F1 regained by each round, and when 50 % and 90 % first were."""
     rows = []
     base = scores[(scores.arm == "base") & (scores.stage == "base")]
     base = base.set_index(["group", "seed", "variant", "type"]).f1
@@ -138,18 +138,27 @@ def recovery_table(scores: pd.DataFrame) -> pd.DataFrame:
         start = part[part.stage == "pruned"].f1.item()
         lost = base[(group, seed, variant, kind)] - start
         part = part.sort_values("epoch")
-        enough = part[(part["round"] > 0) & (part.f1 >= start + 0.9 * lost)]
-        first = enough.epoch.min() if lost >= SMALLEST_LOSS and len(enough) else None
+        first = {}
+        for name, share in (("50", 0.5), ("90", 0.9)):
+            enough = part[(part["round"] > 0) & (part.f1 >= start + share * lost)]
+            some = lost >= SMALLEST_LOSS and len(enough)
+            first |= {
+                f"epochs_to_{name}": enough.epoch.min() if some else None,
+                f"steps_to_{name}": enough.step.min() if some else None,
+            }
         for _, row in part[part.stage.str.startswith("round")].iterrows():
             share = (row.f1 - start) / lost if lost >= SMALLEST_LOSS else None
             rows.append(
                 {
                     "group": group, "seed": seed, "arm": arm, "type": kind, "variant": variant,
-                    "round": row["round"], "lost": lost, "recovery": share, "epochs_to_90": first,
+                    "round": row["round"], "lost": lost, "recovery": share, **first,
                 }
             )  # fmt: skip
     table = pd.DataFrame(rows)
-    return table.astype({"recovery": "float64", "epochs_to_90": "Float64"}) if rows else table
+    whens = [f"{unit}_to_{name}" for unit in ("epochs", "steps") for name in ("50", "90")]
+    return (
+        table.astype({"recovery": "float64"} | dict.fromkeys(whens, "Float64")) if rows else table
+    )
 
 
 def _grid(now: Snapshot, pruned: np.ndarray) -> dict[str, Any]:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from relearn_jax.config import Data, Relearning
+from relearn_jax.config import Data, Relearning, Retrained, Training
 from relearn_jax.data import alignment, batching
-from relearn_jax.data.alignment import Encoded
+from relearn_jax.data.alignment import IGNORED, Encoded
 from relearn_jax.data.concepts import ConceptData
 from relearn_jax.data.corpus import Corpus, make_corpus
 from relearn_jax.data.readers import reading
 from relearn_jax.errors import UserError
+from relearn_jax.experiments.concepts import sets
+from relearn_jax.experiments.concepts.sets import ConceptSet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -32,14 +34,18 @@ class Text:
     """Label ids of the tokens of each sentence; -100 for tokens without a label."""
 
 
+TextKey = tuple[str, Retrained | int, int | None]
+"""Target, retraining text, and the seed that draws it, if it is drawn."""
+
+
 @dataclass(frozen=True)
 class Texts:
     """The texts of the task."""
 
     train: Text
     evaluation: Text
-    retrain: Mapping[str, Text]
-    """The retraining text of each removed concept."""
+    retrain: Mapping[TextKey, Text]
+    """The retraining texts; `retraining` finds that of a set."""
     dose: Text
     """The part of the evaluation text that dose curves are scored on."""
     choice: Text | None = None
@@ -104,23 +110,77 @@ def spread(text: Text, most: int | None) -> Text:
     )
 
 
+def key_of(config: Relearning, concept_set: ConceptSet) -> TextKey:
+    """The key of a set's retraining text."""
+    group = concept_set.group
+    data = config.retrain.data if group.text is None else group.text
+    return group.target, data, concept_set.seed if isinstance(data, int) else None
+
+
+def retraining(config: Relearning, texts: Texts, concept_set: ConceptSet) -> Text:
+    """The retraining text of a set."""
+    return texts.retrain[key_of(config, concept_set)]
+
+
+def retraining_settings(config: Relearning, text: Text) -> Training:
+    """The training settings of a retraining round on a text."""
+    settings, steps = config.retraining, config.retrain.steps
+    if steps is None:
+        return settings
+    each = steps_per_epoch(text, settings.batch_size, config.data.buckets)
+    return dataclasses.replace(settings, epochs=max(1, round(steps / each)))
+
+
 def retraining_texts(
     config: Relearning,
     base: Path,
     train: Text,
     concepts: ConceptData,
     encoded: Callable[[Corpus], Text],
-    targets: Sequence[str],
-) -> dict[str, Text]:
-    """The retraining text of each removed concept."""
-    if config.retrain.data == "full":
-        return dict.fromkeys(targets, train)
-    if config.retrain.data == "other":
-        other = encoded(reading.read(config.retrain.source, base))
-        check_tags(other.corpus, alignment.tag_set(train.corpus.tags))
-        return dict.fromkeys(targets, other)
-    labels = config.concepts.labels
-    return {target: encoded(_without(train.corpus, concepts, target, labels)) for target in targets}
+) -> dict[TextKey, Text]:
+    """The retraining texts of all sets."""
+    labels, cached = config.concepts.labels, {}
+
+    def other() -> Text:
+        text = encoded(reading.read(config.retrain.source, base))
+        check_tags(text.corpus, alignment.tag_set(train.corpus.tags))
+        return text
+
+    texts: dict[TextKey, Text] = {}
+    for key in dict.fromkeys(key_of(config, concept_set) for concept_set in sets.product(config)):
+        target, data, seed = key
+        if data == "full":
+            texts[key] = train
+        elif data == "other":
+            texts[key] = cached["other"] = cached.get("other") or other()
+        elif data == "without_concept":
+            texts[key] = encoded(_without(train.corpus, concepts, target, labels))
+        else:
+            texts[key] = encoded(_few(train.corpus, concepts, target, labels, data, seed))
+    return texts
+
+
+def untaught(text: Text, target: str, tags: Sequence[str]) -> Text:
+    """The text with no label on the target's words, for a model that never learns the target."""
+    hidden = np.array([i for i, tag in enumerate(tags) if tag[2:] == target])
+    labels = tuple(np.where(np.isin(row, hidden), IGNORED, row) for row in text.labels)
+    return dataclasses.replace(text, labels=labels)
+
+
+def _few(
+    corpus: Corpus, concepts: ConceptData, target: str, labels: str, number: int, seed: int
+) -> Corpus:
+    """So many sentences with the target concept, drawn by a seed."""
+    holds = _holds(concepts, target, labels)
+    rows = [row for row in zip(corpus.words, corpus.tags, strict=True) if holds(*row)]
+    if len(rows) < number:
+        raise UserError(
+            f"{number} sentences with {target} to retrain on: the training text has {len(rows)}"
+        )
+    chosen = np.random.default_rng((seed, number)).choice(len(rows), number, replace=False)
+    words, tags = zip(*(rows[i] for i in sorted(chosen)), strict=True)
+    source = f"{corpus.source}; {number} with {target}, drawn by seed {seed}"
+    return make_corpus(words, tags, source, corpus.generated)
 
 
 def _without(corpus: Corpus, concepts: ConceptData, target: str, labels: str) -> Corpus:

@@ -25,14 +25,15 @@ def track(run: Run, models: Models, base_keys: Keys | None) -> list[dict[str, np
     """Statistics of every neuron at a stage, computed and saved unless they are finished."""
     config, probed, out = run.setup.config, run.setup.probed, run.trainer.out
     names = [f"{name}-neurons" for name in models.names]
+    bases = [sets.stage_name(concept_set, "base") for concept_set in models.sets]
     keys = [
         runs.key_of(
-            key, base_keys and base_keys[concept_set.seed], probed.concepts.digest,
+            key, base_keys and base_keys[base], probed.concepts.digest,
             loading.plain(config.concepts.site), config.concepts.drop_unmappable,
             config.prune.ranking, config.prune.contrast, loading.plain(config.tracking),
             probed.vectors_sha256, config.data.buckets,
         )
-        for concept_set, key in zip(models.sets, models.keys, strict=True)
+        for base, key in zip(bases, models.keys, strict=True)
     ]  # fmt: skip
     if rounds.all_finished(out, names, keys):
         return [runs.arrays_of(out, name, "neurons") for name in names]

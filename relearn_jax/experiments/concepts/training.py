@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from relearn_jax import hosts, runs
-from relearn_jax.config import Training
+from relearn_jax.config import Relearning, Training
 from relearn_jax.data import batching
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.experiments import rounds
@@ -63,13 +63,17 @@ def _plan(run: Run, models: Models, text: Text, settings: Training, number: int)
     config, model = run.setup.config, run.setup.pretrained.model
     interventions = sites(models, run.setup.config.prune.target)
 
-    def evaluate(params: PyTree, epoch: int) -> tuple[list[dict[str, Any]], str]:
+    steps = steps_per_epoch(text, settings.batch_size, config.data.buckets)
+    earlier = max(number - 1, 0) * settings.epochs
+
+    def evaluate(params: PyTree, done: int) -> tuple[list[dict[str, Any]], str]:
         by_set = scores(run, models.mesh, params, interventions, len(models.sets))
-        earlier = max(number - 1, 0) * settings.epochs
+        epoch = done // steps if done % steps == 0 else round(done / steps, 4)
         for name, records in zip(models.names, by_set, strict=True):
-            f1 = records[0]["f1"]
-            run.trainer.watch.log({"stage": name, "event": "evaluation", "epoch": epoch, "f1": f1})
-        entries = [{"epoch": earlier + epoch, "records": records} for records in by_set]
+            line = {"stage": name, "event": "evaluation", "epoch": epoch, "step": done}
+            run.trainer.watch.log(line | {"f1": records[0]["f1"]})
+        place = {"epoch": earlier + epoch, "step": earlier * steps + done}
+        entries = [place | {"records": records} for records in by_set]
         return entries, f", F1 {np.mean([records[0]['f1'] for records in by_set]):.3f}"
 
     seeds = [concept_set.seed for concept_set in models.sets]
@@ -80,7 +84,7 @@ def _plan(run: Run, models: Models, text: Text, settings: Training, number: int)
         mesh=models.mesh,
         loss=run.loss(models.mesh),
         settings=settings,
-        steps=steps_per_epoch(text, settings.batch_size, config.data.buckets),
+        steps=steps,
         batches=partial(_batches, text, config.data.buckets, settings, models.mesh, seeds),
         seeds=seeds,
         streams=[0 if number == 0 else sets.number(concept_set) for concept_set in models.sets],
@@ -95,7 +99,17 @@ def _plan(run: Run, models: Models, text: Text, settings: Training, number: int)
             models.pruned,
         ),
         evaluate=evaluate,
+        evaluated=evaluated(config, steps, settings.epochs, number),
     )
+
+
+def evaluated(config: Relearning, steps: int, epochs: int, number: int) -> frozenset[int]:
+    """Numbers of steps of a round after which the task is scored; round 0 trains the base model."""
+    total = steps * epochs
+    ends = {total} if number and config.retrain.steps else {*range(steps, total + 1, steps)}
+    if number == 1:
+        ends |= {step for step in config.retrain.scored_steps if step < total}
+    return frozenset(ends)
 
 
 def _batches(

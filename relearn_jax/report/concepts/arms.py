@@ -11,6 +11,7 @@ ARM_NAMES = {
     "random": "random",
     "layer_matched": "layer-matched random",
     "bottom": "bottom-ranked",
+    "oracle": "never learned",
 }
 ARM = Column("arm", "arm", "text", words=lambda arm: ARM_NAMES.get(arm, arm))
 STAGE = Column("stage", "stage", "text", words=stage_name)

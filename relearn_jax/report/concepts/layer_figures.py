@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.figures import ARM_KEYS, arm_keys, row_word
 from relearn_jax.report.concepts.layer_tables import EVERY, GROUPS, shown_stages
-from relearn_jax.report.concepts.reading import Run, last_stage, main_arm, stage_name
+from relearn_jax.report.concepts.reading import Run, last_stage, main_arm, stage_name, tracked_arms
 from relearn_jax.report.draw import Key, Panel, Plot, light, limits, line, row_ticks
 from relearn_jax.report.tables import Table
 
@@ -78,7 +78,7 @@ def change_by_arm(run: Run, measures: Sequence[Measure], name: str) -> Plot:
     panels: list[Panel] = []
     for item in measures:
         parts: dict[str, list[Curve]] = {g: [] for g in GROUPS}
-        for arm in run.arms:
+        for arm in tracked_arms(run):
             rows, last = table_rows(item.table, arm), last_stage(run, arm, "layers")
             for group in GROUPS:
                 if f"{last}_{group}" in rows and f"base_{group}" in rows:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from relearn_jax.neurons import saliency
 from relearn_jax.report.concepts.arms import ARM
-from relearn_jax.report.concepts.reading import Run, last_stage, stage_name
+from relearn_jax.report.concepts.reading import Run, last_stage, stage_name, tracked_arms
 from relearn_jax.report.concepts.snapshots import At, Snapshot, Tokens, after, ends, shape
 from relearn_jax.report.tables import Column, Table, averaged, in_order
 
@@ -41,7 +41,7 @@ def measured(run: Run, measure: str) -> pd.DataFrame:
     """The rows of the layers table for one measure of the target, pruned and unpruned apart."""
     frame = run.tables["layers"]
     frame = frame[(frame["measure"] == measure) & (frame["concept"] == run.target)]
-    return in_order(frame, arm=run.arms, pruned=GROUPS)
+    return in_order(frame, arm=tracked_arms(run), pruned=GROUPS)
 
 
 def layers(run: Run, measure: str, neurons: Mapping[At, Snapshot]) -> Table:
@@ -52,7 +52,7 @@ def layers(run: Run, measure: str, neurons: Mapping[At, Snapshot]) -> Table:
     """
     frame = measured(run, measure)
     stages = tuple(
-        s for s in run.stages if any(s in shown_stages(run, a, "layers") for a in run.arms)
+        s for s in run.stages if any(s in shown_stages(run, a, "layers") for a in tracked_arms(run))
     )
     frame = frame.assign(cell=frame["stage"] + "_" + frame["pruned"])
     rows = pd.concat([frame.assign(layer=EVERY), frame.astype({"layer": object})])
@@ -64,7 +64,7 @@ def layers(run: Run, measure: str, neurons: Mapping[At, Snapshot]) -> Table:
         extra = Column("arithmetic_unpruned", "rank arithmetic", "f3", "unpruned")
         groups.insert(len(stages), extra)
         files += ("tables/concepts.parquet",)
-    values = in_order(values, arm=run.arms, layer=(EVERY, *range(shape(run)[0])))
+    values = in_order(values, arm=tracked_arms(run), layer=(EVERY, *range(shape(run)[0])))
     name = measure.replace("saliency_", "layers_")
     return averaged(name, CAPTIONS[measure], values, (ARM, ROW), tuple(groups), files)
 
@@ -87,7 +87,7 @@ def arithmetic(run: Run, neurons: Mapping[At, Snapshot]) -> pd.DataFrame:
     this is not explained by the pruned neurons having left the upper ranks.
     """
     records = []
-    for arm in run.arms:
+    for arm in tracked_arms(run):
         for seed, place in after(neurons, arm, "pruned").items():
             base, kept = neurons[(seed, "base", "base")].rank, ~neurons[place].pruned
             anew = np.full(base.shape, -1)
@@ -201,8 +201,8 @@ def _centre(values: np.ndarray) -> float:
 
 def similarity(run: Run) -> Table:
     """Similarity to the base model by layer, beside the null from random pairs of neurons."""
-    lasts = {arm: last_stage(run, arm, "layers") for arm in run.arms}
-    null = in_order(run.tables["similarity_null"], arm=run.arms, pruned=GROUPS)
+    lasts = {arm: last_stage(run, arm, "layers") for arm in tracked_arms(run)}
+    null = in_order(run.tables["similarity_null"], arm=tracked_arms(run), pruned=GROUPS)
     means = measured(run, "similarity").rename(columns={"mean": "last"})
     values = pd.DataFrame(columns=KEYS)
     for frame, measures in ((means, ["last"]), (null, ["low", "high"])):
@@ -224,7 +224,7 @@ def similarity(run: Run) -> Table:
         )
         if f"{part}_{group}" in values
     )
-    values = in_order(values, arm=run.arms, layer=range(shape(run)[0]))
+    values = in_order(values, arm=tracked_arms(run), layer=range(shape(run)[0]))
     caption = "Similarity of a neuron's top tokens to those it had in the base model"
     files = ("tables/layers.csv", "tables/similarity_null.csv")
     ends = [c.key for c in columns if c.key.startswith(("low_", "high_"))]

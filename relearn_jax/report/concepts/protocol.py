@@ -18,6 +18,7 @@ ARMS = {
     "random": "as many neurons drawn at random",
     "layer_matched": "as many random neurons, the same number from each layer",
     "bottom": "as many neurons from the end of the ranking",
+    "oracle": "no neuron, in a model trained without labels on words of {target}",
 }
 TARGETS = {
     "ln_gain": "the LayerNorm gain of the neuron is set to 0; its constant offset stays",
@@ -31,6 +32,8 @@ RETRAIN = {
     "without_concept": "on the training sentences without the concept",
     "other": "on other text (retrain.source)",
 }
+FEW = "on {number} training sentences with the concept, drawn by each seed"
+
 
 WORK = (
     Work("work_s", "training and evaluation", lambda stage: not stage.endswith("-neurons")),
@@ -47,7 +50,7 @@ def what(run: Run) -> Drawn:
         based(run),
         f"Its neurons were ranked by {ranking.goes_by(*ranked, target)} ({ranked[0]} ranking).",
         f"{sizes['pruned']} of {sizes['of']} neurons were pruned: {pruning(run)}.",
-        retrained(run, {run.group.regrowth}),
+        retrained(run, {run.group.regrowth}, [run.group.text or default_text(run)]),
         "At every stage the task was scored on held-out text, and every neuron's saliency and top "
         "tokens were written down.",
         f"The same was done for each arm: {arms(run, target)}."
@@ -66,27 +69,40 @@ def based(run: Run) -> str:
     )
 
 
+def default_text(run: Run) -> str | int:
+    """The retraining text of groups that name none."""
+    return (run.config.get("retrain") or {}).get("data", "full")
+
+
 def pruning(run: Run) -> str:
     """What pruning does to a neuron."""
     target = (run.config.get("prune") or {}).get("target")
     return TARGETS.get(target, html.text(target))
 
 
-def retrained(run: Run, regrowths: Collection[str]) -> str:
+def retrained(run: Run, regrowths: Collection[str], texts: Collection[str | int]) -> str:
     """What the pruned models were retrained on and for how long, and what could grow back."""
     retrain = run.config.get("retrain") or {}
     if not retrain.get("rounds"):
         return "The pruned models were not retrained."
-    rounds, epochs = (
-        html.prose((n, plural(n, f" {word}")))
-        for word in ("round", "epoch")
-        for n in (fact(run, f"retrain.{word}s"),)
-    )
+    rounds = _count(run, "round")
+    length = "about " + _count(run, "step") if retrain.get("steps") else _count(run, "epoch")
     kept = [word for name, word in REGROWTH.items() if name in regrowths]
     return (
-        f"The model was retrained {RETRAIN.get(retrain.get('data'), '')}, in {rounds} of {epochs}, "
+        f"The model was retrained {' or '.join(map(trained_on, texts))}, in {rounds} of {length}, "
         f"each with a fresh optimizer; pruned entries were {' or '.join(kept)}."
     )
+
+
+def trained_on(text: str | int) -> str:
+    """The retraining text in words."""
+    return FEW.format(number=text) if isinstance(text, int) else RETRAIN.get(text, "")
+
+
+def _count(run: Run, word: str) -> str:
+    """A number of the config under `retrain`, with its word: `3 rounds`."""
+    number = fact(run, f"retrain.{word}s")
+    return html.prose((number, plural(number, f" {word}")))
 
 
 def arms(run: Run, target: str) -> str:

@@ -83,6 +83,8 @@ class Group(NamedTuple):
     prune: Mapping[str, Any]
     ranking: str | None = None
     """None: the `prune.ranking` of the run."""
+    text: str | int | None = None
+    """The retraining text; None: `retrain.data` of the run."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,11 @@ def read_head(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any], tuple
             "It was written by another version; start `relearn run` again with the same config."
         )
     return config, manifest, groups
+
+
+def tracked_arms(run: Run) -> tuple[str, ...]:
+    """The arms whose neurons are pruned and tracked; an oracle's are not."""
+    return tuple(arm for arm in run.arms if arm != "oracle")
 
 
 def main_arm(run: Run) -> str:

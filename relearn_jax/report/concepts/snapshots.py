@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from relearn_jax.neurons import saliency
-from relearn_jax.report.concepts.reading import Run, last_stage
+from relearn_jax.report.concepts.reading import Run, last_stage, tracked_arms
 
 At = tuple[int, str, str]
 """(seed, arm, stage); the base model is the arm `base`."""
@@ -106,7 +106,7 @@ def after(places: Mapping[At, object], arm: str, stage: str) -> dict[int, At]:
 
 def ends(run: Run, places: Mapping[At, object], table: str) -> Iterator[tuple]:
     """(arm, seed, place of the base model, place of the last stage) wherever both are there."""
-    for arm in run.arms:
+    for arm in tracked_arms(run):
         for seed, place in after(places, arm, last_stage(run, arm, table)).items():
             yield arm, seed, (seed, "base", "base"), place
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from relearn_jax.report.concepts.arms import ARM
-from relearn_jax.report.concepts.reading import Run, last_stage
+from relearn_jax.report.concepts.reading import Run, last_stage, tracked_arms
 from relearn_jax.report.concepts.snapshots import (
     At,
     Snapshot,
@@ -98,7 +98,9 @@ def null_neurons(run: Run, neurons: Mapping[At, Snapshot], words: Mapping[At, To
     for (seed, arm, stage), tokens in words.items():
         place = (seed, arm, stage)
         if arm == "base":
-            records += [{"seed": seed, "arm": a, "base": tokens.null.mean()} for a in run.arms]
+            records += [
+                {"seed": seed, "arm": a, "base": tokens.null.mean()} for a in tracked_arms(run)
+            ]
         elif place in neurons and stage in ("pruned", last_stage(run, arm, "neurons")):
             label = "pruned" if stage == "pruned" else "last"
             shares = pd.Series(tokens.null).groupby(neurons[place].pruned.ravel()).mean()

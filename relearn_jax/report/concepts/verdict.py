@@ -10,7 +10,7 @@ from relearn_jax.report.concepts import damage
 from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.layer_tables import EVERY
-from relearn_jax.report.concepts.reading import Run, last_stage, main_arm, stage_name
+from relearn_jax.report.concepts.reading import Run, last_stage, main_arm, stage_name, tracked_arms
 from relearn_jax.report.concepts.task_tables import target_type, types
 from relearn_jax.report.sentences import fact, joined, plural, say
 from relearn_jax.report.tables import Row, Sentence
@@ -128,8 +128,9 @@ def _return(run: Run, results: Findings):
     last = last_stage(run, arm)
     if last == "pruned" or not task.has("base", "round1", last):
         return None
-    epochs = fact(run, "retrain.epochs")
-    text = "After round 1 ({epochs} {word}) F1 over all types was "
+    unit = "step" if (run.config.get("retrain") or {}).get("steps") else "epoch"
+    length = fact(run, f"retrain.{unit}s")
+    text = "After round 1 ({length} {word}) F1 over all types was "
     for stage in dict.fromkeys(("round1", last)):
         text += f", after {stage_name(stage)} " if stage != "round1" else ""
         text += f"{{{stage}}}"
@@ -140,17 +141,17 @@ def _return(run: Run, results: Findings):
             ". It ends above the base model: retraining is also more training, "
             "so a recovery beyond 100 % says that the base model was not fully trained"
         )
-    parts = {"epochs": epochs, "word": plural(epochs, "epoch"), "share": share}
+    parts = {"length": length, "word": plural(length, unit), "share": share}
     return "Return", say(f"{text}.", task, **parts)
 
 
 def _controls(run: Run, results: Findings):
     arm, task = main_arm(run), results.tables["task"]
     share, last = results.tables["recovery"].row("all", arm), last_stage(run, arm)
-    if len(run.arms) == 1:
+    if len(tracked_arms(run)) == 1:
         text = "This run has no control arm, so nothing in it can be called special to the concept"
         return "Controls", (f"{text}'s neurons: other neurons might behave alike.",)
-    rows = {a: task.row("all", a) for a in run.arms if a != arm}
+    rows = {a: task.row("all", a) for a in tracked_arms(run) if a != arm}
     rows = {a: row for a, row in rows.items() if row.has("pruned", "round1", last)}
     if not rows or last == "pruned":
         return None

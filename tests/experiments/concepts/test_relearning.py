@@ -83,13 +83,15 @@ def test_recovery_is_the_regained_fraction(finished):
             assert np.isnan(row.recovery)
 
 
-def test_every_epoch_is_scored_once(finished):
+def test_every_epoch_is_scored_once_and_early_steps_too(finished):
     _, out = finished
     scores = table(out, "scores")
     rows = scores[(scores.type == "all") & (scores.variant == "word")]
     assert list(rows[rows.arm == "base"].epoch) == [1, 2]
     for arm in ARMS:
-        assert list(rows[rows.arm == arm].epoch) == [0, 1, 2, 3, 4]
+        of_arm = rows[rows.arm == arm]
+        assert list(of_arm.epoch) == [0, 1, 1.25, 2, 3, 4], "four steps an epoch"
+        assert list(of_arm.step) == [0, 4, 5, 8, 12, 16]
 
 
 def test_the_last_weights_are_kept_and_no_others(finished):

@@ -77,7 +77,7 @@ def test_retraining_without_the_concept_never_shows_it(write_config, tmp_path):
     config = write_config()
     settings = loading.load(config, ["retrain.data=without_concept"])
     texts = setup.prepare(settings, config.parent).texts
-    retrain = texts.retrain["LOC"].corpus
+    retrain = texts.retrain["LOC", "without_concept", None].corpus
     assert not any(t[2:] == "LOC" for tags in retrain.tags for t in tags)
     assert any(t[2:] == "LOC" for tags in texts.train.corpus.tags for t in tags)
     assert 0 < len(retrain.words) < len(texts.train.corpus.words)

@@ -42,6 +42,7 @@ def points(settings: Relearning, model: Model) -> list[Point]:
         for place in zeroed
         for ranking in names
         for arm in dose.arms or settings.arms
+        if arm != "oracle"
         for fraction in fractions(settings, model)
     )
     return [point for point in product if neurons(settings, model, point)]

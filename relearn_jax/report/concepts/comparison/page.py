@@ -50,24 +50,28 @@ def done(sets: Sets, tables: Tables) -> Drawn:
     """What was run: the sets, the model, the texts."""
     run = sets.run
     regrowths = tuple(dict.fromkeys(g.regrowth for g in sets.groups))
+    texts = tuple(dict.fromkeys(g.text or protocol.default_text(run) for g in sets.groups))
     kinds = {
         "seed": map(str, run.seeds),
         "concept": dict.fromkeys(g.target for g in sets.groups),
         "share": _sizes(sets),
         "regrowth": regrowths,
+        "ranking": dict.fromkeys(g.ranking for g in sets.groups if g.ranking),
+        "retraining text": map(str, texts),
         "arm": (ARM_NAMES[a] for a in run.arms),
     }
-    product = " × ".join(f"<b>{k}</b> ({html.text(', '.join(v))})" for k, v in kinds.items())
+    named = {kind: ", ".join(values) for kind, values in kinds.items()}
+    product = " × ".join(f"<b>{k}</b> ({html.text(v)})" for k, v in named.items() if v)
     names = ("count", "chunk", "devices")
     count, chunk, devices = (fact(run, f"sets.{name}", "manifest") for name in names)
     steps = (
         protocol.based(run),
         f"{prose((count,))} concept sets were pruned, each in a copy of the base model of its "
         f"seed: {product}. They ran {prose((chunk,))} at a time on {prose((devices,))} "
-        f"{plural(devices, 'device')}. A group is all sets of one concept, share and regrowth.",
+        f"{plural(devices, 'device')}. A group is all sets that differ in seed and arm only.",
         f"To prune a neuron means: {protocol.pruning(run)}. The arms differ in which neurons: "
         f"{protocol.arms(run, 'the concept')}.",
-        protocol.retrained(run, regrowths),
+        protocol.retrained(run, regrowths, texts),
     )
     body = provenance.steps(run, steps) + links(sets) + table(tables["groups"])
     return body + protocol.texts(run), ()

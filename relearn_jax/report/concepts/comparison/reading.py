@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from relearn_jax.neurons.ranking import RANKINGS
 from relearn_jax.report.concepts.protocol import gaps
 from relearn_jax.report.concepts.reading import (
     NEURON_TABLES,
@@ -85,7 +86,13 @@ def read_sets(folder: Path) -> Sets:
 
 
 def _labels(groups: tuple[Group, ...]) -> dict[str, str]:
-    parts = (lambda g: g.target, size, lambda g: g.regrowth, lambda g: g.ranking or "")
+    parts = (
+        lambda g: g.target,
+        size,
+        lambda g: g.regrowth,
+        lambda g: RANKINGS[g.ranking].short if g.ranking else "",
+        lambda g: f"{g.text} sentences" if isinstance(g.text, int) else g.text or "",
+    )
     used = [of for n, of in enumerate(parts) if n == 0 or len({of(g) for g in groups}) > 1]
     return {g.name: " ".join(of(g) for of in used) for g in groups}
 
