@@ -27,14 +27,14 @@ share of the words that the base model gives them to."""
 
 Kind = Literal["unlearned", "collapsed", "slight", "unspecific", "partial", "removed"]
 SAID: dict[Kind, str] = {
-    "unlearned": "The base model never learned {target}, so its losses mean nothing",
-    "collapsed": "The model collapsed, so nothing was removed on its own",
+    "unlearned": "the base model never learned {target}, so its losses mean nothing",
+    "collapsed": "the model collapsed, so nothing was removed on its own",
     "slight": "{target} was hardly damaged",
-    "unspecific": "The damage is not specific to {target}",
+    "unspecific": "the damage is not specific to {target}",
     "partial": "{target} was removed in part, and selectively",
     "removed": "{target} was removed, and selectively",
 }
-"""What `judge` says, as the beginning of a sentence."""
+"""What `judge` says, as a clause."""
 
 
 class Counts(NamedTuple):
@@ -121,6 +121,12 @@ def interval(draws: Float[np.ndarray, "R ..."]) -> Float[np.ndarray, "2 ..."]:
     if np.isnan(draws).all():
         return np.full((2, *draws.shape[1:]), np.nan)
     return np.nanquantile(draws, (0.025, 0.975), axis=0)
+
+
+def sentence(kind: Kind, target: str) -> str:
+    """What `judge` says, as the beginning of a sentence."""
+    said = SAID[kind].format(target=target)
+    return said[0].upper() + said[1:]
 
 
 def judge(damage: Damage) -> Kind:

@@ -45,16 +45,17 @@ def table(scores: pd.DataFrame, targets: dict[str, str]) -> pd.DataFrame:
     means = means.reset_index().assign(seed=pd.NA)
     means["seeds"] = [seeds[row.group, row.arm] for row in means.itertuples()]
     both = pd.concat([frame.assign(seeds=1), means], ignore_index=True)
-    both["kind"] = [
-        selectivity.judge(
-            Damage(
-                row.base, row.target_loss, row.others_loss, row.control_loss,
-                row.most_frequent, row.base_most_frequent,
-            )
-        )
-        for row in both.itertuples()
-    ]  # fmt: skip
+    both["kind"] = [selectivity.judge(_damage(row)) for row in both.itertuples()]
     return both.astype({"seed": "Int64"})
+
+
+def _damage(row: Any) -> Damage:
+    """Random neurons are their own control: what they take is specific to nothing."""
+    control = row.target_loss if row.arm in CONTROLS else row.control_loss
+    return Damage(
+        row.base, row.target_loss, row.others_loss, control, row.most_frequent,
+        row.base_most_frequent,
+    )  # fmt: skip
 
 
 def _of_group(group: str, target: str, scores: pd.DataFrame) -> Iterator[dict[str, Any]]:

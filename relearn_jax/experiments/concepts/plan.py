@@ -53,10 +53,11 @@ def summary(setup: Setup, out: Path | None = None) -> list[str]:
     of_targets = ", ".join(
         f"{counts[data.names.index(target)]} of them {target}" for target in sets.targets(config)
     )
-    pruned = "; ".join(
-        f"{sets.group_name(group)}: "
-        f"{sets.requested(config, group, setup.shape) or 'chosen on the concept text'}"
-        for group in groups
+    numbers = [sets.requested(config, group, setup.shape) for group in groups]
+    chosen = "the smallest number that takes 90 % of F1 on the concept text"
+    pruned = "; ".join(dict.fromkeys(chosen if n is None else str(n) for n in numbers))
+    rankings = ", ".join(
+        dict.fromkeys(sets.prune_settings(config, group).ranking for group in groups)
     )
     return [
         f"  model        {setup.pretrained.checkpoint.origin} ({model.family.name}, "
@@ -67,7 +68,7 @@ def summary(setup: Setup, out: Path | None = None) -> list[str]:
         f"  concepts     {len(data.words)} sentences, {words} words ({len(data.types)} types), "
         f"{of_targets}",
         f"  neurons      {rows} x {channels} = {rows * channels}, to prune: {pruned} "
-        f"({config.prune.target}, {config.prune.ranking})",
+        f"({config.prune.target}, {rankings})",
         _training_line(setup),
         f"  concept sets {len(config.seeds)} seeds x {len(groups)} x {len(sets.arms(config))} arms "
         f"({', '.join(sets.arms(config))}) = {len(members)}; {steps(setup)} steps of one set",

@@ -143,7 +143,7 @@ def _damage(damage: pd.DataFrame, group: Group, kind: str) -> str:
     if name not in damage.index:
         return ""
     row = damage.loc[name]
-    verdict = selectivity.SAID[row["kind"]].format(target=kind)
+    verdict = selectivity.sentence(row["kind"], kind)
     control = f", {kind} in the control {row.control_pruned:.3f}"
     return (
         f"{verdict} (other types: {row.others_base:.3f}, pruned {row.others_pruned:.3f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from relearn_jax.evaluation.selectivity import SAID
+from relearn_jax.evaluation.selectivity import sentence
 from relearn_jax.report.concepts.arms import ARM
 from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.reading import Run, main_arm
@@ -80,8 +80,8 @@ def said(run: Run, results: Findings) -> Sentence:
     if of_arm.has("control_pruned"):
         text += ", and on {target} with as many random neurons pruned to {control_pruned}"
     text += "; accuracy over words went from {base_accuracy} to {accuracy}."
-    named = target if target != "all" else "all types"
-    parts = {"verdict": SAID[verdict].format(target=named), "target": named, "others": others}
+    named = target if target != "all" else "F1 over all types"
+    parts = {"verdict": sentence(verdict, named), "target": named, "others": others}
     return say(text, of_arm, count=counted(run), **parts)
 
 

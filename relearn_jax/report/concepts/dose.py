@@ -89,18 +89,23 @@ def choices(run: Run) -> Table:
 
 def plot(run: Run) -> Plot:
     """Share of F1 kept against the share of neurons pruned; a panel for each ranking."""
+    arms = set(run.tables["selectivity"]["arm"])
+    keys = tuple(key for arm, _, key in LINES if arm in arms)
+    return Plot("dose", tuple(panels(run)), keys)
+
+
+def panels(run: Run, size: tuple[float, float] = (420, 285), name: str = "") -> list[Panel]:
+    """The panels of `plot`, with a name before their titles."""
     frame = run.tables["selectivity"]
     several = frame["zeroed"].nunique() > 1
-    panels = []
+    drawn = []
     for (zeroed, ranking), rows in frame.groupby(["zeroed", "ranking"], sort=False):
         title = RANKINGS[ranking].short + (f", {zeroed}" if several else "")
-        draw = partial(_panel, rows=rows, title=f"By {title}", marks=_pruned(run))
-        panels.append(
-            Panel(draw, f"Share of F1 kept by share of neurons pruned, {title}", (420, 285))
-        )
-    arms = set(frame["arm"])
-    keys = tuple(key for arm, _, key in LINES if arm in arms)
-    return Plot("dose", tuple(panels), keys)
+        heading = f"{name}, by {title}" if name else f"By {title}"
+        draw = partial(_panel, rows=rows, title=heading, marks=_pruned(run))
+        about = f"{heading}: share of F1 kept by share of neurons pruned"
+        drawn.append(Panel(draw, about, size))
+    return drawn
 
 
 def _pruned(run: Run) -> list[float]:

@@ -69,9 +69,39 @@ def curves(ax: Axes, run: Run, kind: str, top: float, title: str) -> None:
     ax.set_title(title)
 
 
-def _curve(ax: Axes, scores, key: Key, beside: float) -> None:
+def stepwise(run: Run) -> bool:
+    """Whether the first round was scored within its epochs."""
+    scores = run.tables["scores"]
+    return "step" in scores and bool((scores["epoch"] % 1 > 0).any())
+
+
+def first_steps(run: Run, kind: str) -> Plot:
+    """F1 on one entity type against the steps of the first round, for every arm."""
+    scores = run.tables["scores"]
+    scores = scores[(scores["variant"] == "word") & (scores["type"] == kind)]
+
+    def draw(ax: Axes) -> None:
+        base = scores.loc[scores["stage"] == "base", "f1"]
+        ax.axhline(base.mean(), color=light("before"), linewidth=1, linestyle=(0, (2, 2)))
+        first = scores[(scores["arm"] != "base") & (scores["round"] <= 1)]
+        for arm in run.arms:
+            _curve(ax, first[first["arm"] == arm], ARM_KEYS[arm], 0, "step")
+        steps = sorted(first["step"].unique())
+        ax.set_xscale("symlog", linthresh=5, linscale=0.6)
+        ax.set_xticks(steps, [f"{step:g}" for step in steps])
+        ax.minorticks_off()
+        ax.set_ylim(-0.02, f1_top(scores))
+        ax.set_xlabel("steps of the first round")
+        ax.set_ylabel("F1")
+        ax.set_title(kind if kind != "all" else "All entity types")
+
+    panel = Panel(draw, f"F1 on {kind} against steps of the first round, by arm", (620, 300))
+    return Plot("first_steps", (panel,), (*arm_keys(run), BASE), columns=1)
+
+
+def _curve(ax: Axes, scores, key: Key, beside: float, along: str = "epoch") -> None:
     scores = scores[(scores["stage"] == "pruned") | (scores["epoch"] > 0)]
-    wide = scores.pivot_table(index="epoch", columns="seed", values="f1")
+    wide = scores.pivot_table(index=along, columns="seed", values="f1")
     if wide.empty:
         return
     if wide.shape[1] > 1:

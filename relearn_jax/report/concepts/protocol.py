@@ -135,7 +135,7 @@ def texts(run: Run) -> str:
     return (notice if generated else "") + texts
 
 
-def glance(run: Run, removed: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def glance(run: Run, named: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     """The facts of a run of relearning, as (name, HTML)."""
     data = run.manifest.get("data") or {}
     mark = f" {GENERATED}" if any(d.get("generated") for d in data.values()) else ""
@@ -143,7 +143,7 @@ def glance(run: Run, removed: tuple[tuple[str, str], ...]) -> tuple[tuple[str, s
     return (
         ("Model", model(run)),
         ("Text", f"{html.text(train.get('source', 'not named'))}{mark}"),
-        *((name, html.text(value)) for name, value in removed),
+        *((name, html.text(value)) for name, value in named),
         ("Arms", " · ".join(ARM_NAMES[a] for a in run.arms)),
         ("Seeds", ", ".join(map(str, run.seeds))),
     )

@@ -70,7 +70,17 @@ def recovery(run: Run, results: Findings) -> Drawn:
         "pruned). It is above 100 % where a model ends above its base, and means little where "
         "hardly any F1 was lost.</p>"
     )
-    return text + table(results.tables["recovery"], note=over_seeds(run.seeds, "")), ()
+    plots = ()
+    if figures.stepwise(run):
+        plots = (figures.first_steps(run, target_type(run)),)
+        text += figure(
+            plots[0],
+            f"F1 on {html.text(run.target)} in the first round of retraining, step by step: thick "
+            "lines are means over seeds, thin lines the single seeds; the dashed level is the base "
+            "model before pruning.",
+            html.data(["tables/scores.csv"], "recovery"),
+        )
+    return text + table(results.tables["recovery"], note=over_seeds(run.seeds, "")), plots
 
 
 def judged(run: Run, results: Findings) -> Drawn:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pandas as pd
+from scipy import stats
 
 from relearn_jax.report.concepts.arms import ARM, STAGE, TYPE
 from relearn_jax.report.concepts.reading import Run, stage_name
 from relearn_jax.report.tables import Column, Table, averaged, in_order
+
+STEPS = {"steps_to_50": "50 %", "steps_to_90": "90 %"}
+"""Columns of steps in the table `recovery`, and their heads; older runs lack them."""
 
 
 def types(run: Run) -> list[str]:
@@ -60,11 +64,22 @@ def recovery(run: Run) -> Table:
     f1 = by_stage(run).reindex(columns=["base", "pruned"])
     values["lost"] = f1["base"] - f1["pruned"]
     values["epochs_to_90"] = frame.groupby(keys)["epochs_to_90"].min().astype(float)
+    steps = [name for name in STEPS if name in frame]
+    for name in steps:
+        values[name] = frame.groupby(keys)[name].min().astype(float)
     columns = (
         Column("lost", "F1 lost"),
         *(Column(r, stage_name(r), "percent", "share regained after") for r in rounds),
         Column("epochs_to_90", "epochs to 90 %", "f1"),
         Column("reached", "seeds that reach it", "text"),
+        *(
+            column
+            for name in steps
+            for column in (
+                Column(name, STEPS[name], "f1", "steps until regained"),
+                Column(f"{name}_interval", "95 %", "text", "steps until regained"),
+            )
+        ),
     )
     table = averaged(
         "recovery",
@@ -75,7 +90,18 @@ def recovery(run: Run) -> Table:
         ("tables/recovery.csv", "tables/scores.csv"),
     )
     table.frame["reached"] = reached(table.by_seed, ["type", "arm"]).to_numpy()
+    for name in steps:
+        by_row = table.by_seed.groupby(["type", "arm"], sort=False)[name]
+        table.frame[f"{name}_interval"] = by_row.apply(over_seeds).to_numpy()
     return table
+
+
+def over_seeds(values: pd.Series) -> str | None:
+    """Student's 95 % interval of a mean in words; None if a seed has no value, or there is one."""
+    if len(values) < 2 or values.isna().any():
+        return None
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return f"{max(values.mean() - half, 0):.0f} to {values.mean() + half:.0f}"
 
 
 def reached(by_seed: pd.DataFrame, keys: list[str]) -> pd.Series:

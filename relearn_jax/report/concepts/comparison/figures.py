@@ -37,7 +37,7 @@ def _size(sets: Sets) -> tuple[float, float]:
 
 
 def recovery(sets: Sets) -> Plot:
-    """F1 on the removed concept against retraining epochs."""
+    """F1 on the target concept against retraining epochs."""
     kinds = {name: target_type(run) for name, run in sets.runs.items()}
     top = f1_top(pd.concat([run.tables["scores"] for run in sets.runs.values()]))
     panels = []
@@ -51,7 +51,7 @@ def recovery(sets: Sets) -> Plot:
 
 
 def by_layer(sets: Sets, table: Table) -> Plot:
-    """Scale-free saliency of the removed concept by layer, with the deviation over seeds."""
+    """Scale-free saliency of the target concept by layer, with the deviation over seeds."""
     stages = tuple(dict.fromkeys(("base", "pruned", sets.last)))
     keys = stage_keys(stages)
     parts = {}

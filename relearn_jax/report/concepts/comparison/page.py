@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relearn_jax.report import html, provenance, section
-from relearn_jax.report.concepts import protocol
+from relearn_jax.report.concepts import dose, protocol
 from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.comparison import figures, sentences
 from relearn_jax.report.concepts.comparison import tables as of
@@ -28,9 +28,9 @@ def page(sets: Sets, tables: Tables) -> Drawn:
         title = f"{listed(targets, 4)} were pruned from the model. Do they come back?"
     else:
         title = f"The concept {targets[0]} was pruned in several ways. Does it come back?"
-    removed = (("Concepts pruned", ", ".join(targets)), ("Pruned", ", ".join(_sizes(sets))))
+    pruned = (("Concepts pruned", ", ".join(targets)), ("Pruned", ", ".join(_sizes(sets))))
     run = sets.run
-    facts = protocol.glance(run, removed)
+    facts = protocol.glance(run, pruned)
     unfinished = bool(sets.gaps) or not run.manifest.get("finished")
     notice = provenance.unfinished(sets.gaps) if unfinished else ""
     sections = section.made(SECTIONS, sets, tables)
@@ -86,8 +86,27 @@ def links(sets: Sets) -> str:
     return f"<p>Each group has a page of its own, with all its stages and neurons: {items}.</p>"
 
 
+def pruned(sets: Sets, tables: Tables) -> Drawn:
+    """What pruning alone took from every group, and the dose curves of every concept."""
+    body, plots = _said(sentences.damage(sets)), ()
+    firsts = {run.target: run for run in reversed(sets.runs.values())}
+    curves = {target: run for target, run in firsts.items() if len(run.tables["selectivity"])}
+    if curves:
+        panels = [
+            panel for target, run in curves.items() for panel in dose.panels(run, name=target)
+        ]
+        plots = (dose.plot(next(iter(curves.values())))._replace(panels=tuple(panels)),)
+        body += figure(
+            plots[0],
+            "Share of its F1 that a type keeps, by the share of neurons pruned: thick lines are "
+            "means over seeds, thin lines single seeds.",
+            html.data(["tables/selectivity.csv", "tables/dose.csv"], "damage_sets"),
+        )
+    return body + table(tables["damage_sets"], note=over_seeds(sets.run.seeds)), plots
+
+
 def recovery(sets: Sets, tables: Tables) -> Drawn:
-    """F1 on the removed concept, by group and arm."""
+    """F1 on the target concept, by group and arm."""
     item, arm = tables["sets"], main_arm(sets.run)
     plot = figures.recovery(sets)
     data = html.data(item.sources[:1], item.name)
@@ -95,7 +114,7 @@ def recovery(sets: Sets, tables: Tables) -> Drawn:
     body = _said(*(sentences.beside(sets, item, a) for a in controls))
     body += figure(
         plot,
-        "F1 on the removed concept after pruning and after each epoch of retraining, one panel a "
+        "F1 on the target concept after pruning and after each epoch of retraining, one panel a "
         "group: thick lines are means over seeds, thin lines single seeds, the dashed level is the "
         "base model before pruning, vertical rules end a round.",
         data,
@@ -119,7 +138,7 @@ def layers(sets: Sets, tables: Tables) -> Drawn:
     ) + _said(sentences.moved(sets, tables["centre"]))
     body += figure(
         plot,
-        f"Mean scale-free saliency of the removed concept over all neurons of a layer, "
+        f"Mean scale-free saliency of the target concept over all neurons of a layer, "
         f"{ARM_NAMES[arm]} arm; "
         "bars are the standard deviation over seeds.",
         html.data(item.sources, item.name),
@@ -176,6 +195,10 @@ def repeated(sets: Sets, tables: Tables) -> Drawn:
 
 SECTIONS = (
     Section("done", "What was done", done, lambda sets: (of.groups(sets),)),
+    Section(
+        *("pruned", "Dose: what pruning alone takes", pruned),
+        lambda sets: (of.damage_by_group(sets),),
+    ),
     Section("recovery", "Recovery", recovery, lambda sets: (of.recovery(sets),)),
     Section("layers", "Recovery by layer", layers, of.layers),
     Section(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from relearn_jax.evaluation.entities import SMALLEST_LOSS
+from relearn_jax.evaluation.selectivity import SAID
 from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.claims import SHIFT, differ, paired, sure
 from relearn_jax.report.concepts.comparison.reading import Sets
@@ -23,13 +24,32 @@ PAIRS = 6
 
 
 def headline(sets: Sets, tables: Tables) -> Sentence:
-    """What became of the concepts, beside random neurons, and where the pruned neurons went."""
+    """Whether the damage is specific, what became of the concepts, beside random neurons, and where
+    the pruned neurons went."""
+    first = damage(sets)
+    return (*first, " ", *_course(sets, tables)) if first else _course(sets, tables)
+
+
+def damage(sets: Sets) -> Sentence:
+    """The verdict on the damage in every group; empty in older runs."""
+    verdicts = {}
+    for name, run in sets.runs.items():
+        rows = run.tables["damage"]
+        rows = rows[(rows["arm"] == main_arm(run)) & rows["seed"].isna()]
+        if len(rows):
+            verdicts[sets.labels[name]] = rows["kind"].iloc[0]
+    words = {kind: text.format(target="the concept") for kind, text in SAID.items()}
+    said = by_kind(sets, verdicts, dict(reversed(words.items())))
+    return (f"{said[0].upper()}{said[1:]}.",) if said else ()
+
+
+def _course(sets: Sets, tables: Tables) -> Sentence:
     table, arm = tables["sets"], main_arm(sets.run)
     if sets.last in ("base", "pruned"):
         return ("No retraining round has finished, so nothing can have come back yet.",)
     rows = _judged(sets, table, arm)
     if not rows:
-        return ("Pruning took hardly any F1 on the removed concepts away: nothing to regain.",)
+        return ("Pruning took hardly any F1 on the target concepts away: nothing to regain.",)
     shares = {label: row.value("regained") for label, row in rows.items()}
     least, most = min(shares, key=shares.get), max(shares, key=shares.get)
     ends = [say("{regained} ({label})", rows[n], label=n) for n in dict.fromkeys((least, most))]
@@ -39,7 +59,7 @@ def headline(sets: Sets, tables: Tables) -> Sentence:
         end = f"of the groups that can be judged, {end}"
     others = [a for a in ("random", *sets.run.arms) if a in sets.run.arms and a != arm]
     return say(
-        "After {stage}, {shares} of the F1 lost on the removed concept had been regained: {end}. "
+        "After {stage}, {shares} of the F1 lost on the target concept had been regained: {end}. "
         "{beside} {own}",
         stage=stage_name(sets.last), shares=joined(ends, " to "), end=end,
         beside=beside(sets, table, others[0]) if others else (),

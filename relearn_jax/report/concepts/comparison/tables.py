@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from relearn_jax.report.concepts import task_tables
+from relearn_jax.report.concepts import damage, task_tables
 from relearn_jax.report.concepts.arms import ARM, ARM_NAMES
 from relearn_jax.report.concepts.comparison.reading import CHANCE, Sets, size
 from relearn_jax.report.concepts.layer_tables import EVERY, ROW
@@ -30,7 +30,7 @@ def groups(sets: Sets) -> Table:
         lacking = {(gap.seed, gap.arm) for gap in run.missing if gap.arm != "base"} if run else ()
         records.append(
             {"group": sets.labels[group.name], "target": group.target, "size": size(group)}
-            | {"regrowth": group.regrowth}
+            | {name: getattr(group, name) for name in ("regrowth", "ranking", "text")}
             | {name: group.prune.get(name) for name in ("pruned", "of", "parameters")}
             | {"done": f"{planned - len(lacking) if run else 0} of {planned}", "name": group.name}
         )
@@ -38,36 +38,40 @@ def groups(sets: Sets) -> Table:
         Column("target", "concept", "text"),
         Column("size", "share", "text"),
         Column("regrowth", "regrowth", "text"),
+        Column("ranking", "ranking", "text"),
+        Column("text", "retraining text", "text"),
         Column("pruned", "neurons pruned", "int"),
         Column("of", "of", "int"),
         Column("parameters", "parameters", "int"),
         Column("done", "sets finished", "text"),
         Column("name", "name in the tables", "text"),
     )
-    caption = "Groups: all sets of one concept, share and regrowth, with every seed and arm"
+    caption = "Groups: sets that differ in seed and arm only"
     frame = pd.DataFrame(records)
     columns = tuple(c for c in columns if frame[c.key].notna().any())
     return Table("groups", caption, frame, (GROUP,), columns, ("manifest.json",))
 
 
 def recovery(sets: Sets) -> Table:
-    """F1 on the removed concept at every stage, and how much of the loss was regained, by arm."""
+    """F1 on the target concept at every stage, and how much of the loss was regained, by arm."""
     parts = []
     for name, run in sets.runs.items():
         f1, regained = task_tables.task(run).by_seed, task_tables.recovery(run).by_seed
-        regained = regained.reindex(columns=["seed", "type", "arm", sets.last, "epochs_to_90"])
+        when = ["epochs_to_90", *task_tables.STEPS]
+        regained = regained.reindex(columns=["seed", "type", "arm", sets.last, *when])
         regained = regained.assign(recovered=True).rename(columns={sets.last: "regained"})
         both = f1.merge(regained, how="outer", on=["seed", "type", "arm"], sort=False)
         both = both[both["type"] == target_type(run)].assign(group=sets.labels[name])
         parts.append(in_order(both, arm=run.arms))
     values = pd.concat(parts)
     columns = (
-        *(Column(s, stage_name(s), "f3", "F1 on the removed concept") for s in sets.run.stages),
+        *(Column(s, stage_name(s), "f3", "F1 on the target concept") for s in sets.run.stages),
         Column("regained", "share regained", "percent"),
         Column("epochs_to_90", "epochs to 90 %", "f1"),
         Column("reached", "seeds at 90 %", "text"),
+        *(Column(n, head, "f1", "steps until regained") for n, head in task_tables.STEPS.items()),
     )
-    caption = "The removed concept after pruning and retraining"
+    caption = "The target concept after pruning and retraining"
     sources = ("tables/scores.csv", "tables/recovery.csv")
     table = averaged("sets", caption, values, (GROUP, ARM), columns, sources)
     counts = task_tables.reached(values[values["recovered"].notna()], ["group", "arm"])
@@ -75,8 +79,24 @@ def recovery(sets: Sets) -> Table:
     return table
 
 
+def damage_by_group(sets: Sets) -> Table:
+    """What pruning did to every group, by arm."""
+    parts = {sets.labels[name]: damage.table(run) for name, run in sets.runs.items()}
+    first = next(iter(parts.values()))
+    frame, by_seed = (
+        pd.concat([getattr(part, name).assign(group=label) for label, part in parts.items()])
+        for name in ("frame", "by_seed")
+    )
+    heads = {first.columns[0].group: "F1 on the concept"}
+    columns = tuple(c._replace(group=heads.get(c.group, c.group)) for c in first.columns)
+    keys = (GROUP, ARM)
+    return Table(
+        "damage_sets", first.caption, frame, keys, columns, ("tables/damage.csv",), by_seed
+    )
+
+
 def layers(sets: Sets) -> tuple[Table, Table]:
-    """Scale-free saliency of the removed concept by layer, main arm; and its mean layer, by arm."""
+    """Scale-free saliency of the target concept by layer, main arm; and its mean layer, by arm."""
     values, centres = [], []
     stages = tuple(dict.fromkeys(("base", "pruned", sets.last)))
     for name, run in sets.runs.items():
@@ -103,8 +123,8 @@ def layers(sets: Sets) -> tuple[Table, Table]:
     where = (*(Column(s, stage_name(s), "f2") for s in stages), Column("shift", "shift", "signed"))
     files = ("tables/layers.csv",)
     shown = ARM_NAMES[main_arm(sets.run)]
-    first = f"Scale-free saliency of the removed concept by layer, {shown} arm"
-    second = "Mean layer of the removed concept's scale-free saliency (0 is the first row)"
+    first = f"Scale-free saliency of the target concept by layer, {shown} arm"
+    second = "Mean layer of the target concept's scale-free saliency (0 is the first row)"
     return (
         averaged("by_layer", first, pd.DataFrame(values), (GROUP, ROW), by_layer, files),
         averaged("centre", second, pd.DataFrame(centres), (GROUP, ARM), where, files),
