@@ -14,6 +14,7 @@ from relearn_jax.config import Parallel
 from relearn_jax.evaluation import selectivity
 from relearn_jax.experiments.concepts import pruning, rankings, setup
 from relearn_jax.experiments.concepts.dose import choice, points, scoring
+from relearn_jax.experiments.concepts.dose.points import Point
 from relearn_jax.experiments.concepts.side_by_side import Run
 from relearn_jax.experiments.rounds import Trainer
 from relearn_jax.experiments.watcher import Watcher
@@ -39,7 +40,9 @@ def run_of(config, out, *overrides, parallel=None):
 
 def test_a_curve_meets_the_scores_of_the_pruned_models(finished):
     """At the share that is pruned before retraining, each arm prunes the same neurons."""
-    _, out = finished
+    config, out = finished
+    run = run_of(config, out)
+    names, ranked = run.setup.probed.concepts.names, rankings.read(out, 0)
     dose, scores = table(out, "dose"), table(out, "scores")
     here = dose[(dose.fraction == 0.5) & (dose.ranking == "probeless")]
     pruned = scores[(scores.stage == "pruned") & (scores.variant == "word")]
@@ -50,8 +53,11 @@ def test_a_curve_meets_the_scores_of_the_pruned_models(finished):
         of_stage = pruned[pruned.arm == arm].set_index("type")
         assert of_curve.f1.to_dict() == pytest.approx(of_stage.f1.to_dict())
         assert of_curve.base.to_dict() == pytest.approx(base.to_dict())
-        mask = runs.arrays_of(out, f"seed0-LOC-0.5-free-{arm}-pruned", "mask")["keep"]
-        assert (of_curve.neurons == (~mask).sum()).all()
+        keep = runs.arrays_of(out, f"seed0-LOC-0.5-free-{arm}-pruned", "mask")["keep"]
+        point = Point("LOC", "probeless", "ln_gain", arm, 0.5)
+        pruned_here = points.mask(run.setup.config, 0, point, ranked, names)
+        np.testing.assert_array_equal(pruned_here, ~keep)
+        assert (of_curve.neurons == (~keep).sum()).all()
 
 
 def test_shares_of_less_than_one_neuron_are_left_out(finished):
