@@ -21,7 +21,7 @@ LOOKS = {
     "random": ("s", "--"),
     "layer_matched": ("^", "-."),
     "bottom": ("D", ":"),
-    "oracle": ("v", (0, (5, 1))),
+    "oracle": ("v", "-"),
 }
 # Greys that hold on a white and on a black page.
 MARKED, UNMARKED = (0.45, 0.47, 0.5, 1.0), (0.5, 0.5, 0.5, 0.14)

@@ -150,3 +150,31 @@ def test_a_tokenizer_of_its_own_is_exported_and_found_again(write_config, tmp_pa
         for f in (folder, to, tagger.folder)
     )
     assert own == exported != of_model
+
+
+def test_every_kind_of_group_stands_in_one_run(write_config, tmp_path):
+    out = tmp_path / "run"
+    settings = [
+        *("--sets.fractions=[0.25]", "--sets.rankings=[probeless,linear_probe]"),
+        *("--sets.texts=[full,5]", "--sets.regrowth=[free,frozen]", "--retrain.steps=6"),
+        *("--arms=[concept,layer_matched,oracle]", "--retrain.scored_steps=[2]"),
+        "--dose.targets=[ln_gain_bias,state_mask,mlp_unit]",
+    ]
+    with undrawn():
+        assert cli.main(["run", str(write_config()), "--out", str(out), *QUICK, *settings]) == 0
+    scores, dose = (pd.read_parquet(out / "tables" / f"{n}.parquet") for n in ("scores", "dose"))
+    assert scores.group.nunique() == 8
+    assert set(dose.zeroed) == {"ln_gain", "ln_gain_bias", "state_mask", "mlp_unit"}
+    assert set(dose.ranking) == {"probeless", "mean_difference", "linear_probe"}
+    rows = scores[(scores.type == "all") & (scores.variant == "word") & (scores.arm == "oracle")]
+    for text in ("full", "5"):
+        of_text = rows[rows.group.str.endswith(f"-{text}")]
+        assert of_text.group.nunique() == 4
+        assert (of_text.groupby("step").f1.nunique() == 1).all(), "one oracle for four groups"
+    oracles = {p.name for p in (out / "stages").glob("*oracle*")}
+    assert oracles == {
+        f"seed0-LOC-oracle-{text}-{name}" for text in ("full", "5") for name in ("pruned", "round1")
+    }
+    assert all((out / "groups" / group / "report.html").is_file() for group in set(scores.group))
+    for name in ("seed0-dose", "seed0-LOC-untaught", "seed0-rankings"):
+        assert cli.main(["verify", str(out), "--stage", name]) == 0
