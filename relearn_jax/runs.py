@@ -29,7 +29,7 @@ from relearn_jax.errors import UserError
 PyTree = Any
 CODE = 5
 """Version of the code, raised whenever a change alters the result of a stage."""
-FORMAT = 2
+FORMAT = 3
 """Format of the manifest and the tables; raised whenever reports must read them differently."""
 
 

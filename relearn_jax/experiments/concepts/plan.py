@@ -72,9 +72,26 @@ def summary(setup: Setup, out: Path | None = None) -> list[str]:
         _training_line(setup),
         f"  concept sets {len(config.seeds)} seeds x {len(groups)} x {len(sets.arms(config))} arms "
         f"({', '.join(sets.arms(config))}) = {len(members)}; {steps(setup)} steps of one set",
-        *points.summary(setup),
+        *_curve_line(setup),
         *chunks.summary(setup, out),
     ]
+
+
+def _curve_line(setup: Setup) -> list[str]:
+    """A line on the size of the curve, before a run starts."""
+    settings, text = setup.config, setup.texts.dose
+    wanted = points.points(settings, setup.pretrained.model)
+    if not wanted:
+        return []
+    shares = sorted({point.fraction for point in wanted})
+    left_out = sorted(set(points.fractions(settings, setup.pretrained.model)) - set(shares))
+    line = (
+        f"  dose curve   {len(shares)} shares from {100 * shares[0]:.3g} to {100 * shares[-1]:.3g} %, "
+        f"at most {len(wanted)} masks a seed, on {len(text.corpus.words)} of "
+        f"{len(setup.texts.evaluation.corpus.words)} evaluation sentences"
+    )
+    named = ", ".join(f"{100 * share:g} %" for share in left_out)
+    return [f"{line}; {named} would prune no neuron" if left_out else line]
 
 
 def _training_line(setup: Setup) -> str:

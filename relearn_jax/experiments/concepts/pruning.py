@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
-from relearn_jax.config import Prune, Zeroed
+from relearn_jax.config import Prune, Ranking, Relearning, Zeroed
 from relearn_jax.config import Site as NeuronSite
 from relearn_jax.experiments.concepts import sets
 from relearn_jax.experiments.concepts.sets import ConceptSet
@@ -23,6 +23,8 @@ from relearn_jax.neurons import choice
 from relearn_jax.parallel import sharding, stacking
 
 PyTree = Any
+Scores = dict[tuple[NeuronSite, Ranking], Float[np.ndarray, "Y S D"]]
+"""Scores of a base model's neurons, by their place and the ranking."""
 
 
 def choose(
@@ -59,6 +61,17 @@ def sites(mesh: Mesh, target: str, pruned: Bool[np.ndarray, "C S D"] | None) -> 
 def site_of(target: Zeroed) -> NeuronSite:
     """Where the neurons are that a target prunes."""
     return "mlp" if target == "mlp_unit" else "states"
+
+
+def rankings(settings: Relearning) -> tuple[tuple[NeuronSite, Ranking], ...]:
+    """The places and rankings that a config uses."""
+    pruned_by = settings.sets.rankings or (settings.prune.ranking,)
+    if not settings.dose.fractions:
+        return tuple((settings.concepts.site, name) for name in pruned_by)
+    names = dict.fromkeys((*pruned_by, *settings.dose.rankings))
+    zeroed = (settings.prune.target, *settings.dose.targets)
+    places = dict.fromkeys(site_of(target) for target in zeroed)
+    return tuple((site, name) for site in places for name in names)
 
 
 def without(

@@ -7,29 +7,14 @@ from functools import partial
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from relearn_jax import config, loading, runs
-from relearn_jax.config import Relearning
 from relearn_jax.experiments import rounds
 from relearn_jax.experiments.concepts import pruning, tracking
+from relearn_jax.experiments.concepts.pruning import Scores
 from relearn_jax.experiments.concepts.side_by_side import Models, Run
 from relearn_jax.neurons import probe, ranking, statistics
 from relearn_jax.parallel import sharding, stacking
-
-Scores = dict[tuple[config.Site, config.Ranking], Float[np.ndarray, "Y S D"]]
-"""By the place of the neurons and the ranking."""
-
-
-def used(settings: Relearning) -> tuple[tuple[config.Site, config.Ranking], ...]:
-    """The places and rankings that a config uses."""
-    pruned_by = settings.sets.rankings or (settings.prune.ranking,)
-    if not settings.dose.fractions:
-        return tuple((settings.concepts.site, name) for name in pruned_by)
-    names = dict.fromkeys((*pruned_by, *settings.dose.rankings))
-    zeroed = (settings.prune.target, *settings.dose.targets)
-    places = dict.fromkeys(pruning.site_of(target) for target in zeroed)
-    return tuple((site, name) for site in places for name in names)
 
 
 def stage_name(seed: int) -> str:
@@ -40,7 +25,7 @@ def stage_name(seed: int) -> str:
 def scores(run: Run, base: Models) -> dict[int, Scores]:
     """The scores of each seed's base model, computed and saved unless they are finished."""
     settings, probed, out = run.setup.config, run.setup.probed, run.trainer.out
-    wanted = used(settings)
+    wanted = pruning.rankings(settings)
     names = [stage_name(concept_set.seed) for concept_set in base.sets]
     keys = [
         runs.key_of(

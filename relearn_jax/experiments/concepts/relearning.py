@@ -34,7 +34,7 @@ from relearn_jax.experiments.concepts import (
 )
 from relearn_jax.experiments.concepts.dose import choice, curve
 from relearn_jax.experiments.concepts.dose.choice import Choices
-from relearn_jax.experiments.concepts.rankings import Scores
+from relearn_jax.experiments.concepts.pruning import Scores
 from relearn_jax.experiments.concepts.sets import ConceptSet
 from relearn_jax.experiments.concepts.setup import Setup
 from relearn_jax.experiments.concepts.side_by_side import Keys, Models, Run, sites

@@ -10,6 +10,7 @@ from relearn_jax.config import Relearning
 from relearn_jax.data import tokenizer
 from relearn_jax.errors import UserError
 from relearn_jax.experiments.concepts import probed, sets, texts
+from relearn_jax.experiments.concepts.dose import points
 from relearn_jax.experiments.concepts.probed import ProbedText
 from relearn_jax.experiments.concepts.texts import Texts
 from relearn_jax.models import checkpoint, pretrained
@@ -56,6 +57,7 @@ def prepare(config: Relearning, base: Path) -> Setup:
     setup = Setup(config, weights, of_task, text)
     for group in sets.groups(config):
         sets.requested(config, group, setup.shape)
+    points.check(config, weights.model)
     return setup
 
 

@@ -29,7 +29,7 @@ LINES = (
 
 def share(fraction: float) -> str:
     """A fraction in percent."""
-    return f"{100 * fraction:g} %"
+    return f"{100 * fraction:.3g} %"
 
 
 FRACTION = Column("fraction", "pruned", "text", words=share)

@@ -16,7 +16,7 @@ from relearn_jax.experiments import rounds
 from relearn_jax.experiments.concepts import sets
 from relearn_jax.experiments.concepts.dose import points, scoring
 from relearn_jax.experiments.concepts.dose.points import Point
-from relearn_jax.experiments.concepts.rankings import Scores
+from relearn_jax.experiments.concepts.pruning import Scores
 from relearn_jax.experiments.concepts.sets import ConceptSet
 from relearn_jax.experiments.concepts.side_by_side import Run
 from relearn_jax.experiments.concepts.texts import Text

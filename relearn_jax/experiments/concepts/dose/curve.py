@@ -10,7 +10,7 @@ from relearn_jax import loading, runs
 from relearn_jax.experiments import rounds
 from relearn_jax.experiments.concepts import pruning
 from relearn_jax.experiments.concepts.dose import points, scoring
-from relearn_jax.experiments.concepts.rankings import Scores
+from relearn_jax.experiments.concepts.pruning import Scores
 from relearn_jax.experiments.concepts.side_by_side import Run
 from relearn_jax.neurons import statistics
 

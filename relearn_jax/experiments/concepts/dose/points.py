@@ -12,10 +12,10 @@ from jaxtyping import Bool
 
 from relearn_jax import config
 from relearn_jax.config import Relearning
-from relearn_jax.experiments.concepts import pruning, rankings, sets
-from relearn_jax.experiments.concepts.rankings import Scores
+from relearn_jax.errors import UserError
+from relearn_jax.experiments.concepts import pruning, sets
+from relearn_jax.experiments.concepts.pruning import Scores
 from relearn_jax.experiments.concepts.sets import ConceptSet, Group
-from relearn_jax.experiments.concepts.setup import Setup
 from relearn_jax.models.transformer import Model
 from relearn_jax.neurons import choice, statistics
 
@@ -35,7 +35,7 @@ def points(settings: Relearning, model: Model) -> list[Point]:
     """All points of the curve of a seed that prune at least one neuron."""
     dose, prune = settings.dose, settings.prune
     zeroed = dict.fromkeys((prune.target, *dose.targets))
-    names = dict.fromkeys(name for _, name in rankings.used(settings))
+    names = dict.fromkeys(name for _, name in pruning.rankings(settings))
     product = (
         Point(target, ranking, place, arm, fraction)
         for target in sets.targets(settings)
@@ -46,6 +46,16 @@ def points(settings: Relearning, model: Model) -> list[Point]:
         for fraction in fractions(settings, model)
     )
     return [point for point in product if neurons(settings, model, point)]
+
+
+def check(settings: Relearning, model: Model) -> None:
+    """Raise UserError if there are fractions, and none of them prunes a neuron."""
+    if settings.dose.fractions and not points(settings, model):
+        most = max(settings.dose.fractions)
+        raise UserError(
+            f"dose.fractions: even the largest, {100 * most:g} %, prunes no neuron of this model; "
+            "add larger ones, or leave the curve out with dose.fractions: []"
+        )
 
 
 def fractions(settings: Relearning, model: Model) -> list[float]:
@@ -92,20 +102,3 @@ def _prune(settings: Relearning, point: Point) -> config.Prune:
         count=None,
         embedding_state=settings.prune.embedding_state if by_gain else "exclude",
     )
-
-
-def summary(setup: Setup) -> list[str]:
-    """A line on the size of the curve, before a run starts."""
-    settings, text = setup.config, setup.texts.dose
-    wanted = points(settings, setup.pretrained.model)
-    if not wanted:
-        return []
-    shares = sorted({point.fraction for point in wanted})
-    left_out = sorted(set(fractions(settings, setup.pretrained.model)) - set(shares))
-    line = (
-        f"  dose curve   {len(shares)} shares from {100 * shares[0]:g} to {100 * shares[-1]:g} %, "
-        f"at most {len(wanted)} masks a seed, on {len(text.corpus.words)} of "
-        f"{len(setup.texts.evaluation.corpus.words)} evaluation sentences"
-    )
-    named = ", ".join(f"{100 * share:g} %" for share in left_out)
-    return [f"{line}; {named} would prune no neuron" if left_out else line]

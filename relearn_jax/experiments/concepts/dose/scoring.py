@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from relearn_jax import config, runs
+from relearn_jax import config, hosts, runs
 from relearn_jax.data import batching
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.evaluation import entities
@@ -41,7 +41,7 @@ def counted(
     """
     setup, stop = run.setup, run.trainer.watch.stop
     settings, model = setup.config, setup.pretrained.model
-    most = chunks.masks_side_by_side(setup)
+    most = hosts.first(chunks.masks_side_by_side(setup))
     mesh = meshes.make(settings.parallel, min(most, len(masks)))
     size = meshes.padded(min(most, len(masks)), mesh)
     file = runs.array_file(run.trainer.out, f"seed{seed}-base", "params")
