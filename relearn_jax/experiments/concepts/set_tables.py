@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,23 @@ from relearn_jax.experiments.concepts import sets, snapshots
 from relearn_jax.experiments.concepts.snapshots import Snapshot
 from relearn_jax.neurons import choice, overlap, ranking
 
+SHARE = 10
+"""One of so many neurons is among the best where no number is pruned in all seeds."""
+
 
 def overlap_rows(
     config: Relearning, names: Sequence[str], shape: tuple[int, int], out: Path
 ) -> list[dict[str, Any]]:
     """How many of their best neurons two concepts share in the base models, beside chance.
 
-    `names` are the concepts [Y], `shape` is (rows, channels) of the neurons.
+    The best are as many as are pruned. An automatic dose differs by seed and does not count; with
+    no other, they are a tenth of all. `names` are the concepts [Y], `shape` is (rows, channels) of
+    the neurons.
     """
     allowed = choice.prunable(shape, config.concepts.site)
     groups = sets.groups(config)
-    tops = dict.fromkeys(sets.requested(config, group, shape) for group in groups)
+    numbers = dict.fromkeys(sets.requested(config, group, shape) for group in groups)
+    tops = [number for number in numbers if number is not None] or [math.prod(shape) // SHARE]
     rows: list[dict[str, Any]] = []
     for concept_set in sets.product(config):
         first = concept_set.group == groups[0] and concept_set.arm == config.arms[0]

@@ -132,7 +132,7 @@ def automatic(write_config, tmp_path_factory):
     from undrawn import undrawn
 
     config, out = write_config(arms=["concept"]), tmp_path_factory.mktemp("auto") / "run"
-    command = ["dose", str(config), "--out", str(out), "--prune.fraction=auto", *LEARNING]
+    command = ["dose", str(config), "--out", str(out), "--sets.fractions=[auto,0.25]", *LEARNING]
     with undrawn():
         assert cli.main(command) == 0
     return config, out
@@ -149,6 +149,7 @@ def test_the_automatic_dose_is_the_smallest_that_takes_90_percent(automatic):
     keep = runs.arrays_of(out, "seed0-LOC-auto-free-concept-pruned", "mask")["keep"]
     assert (~keep).sum() == int(48 * chosen + 1e-9)
     damage = table(out, "damage")
+    damage = damage[damage.group == "LOC-auto-free"]
     assert (damage.fraction_low == chosen).all()
     assert (damage.fraction_high == chosen).all()
 
@@ -163,10 +164,11 @@ def test_the_choice_never_sees_the_scored_text(automatic):
 
 def test_a_page_without_retraining_says_what_pruning_did(automatic):
     _, out = automatic
-    page = (out / "report.html").read_text()
-    assert "not retrained" in page
-    assert "unfinished" not in page
-    assert "Dose: what pruning alone takes" in page
+    for home in (out, out / "groups" / "LOC-auto-free", out / "groups" / "LOC-0.25-free"):
+        page = (home / "report.html").read_text()
+        assert "not retrained" in page
+        assert "unfinished" not in page
+        assert "Dose: what pruning alone takes" in page
 
 
 def test_no_dose_is_a_clear_sentence(automatic, capsys, tmp_path):
