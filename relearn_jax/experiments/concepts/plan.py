@@ -85,8 +85,9 @@ def _curve_line(setup: Setup) -> list[str]:
         return []
     shares = sorted({point.fraction for point in wanted})
     left_out = sorted(set(points.fractions(settings, setup.pretrained.model)) - set(shares))
+    low, high = (f"{100 * share:.3g}" for share in (shares[0], shares[-1]))
     line = (
-        f"  dose curve   {len(shares)} shares from {100 * shares[0]:.3g} to {100 * shares[-1]:.3g} %, "
+        f"  dose curve   {len(shares)} shares from {low} to {high} %, "
         f"at most {len(wanted)} masks a seed, on {len(text.corpus.words)} of "
         f"{len(setup.texts.evaluation.corpus.words)} evaluation sentences"
     )
