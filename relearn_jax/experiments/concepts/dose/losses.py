@@ -25,8 +25,22 @@ class Line(NamedTuple):
     """A line of a table of selectivity: a mask of each seed's curve, and that of its control."""
 
     facts: dict[str, Any]
+    """Columns that all seeds share."""
     rows: tuple[int, ...]
     controls: tuple[int, ...] | None
+    fractions: tuple[float, ...] | None = None
+    """The share that each seed prunes, if they may differ."""
+
+
+class Measured(NamedTuple):
+    """Losses of the K lines, of one seed or as means over seeds."""
+
+    losses: Loss
+    draws: Loss
+    """[R, K]: on R draws of sentences."""
+    controls: Loss
+    """Of each line's control; of the base model where it has none."""
+    control_draws: Loss
 
 
 def selectivity_rows(curves: Sequence[Curve], types: Sequence[str]) -> pd.DataFrame:
@@ -72,12 +86,9 @@ def _point_lines(curves: Sequence[Curve], target: str) -> list[Line]:
     places = [
         curve.points[curve.points["target"] == target].set_index(keys)["row"] for curve in curves
     ]
-    table = pd.concat(places, axis=1, join="inner", keys=range(len(places))).sort_index()
-    table = table.reindex([key for key in places[0].index if key in table.index])
+    table = pd.concat(places, axis=1, join="inner", keys=range(len(places)))
     neurons = curves[0].points[curves[0].points["target"] == target].set_index(keys)["neurons"]
-    masks = {
-        key: tuple(map(int, row)) for key, row in zip(table.index, table.to_numpy(), strict=True)
-    }
+    masks = {key: tuple(rows) for key, *rows in table.itertuples(name=None)}
     return [
         Line(
             {
@@ -123,7 +134,7 @@ def _group_lines(
         rows = masks(arm)
         if rows is not None:
             facts = {"group": sets.group_name(group), "target": group.target, "arm": arm}
-            yield Line(facts | {"fractions": shares}, rows, controls)
+            yield Line(facts, rows, controls, tuple(shares))
 
 
 def _measured(
@@ -132,52 +143,61 @@ def _measured(
     """The rows of lines: of each seed, and of the mean."""
     lines, y = list(lines), list(types).index(target)
     others = selectivity.others(np.mean([curve.scores[0] for curve in curves], axis=0), y)
-    named = ", ".join((*types, "words outside entities")[i] for i in others)
 
-    def of(curve: Curve, rows: Sequence[int]) -> tuple[Loss, Loss]:
-        losses = selectivity.losses(curve.scores[list(rows)], curve.scores[0], y, others)
-        draws = selectivity.losses(curve.draws[:, list(rows)], curve.draws[:, :1], y, others)
-        return losses, draws
+    def of(curve: Curve, rows: list[int]) -> tuple[Loss, Loss]:
+        return (
+            selectivity.losses(curve.scores[rows], curve.scores[0], y, others),
+            selectivity.losses(curve.draws[:, rows], curve.draws[:, :1], y, others),
+        )
 
-    # Row 0 stands in for the control of lines without one; their `against` is left out below.
     parts = [
-        (
+        Measured(
             *of(curve, [line.rows[s] for line in lines]),
             *of(curve, [line.controls[s] if line.controls else 0 for line in lines]),
         )
         for s, curve in enumerate(curves)
     ]
-    seeds: list[tuple[int | None, tuple[Loss, ...]]] = [
-        (curve.seed, part) for curve, part in zip(curves, parts, strict=True)
-    ]
-    means = tuple(Loss(*np.mean(column, axis=0)) for column in zip(*parts, strict=True))
-    seeds.append((None, means))
-    spread = np.stack([part[0].selectivity for part in parts])
-    above = spread - np.stack([part[2].selectivity for part in parts])
-    for seed, (losses, draws, control, control_draws) in seeds:
-        for k, line in enumerate(lines):
-            mean = seed is None
-            facts = dict(line.facts)
-            if (shares := facts.pop("fractions", None)) is not None:
-                own = [shares[[c.seed for c in curves].index(seed)]] if not mean else shares
-                facts |= {"fraction_low": min(own), "fraction_high": max(own)}
-            yield facts | {
-                "seed": seed, "seeds": len(parts) if mean else 1, "others": named,
-                "sentences": curves[0].counts.words.shape[1],
-                "entities": int(curves[0].counts.entities[0, :, y, 2].sum()),
-                "target_loss": losses.target[k], "others_loss": losses.others[k],
-                "selectivity": losses.selectivity[k],
-                **_interval(draws.selectivity[:, k], ""),
-                **(_over_seeds(spread[:, k], "") if mean else {}),
-            } | (
-                {
-                    "against": losses.selectivity[k] - control.selectivity[k],
-                    **_interval((draws.selectivity - control_draws.selectivity)[:, k], "against_"),
-                    **(_over_seeds(above[:, k], "against_") if mean else {}),
-                }
-                if line.controls
-                else {}
-            )  # fmt: skip
+    mean = Measured(*(Loss(*np.mean(column, axis=0)) for column in zip(*parts, strict=True)))
+    shared = {
+        "others": ", ".join((*types, "words outside entities")[i] for i in others),
+        "sentences": curves[0].counts.words.shape[1],
+        "entities": int(curves[0].counts.entities[0, :, y, 2].sum()),
+    }
+    for k, line in enumerate(lines):
+        for s, (curve, part) in enumerate(zip(curves, parts, strict=True)):
+            place = {"seed": curve.seed, "seeds": 1, **_shares(line, s)}
+            yield line.facts | place | shared | _numbers(part, k, line, [part])
+        place = {"seed": None, "seeds": len(parts), **_shares(line)}
+        yield line.facts | place | shared | _numbers(mean, k, line, parts)
+
+
+def _shares(line: Line, seed: int | None = None) -> dict[str, float]:
+    """The smallest and the largest share that is pruned: of all seeds, or of one."""
+    if line.fractions is None:
+        return {}
+    shares = line.fractions if seed is None else line.fractions[seed : seed + 1]
+    return {"fraction_low": min(shares), "fraction_high": max(shares)}
+
+
+def _numbers(part: Measured, k: int, line: Line, seeds: Sequence[Measured]) -> dict[str, float]:
+    """The numbers of line `k`, whose spread is that over `seeds`."""
+    spread = np.array([each.losses.selectivity[k] for each in seeds])
+    numbers = {
+        "target_loss": part.losses.target[k],
+        "others_loss": part.losses.others[k],
+        "selectivity": part.losses.selectivity[k],
+        **_interval(part.draws.selectivity[:, k], ""),
+        **_over_seeds(spread, ""),
+    }
+    if line.controls is None:
+        return numbers
+    above = spread - [each.controls.selectivity[k] for each in seeds]
+    draws = part.draws.selectivity[:, k] - part.control_draws.selectivity[:, k]
+    return numbers | {
+        "against": part.losses.selectivity[k] - part.controls.selectivity[k],
+        **_interval(draws, "against_"),
+        **_over_seeds(above, "against_"),
+    }
 
 
 def _interval(draws: Float[np.ndarray, " R"], prefix: str) -> dict[str, float]:
