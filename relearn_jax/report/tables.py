@@ -133,7 +133,7 @@ def show(value: Any, form: str = "f3") -> str:
     if not finite(value):
         return ABSENT
     if form == "percent":
-        return f"{100 * value:.0f} %".replace("-", MINUS)
+        return f"{_sign(f'{100 * value:.0f}')} %"
     if form == "int":
         return f"{round(value):,}".replace("-", MINUS)
     if form == "points":

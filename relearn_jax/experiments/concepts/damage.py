@@ -32,7 +32,7 @@ def table(scores: pd.DataFrame, targets: dict[str, str]) -> pd.DataFrame:
       F1 of the base and of the pruned model on the target and, as a mean, on the other types that
       the base model has learned (where there are none: the accuracy on words outside entities),
       the relative losses, the same of the control, accuracy over words, the share of words with
-      the most frequent label, and `kind` (`selectivity.judge`).
+      the most frequent label, and `kind` (`selectivity.judge`; an oracle has none).
     """
     words = scores[scores["variant"] == "word"]
     rows = [row for group, part in words.groupby("group", sort=False)
@@ -45,7 +45,10 @@ def table(scores: pd.DataFrame, targets: dict[str, str]) -> pd.DataFrame:
     means = means.reset_index().assign(seed=pd.NA)
     means["seeds"] = [seeds[row.group, row.arm] for row in means.itertuples()]
     both = pd.concat([frame.assign(seeds=1), means], ignore_index=True)
-    both["kind"] = [selectivity.judge(_damage(row)) for row in both.itertuples()]
+    both["kind"] = [
+        None if row.arm == "oracle" else selectivity.judge(_damage(row))
+        for row in both.itertuples()
+    ]
     return both.astype({"seed": "Int64"})
 
 

@@ -80,7 +80,17 @@ def returned(share: float) -> str:
 
 def verdict(run: Run, results: Findings) -> tuple[tuple[str, Sentence], ...]:
     """Paragraphs as (heading, sentence); those whose numbers are not there are left out."""
-    makers = (_damage, _selective, _specific, _return, _controls, _where, _scale_free, _tokens)
+    makers = (
+        _damage,
+        _selective,
+        _specific,
+        _return,
+        _speed,
+        _controls,
+        _where,
+        _scale_free,
+        _tokens,
+    )
     return tuple(item for maker in makers if (item := maker(run, results)) is not None)
 
 
@@ -143,6 +153,22 @@ def _return(run: Run, results: Findings):
         )
     parts = {"length": length, "word": plural(length, unit), "share": share}
     return "Return", say(f"{text}.", task, **parts)
+
+
+def _speed(run: Run, results: Findings):
+    """How many steps it took, beside a model that never learned the target."""
+    kind, table = target_type(run), results.tables["recovery"]
+    own, oracle = (table.row(kind, arm) for arm in (main_arm(run), "oracle"))
+    if not own.has("steps_to_50"):
+        return None
+    text = f"Half of the lost F1 on {kind} was back after {{steps_to_50}} steps"
+    text += ", 90 % of it after {steps_to_90}" if own.has("steps_to_90") else ""
+    if oracle.has("steps_to_50"):
+        text += "; a model that never learned it came as far in {oracle.steps_to_50} steps"
+        text += " and {oracle.steps_to_90}" if oracle.has("steps_to_90") else ""
+    elif oracle.has("lost"):
+        text += "; a model that never learned it did not come as far"
+    return "Speed", say(f"{text}.", own, oracle=oracle)
 
 
 def _controls(run: Run, results: Findings):

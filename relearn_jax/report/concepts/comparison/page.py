@@ -9,7 +9,7 @@ from relearn_jax.report.concepts.comparison import figures, sentences
 from relearn_jax.report.concepts.comparison import tables as of
 from relearn_jax.report.concepts.comparison.reading import Sets, size
 from relearn_jax.report.concepts.comparison.sentences import Tables
-from relearn_jax.report.concepts.reading import main_arm, stage_name
+from relearn_jax.report.concepts.reading import main_arm, stage_name, tracked_arms
 from relearn_jax.report.html import Drawn, details, figure, prose, table
 from relearn_jax.report.section import Section
 from relearn_jax.report.sentences import fact, listed, over_seeds, plural
@@ -110,7 +110,7 @@ def recovery(sets: Sets, tables: Tables) -> Drawn:
     item, arm = tables["sets"], main_arm(sets.run)
     plot = figures.recovery(sets)
     data = html.data(item.sources[:1], item.name)
-    controls = [a for a in sets.run.arms if a != arm]
+    controls = [a for a in tracked_arms(sets.run) if a != arm]
     body = _said(*(sentences.beside(sets, item, a) for a in controls))
     body += figure(
         plot,

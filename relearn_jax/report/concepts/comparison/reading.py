@@ -86,15 +86,28 @@ def read_sets(folder: Path) -> Sets:
 
 
 def _labels(groups: tuple[Group, ...]) -> dict[str, str]:
-    parts = (
-        lambda g: g.target,
-        size,
-        lambda g: g.regrowth,
+    """`LOC 50 % frozen, linear probe, full text`, without what all groups share."""
+    what = (lambda g: g.target, size, lambda g: g.regrowth)
+    how = (
         lambda g: RANKINGS[g.ranking].short if g.ranking else "",
-        lambda g: f"{g.text} sentences" if isinstance(g.text, int) else g.text or "",
+        lambda g: TEXTS.get(g.text, f"{g.text} sentences with it"),
     )
-    used = [of for n, of in enumerate(parts) if n == 0 or len({of(g) for g in groups}) > 1]
-    return {g.name: " ".join(of(g) for of in used) for g in groups}
+    differ = {part: len({part(g) for g in groups}) > 1 for part in (*what, *how)}
+    differ[what[0]] = True
+
+    def label(group: Group) -> str:
+        first = " ".join(part(group) for part in what if differ[part])
+        return ", ".join([first, *(part(group) for part in how if differ[part])])
+
+    return {group.name: label(group) for group in groups}
+
+
+TEXTS = {
+    None: "",
+    "full": "full text",
+    "without_concept": "without it",
+    "other": "other text",
+}
 
 
 def size(group: Group) -> str:

@@ -12,7 +12,7 @@ from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.claims import SHIFT, differ, paired, sure
 from relearn_jax.report.concepts.comparison.reading import Sets
 from relearn_jax.report.concepts.comparison.tables import ABOVE, AT, BELOW, MIXED
-from relearn_jax.report.concepts.reading import main_arm, stage_name
+from relearn_jax.report.concepts.reading import main_arm, stage_name, tracked_arms
 from relearn_jax.report.concepts.verdict import TIE, returned
 from relearn_jax.report.sentences import joined, listed, say
 from relearn_jax.report.tables import Row, Sentence, Table
@@ -57,7 +57,8 @@ def _course(sets: Sets, tables: Tables) -> Sentence:
     end = f"in every group {low}" if low == high else f"in some groups {low}, in others {high}"
     if len(shares) < len(sets.groups):
         end = f"of the groups that can be judged, {end}"
-    others = [a for a in ("random", *sets.run.arms) if a in sets.run.arms and a != arm]
+    arms = tracked_arms(sets.run)
+    others = [a for a in ("random", *arms) if a in arms and a != arm]
     return say(
         "After {stage}, {shares} of the F1 lost on the target concept had been regained: {end}. "
         "{beside} {own}",
