@@ -81,7 +81,7 @@ def fit(
         lines: deque[tuple[Sums, float]] = deque()
         sums: Sums | None = None
         in_flight: deque[Sums] = deque()
-        position = Position(epoch, done)
+        position: Position | None = None
         for number, batch in enumerate(batches(epoch, done), start=done + 1):
             state, sums = step(state, batch, round_)
             rows += _sentences(batch)
@@ -98,7 +98,7 @@ def fit(
         _report(lines, epoch, callbacks, places)
         if sums is not None:
             check_finite(sums.bad_step, places)
-        callbacks.after_epoch(position, state)
+        callbacks.after_epoch(position or Position(epoch, done), state)
     return state
 
 

@@ -178,3 +178,24 @@ def test_every_kind_of_group_stands_in_one_run(write_config, tmp_path):
     assert all((out / "groups" / group / "report.html").is_file() for group in set(scores.group))
     for name in ("seed0-dose", "seed0-LOC-untaught", "seed0-rankings"):
         assert cli.main(["verify", str(out), "--stage", name]) == 0
+
+
+def test_a_single_type_is_held_against_the_words_outside_entities(write_config, tmp_path):
+    only = {"kind": "world", "sentences": 60, "tag_map": {"PER": "O", "ORG": "O", "MISC": "O"}}
+    config = write_config(
+        data={
+            "train": {**only, "split": "train"},
+            "evaluation": {**only, "split": "test"},
+            "buckets": [48],
+        },
+        concepts={"data": {**only, "split": "dev"}},
+    )
+    out = tmp_path / "run"
+    with undrawn():
+        command = ["dose", str(config), "--out", str(out), "--training.epochs=16"]
+        assert cli.main(command) == 0
+    for name in ("damage", "selectivity"):
+        frame = pd.read_parquet(out / "tables" / f"{name}.parquet")
+        assert set(frame.others) == {"words outside entities"}
+        assert frame.others_loss.notna().all()
+    assert "words outside entities" in (out / "report.html").read_text()
