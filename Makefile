@@ -20,9 +20,10 @@ quickstart: $(VENV)/ready
 test: $(VENV)/ready
 	$(TESTS) tests/$(ROOM)
 
-# Killed runs, several processes, whole runs, all variants of a law: minutes.
+# Killed runs, several processes, whole runs, all variants of a law: minutes. The files differ too
+# much in length for whole files to keep both processes at work, so tests move between them.
 slow: $(VENV)/ready
-	$(TESTS) -m slow tests/$(ROOM)
+	$(TESTS) --dist worksteal -m slow tests/$(ROOM)
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

@@ -128,7 +128,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, title: str, marks: list[float]) -> None
     for mark in marks:
         ax.axvline(mark, color=light("rule"), linewidth=1.2, zorder=0)
     ax.set_xscale("log")
-    ax.set_xticks(TICKS, [f"{100 * t:g}" for t in TICKS])
+    ticks = [t for t in TICKS if t >= rows["fraction"].min() / 1.5]
+    ax.set_xticks(ticks, [f"{100 * t:g}" for t in ticks])
     ax.minorticks_off()
     ax.set_ylim(-0.05, 1.15)
     ax.set_xlabel("neurons pruned, %")
@@ -177,8 +178,8 @@ def section(run: Run, results: Findings) -> Drawn:
     body += figure(
         drawn,
         "Share of its F1 that a type keeps, by the share of neurons pruned: thick lines are means "
-        "over seeds, thin lines single seeds; a vertical rule marks what was pruned before "
-        "retraining.",
+        "over seeds, thin lines single seeds; every share draws its random neurons anew; a vertical "
+        "rule marks what was pruned before retraining.",
         html.data(["tables/selectivity.csv", "tables/dose.csv"], "dose"),
     )
     body += table(results.tables["damage"])

@@ -76,7 +76,7 @@ def recovery(run: Run) -> Table:
             column
             for name in steps
             for column in (
-                Column(name, STEPS[name], "f1", "steps until regained"),
+                Column(name, STEPS[name], "int", "steps until regained"),
                 Column(f"{name}_interval", "95 %", "text", "steps until regained"),
             )
         ),

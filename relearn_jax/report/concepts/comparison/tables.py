@@ -69,7 +69,7 @@ def recovery(sets: Sets) -> Table:
         Column("regained", "share regained", "percent"),
         Column("epochs_to_90", "epochs to 90 %", "f1"),
         Column("reached", "seeds at 90 %", "text"),
-        *(Column(n, head, "f1", "steps until regained") for n, head in task_tables.STEPS.items()),
+        *(Column(n, head, "int", "steps until regained") for n, head in task_tables.STEPS.items()),
     )
     caption = "The target concept after pruning and retraining"
     sources = ("tables/scores.csv", "tables/recovery.csv")
