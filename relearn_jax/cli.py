@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relearn_jax.errors import Stopped, UserError
+
+if TYPE_CHECKING:
+    from relearn_jax.config import Config
 
 
 def parser() -> argparse.ArgumentParser:
@@ -122,11 +127,22 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> None:
     from relearn_jax.experiments import driver
 
     _keep_programs()
-    alone = options.command == "dose"
-    config = loading.load(options.config, [*overrides, *(["retrain.rounds=0"] if alone else [])])
+    config, alone = loading.load(options.config, overrides), options.command == "dose"
+    if alone:
+        config = _without_retraining(config)
     named = (config.out or f"runs/{config.name}") + ("-dose" if alone else "")
     out = options.out or Path(named)
     driver.run(config, options.config.resolve().parent, out, options.dry_run, options.reuse)
+
+
+def _without_retraining(config: Config) -> Config:
+    """The config of `relearn dose`."""
+    if config.experiment != "relearning":
+        raise UserError(
+            f"relearn dose prunes the neurons of a concept; {config.name} is a {config.experiment}"
+        )
+    retrain = dataclasses.replace(config.retrain, rounds=0)
+    return dataclasses.replace(config, retrain=retrain, expected_minutes=None)
 
 
 def _keep_programs() -> None:

@@ -117,3 +117,22 @@ def test_programs_of_several_cpu_devices_are_not_kept(monkeypatch, devices, kept
     monkeypatch.setattr(jax.config, "update", settings.__setitem__)
     cli._keep_programs()
     assert ("jax_compilation_cache_dir" in settings) == kept
+
+
+def test_dose_is_refused_for_a_localization_and_has_a_folder_of_its_own(
+    tmp_path, capsys, monkeypatch
+):
+    from relearn_jax.experiments import driver
+
+    (tmp_path / "facts.yaml").write_text("experiment: localization\nname: facts")
+    assert cli.main(["dose", str(tmp_path / "facts.yaml")]) == 2
+    assert "facts is a localization" in capsys.readouterr().err
+    (tmp_path / "c.yaml").write_text("name: words\nexpected_minutes: 6")
+    seen = []
+    monkeypatch.setattr(driver, "run", lambda config, base, out, *_: seen.append((config, out)))
+    assert cli.main(["dose", str(tmp_path / "c.yaml"), "--retrain.epochs=5"]) == 0
+    assert cli.main(["run", str(tmp_path / "c.yaml")]) == 0
+    (dose, dose_out), (whole, out) = seen
+    assert (dose.retrain.rounds, dose.retrain.epochs, dose.expected_minutes) == (0, 5, None)
+    assert (str(dose_out), str(out)) == ("runs/words-dose", "runs/words")
+    assert whole.retrain.rounds == 4
