@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import pytest
 
@@ -124,9 +126,9 @@ def test_dose_is_refused_for_a_localization_and_has_a_folder_of_its_own(
 ):
     from relearn_jax.experiments import driver
 
-    (tmp_path / "facts.yaml").write_text("experiment: localization\nname: facts")
-    assert cli.main(["dose", str(tmp_path / "facts.yaml")]) == 2
-    assert "facts is a localization" in capsys.readouterr().err
+    facts = Path(__file__).resolve().parents[1] / "configs" / "facts_world_ci.yaml"
+    assert cli.main(["dose", str(facts)]) == 2
+    assert "facts_world_ci is a localization" in capsys.readouterr().err
     (tmp_path / "c.yaml").write_text("name: words\nexpected_minutes: 6")
     seen = []
     monkeypatch.setattr(driver, "run", lambda config, base, out, *_: seen.append((config, out)))
