@@ -1,8 +1,8 @@
 """Selectivity of a removal: what the target lost, less what the other entity types lost.
 
-Letters: M models, N sentences, Y entity types, R draws of the bootstrap. The last of the Y + 1
-scores of a model is its accuracy on words outside entities, which stands for the other types where
-there are none.
+Letters: M models, N sentences, Y entity types, R draws of the bootstrap. A model has Y + 2 scores:
+F1 on every type, the accuracy on words outside entities (OUTSIDE), which stands for the other types
+where there are none, and F1 over all types (ALL), which stands for a target that is no type.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from relearn_jax.evaluation import entities
 
+OUTSIDE, ALL = -2, -1
 LEARNED = 0.1
 """An entity type with less F1 than this in the base model has not been learned."""
 GONE = 0.9
@@ -72,41 +73,42 @@ class Damage(NamedTuple):
     base_most_frequent: float
 
 
-def scores(counts: Counts) -> Float[np.ndarray, "M Y+1"]:
-    """F1 of every type, and the accuracy on words outside entities."""
+def scores(counts: Counts) -> Float[np.ndarray, "M Y+2"]:
+    """The scores of M models."""
     return _scores(counts.entities.sum(1), counts.words.sum(1))
 
 
-def resampled(counts: Counts, draws: int, seed: int) -> Float[np.ndarray, "R M Y+1"]:
+def resampled(counts: Counts, draws: int, seed: int) -> Float[np.ndarray, "R M Y+2"]:
     """`scores` of texts of N sentences drawn with replacement; the same texts for all models."""
     sentences = counts.words.shape[1]
     rng = np.random.default_rng(seed)
     times = rng.multinomial(sentences, np.full(sentences, 1 / sentences), size=draws)
-    sums = (
-        np.einsum(
-            "RN,MNC->RMC", times.astype(np.float32), x.reshape(*x.shape[:2], -1), optimize=True
-        )
-        for x in counts
+    flat = (x.reshape(*x.shape[:2], -1) for x in counts)
+    found, words = (
+        np.einsum("RN,MNC->RMC", times.astype(np.float32), x, optimize=True) for x in flat
     )
-    found, words = sums
     return _scores(found.reshape(*found.shape[:2], *counts.entities.shape[2:]), words)
 
 
 def _scores(found: np.ndarray, words: np.ndarray) -> np.ndarray:
     outside = words[..., 1] / np.maximum(words[..., 0], 1)
-    return np.concatenate([entities.f1(found), outside[..., None]], axis=-1)
+    return np.concatenate(
+        [entities.f1(found), outside[..., None], entities.f1(found.sum(-2))[..., None]], axis=-1
+    )
 
 
-def others(base: Float[np.ndarray, Y + 1], target: int) -> tuple[int, ...]:
-    """The other types that the base model has learned; where there are none, the words outside."""
-    types = range(len(base) - 1)
-    learned = tuple(y for y in types if y != target and base[y] >= LEARNED)
-    return learned or (len(base) - 1,)
+def others(base: Float[np.ndarray, ...], target: int) -> tuple[int, ...]:
+    """The other types that the base model has learned; where there are none, the words outside.
+
+    `base` has the scores of the base model, [Y + 2]. Beside ALL there are no others.
+    """
+    types = range(len(base) - 2) if target != ALL else ()
+    return tuple(y for y in types if y != target and base[y] >= LEARNED) or (OUTSIDE,)
 
 
 def losses(
-    pruned: Float[np.ndarray, "... Y+1"],
-    base: Float[np.ndarray, "... Y+1"],
+    pruned: Float[np.ndarray, "... Y+2"],
+    base: Float[np.ndarray, "... Y+2"],
     target: int,
     others: Sequence[int],
 ) -> Loss:

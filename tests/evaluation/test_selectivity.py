@@ -39,7 +39,8 @@ def test_scores_are_those_of_the_evaluation(predicted):
     for labels, row in zip(models, scores, strict=True):
         records = {r["type"]: r for r in entities.score(gold, labels, TAGS)}
         assert row[:2] == pytest.approx([records["LOC"]["f1"], records["PER"]["f1"]])
-        assert row[2] == pytest.approx(records["all"]["outside"])
+        assert row[selectivity.OUTSIDE] == pytest.approx(records["all"]["outside"])
+        assert row[selectivity.ALL] == pytest.approx(records["all"]["f1"])
 
 
 def test_empty_sentences_count_nothing(predicted):
@@ -74,18 +75,20 @@ def test_all_models_are_scored_on_the_same_draws(predicted):
 
 
 def test_losses_are_relative_to_the_base_model():
-    base = np.array([0.8, 0.5, 0.4, 0.99])
-    lost = selectivity.losses(np.array([[0.2, 0.5, 0.3, 0.99]]), base, 0, (1, 2))
+    base = np.array([0.8, 0.5, 0.4, 0.99, 0.6])
+    lost = selectivity.losses(np.array([[0.2, 0.5, 0.3, 0.99, 0.4]]), base, 0, (1, 2))
     assert lost.target == pytest.approx(0.75)
     assert lost.others == pytest.approx((0 + 0.25) / 2)
     assert lost.selectivity == pytest.approx(0.625)
-    assert np.isnan(selectivity.losses(base, np.array([0, 0.5, 0.4, 0.99]), 0, (1,)).target)
+    assert np.isnan(selectivity.losses(base, np.array([0, 0.5, 0.4, 0.99, 0.5]), 0, (1,)).target)
 
 
 def test_others_are_learned_types_or_else_the_words_outside():
-    assert selectivity.others(np.array([0.8, 0.5, 0.05, 0.9]), 0) == (1,)
-    assert selectivity.others(np.array([0.8, 0.9]), 0) == (1,), "a single type"
-    assert selectivity.others(np.array([0.8, 0.05, 0.9]), 0) == (2,), "no other is learned"
+    outside = (selectivity.OUTSIDE,)
+    assert selectivity.others(np.array([0.8, 0.5, 0.05, 0.9, 0.7]), 0) == (1,)
+    assert selectivity.others(np.array([0.8, 0.9, 0.8]), 0) == outside, "a single type"
+    assert selectivity.others(np.array([0.8, 0.05, 0.9, 0.7]), 0) == outside, "none is learned"
+    assert selectivity.others(np.array([0.8, 0.5, 0.9, 0.7]), selectivity.ALL) == outside
 
 
 @pytest.mark.parametrize(

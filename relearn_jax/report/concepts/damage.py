@@ -17,7 +17,7 @@ def table(run: Run) -> Table:
     """The damage by arm, mean over seeds; the intervals are those of the means, over sentences."""
     frame = in_order(run.tables["damage"], arm=run.arms)
     sentences = frame["sentences"].max() if "sentences" in frame else float("nan")
-    target, others = f"F1 on {run.target}", "F1 on the others"
+    target, others = f"F1 on {_named(frame)}", "F1 on the others"
     on = f"on {sentences:.0f} sentences" if sentences == sentences else ""
     columns = (
         Column("base", "base", "f3", target),
@@ -49,6 +49,11 @@ def table(run: Run) -> Table:
     for name, values in shown.items():
         item.frame[name] = item.frame["arm"].map(values)
     return item
+
+
+def _named(frame: pd.DataFrame) -> str:
+    """The entity type that stands for the target in a table of damage."""
+    return frame["target"].iloc[0] if len(frame) else "the target"
 
 
 def interval(low: float | None, high: float | None) -> str | None:
@@ -104,7 +109,8 @@ def selective(run: Run, results: Findings) -> Sentence:
     )
     if of_arm.has("against"):
         text += ", and {against} above its control ({against_interval})"
-    return say(f"{text}.", of_arm, target=run.target)
+    target = run.tables["damage"]["target"].iloc[0]
+    return say(f"{text}.", of_arm, target=target if target != "all" else "The whole task")
 
 
 def title(run: Run, results: Findings) -> str | None:

@@ -12,6 +12,7 @@ from relearn_jax.report import html
 from relearn_jax.report.concepts import damage
 from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.reading import Run
+from relearn_jax.report.concepts.task_tables import target_type
 from relearn_jax.report.draw import Key, Panel, Plot, light, line
 from relearn_jax.report.html import Drawn, details, figure, prose, table
 from relearn_jax.report.sentences import say
@@ -25,6 +26,12 @@ LINES = (
     ("random", "target_loss", Key("target, random neurons", "random", "s", "--")),
     (CONTROL, "target_loss", Key("target, random neurons of the same layers", CONTROL, "^", "-.")),
 )
+
+
+def named(run: Run) -> str:
+    """The entity types whose F1 stands for the target."""
+    kind = target_type(run)
+    return kind if kind != "all" else "all types"
 
 
 def share(fraction: float) -> str:
@@ -55,9 +62,9 @@ def curve(run: Run) -> Table:
         own[f"{name}interval"] = [damage.interval(*pair) for pair in bounds]
     columns = (
         Column("neurons", "neurons", "int"),
-        Column("target_loss", run.target, "percent", "share of F1 lost"),
+        Column("target_loss", named(run), "percent", "share of F1 lost"),
         Column("others_loss", "others", "percent", "share of F1 lost"),
-        Column("control_loss", f"{run.target}, control", "percent", "share of F1 lost"),
+        Column("control_loss", f"{named(run)}, control", "percent", "share of F1 lost"),
         Column("selectivity", "selectivity", "f2"),
         Column("interval", "95 %", "text"),
         Column("against", "above control", "f2"),
@@ -155,7 +162,7 @@ def best(run: Run, results: Findings) -> list[Sentence]:
         parts = {
             "ranking": RANKINGS[at["ranking"]].short,
             "share": share(at["fraction"]),
-            "target": run.target,
+            "target": named(run),
         }
         said.append(say(f"{text}.", row, **parts))
     return said
@@ -164,6 +171,8 @@ def best(run: Run, results: Findings) -> list[Sentence]:
 def section(run: Run, results: Findings) -> Drawn:
     """The dose curve, in figures, sentences and tables."""
     frame = run.tables["selectivity"]
+    if not (run.config.get("dose") or {}).get("fractions"):
+        return "<p>This run has no dose curve (<code>dose.fractions</code>).</p>", ()
     if frame.empty:
         return html.absent("the dose curve (tables/selectivity.parquet)"), ()
     drawn = plot(run)
@@ -171,7 +180,7 @@ def section(run: Run, results: Findings) -> Drawn:
     body = (
         "<p>Before any retraining, the base model was scored with different shares of its neurons "
         f"pruned, on {facts['sentences']} evaluation sentences with {facts['entities']} entities "
-        f"of {html.text(run.target)}. Selectivity is the share of F1 that the target lost, less "
+        f"of {html.text(named(run))}. Selectivity is the share of F1 that the target lost, less "
         f"the mean of the shares that the others ({html.text(facts['others'])}) lost: 1 is a "
         "perfect removal, 0 damage to all alike.</p>"
     )

@@ -12,7 +12,8 @@ import pytest
 import tiny
 from undrawn import undrawn
 
-from relearn_jax import cli, runs
+from relearn_jax import cli, loading, runs
+from relearn_jax.experiments.concepts import setup
 
 pytestmark = pytest.mark.slow
 QUICK = ["--arms=[concept]", "--retrain.rounds=1", "--training.epochs=1", "--retrain.epochs=1"]
@@ -199,3 +200,25 @@ def test_a_single_type_is_held_against_the_words_outside_entities(write_config, 
         assert set(frame.others) == {"words outside entities"}
         assert frame.others_loss.notna().all()
     assert "words outside entities" in (out / "report.html").read_text()
+
+
+def test_a_concept_that_is_no_entity_type_is_held_against_the_whole_task(write_config, tmp_path):
+    corpus = setup.prepare(loading.load(write_config()), tmp_path).texts.train.corpus
+    marked = {w for words, tags in zip(corpus.words, corpus.tags, strict=True)
+              for w, tag in zip(words, tags, strict=True) if tag == "B-LOC"}  # fmt: skip
+    (tmp_path / "places.txt").write_text("\n".join(sorted(marked)))
+    text = {"kind": "world", "sentences": 40, "split": "dev"}
+    concepts = {"data": text, "labels": "list", "target": "places"}
+    config = write_config(concepts={**concepts, "word_list": str(tmp_path / "places.txt")})
+    out = tmp_path / "run"
+    with undrawn():
+        assert cli.main(["dose", str(config), "--out", str(out), "--training.epochs=16"]) == 0
+    damage, losses = (
+        pd.read_parquet(out / "tables" / f"{name}.parquet") for name in ("damage", "selectivity")
+    )
+    assert set(damage.target) == {"all"}
+    assert set(losses.others) == set(damage.others) == {"words outside entities"}
+    half = losses[(losses.fraction == 0.5) & (losses.ranking == "probeless") & losses.seed.isna()]
+    half = half.set_index("arm").target_loss
+    whole = damage[damage.seed.isna()].set_index("arm").target_loss
+    assert half.to_dict() == pytest.approx(whole.to_dict()), "the same text, all of it"

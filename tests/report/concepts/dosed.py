@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from fake_run import TYPES, Shape
 
 from relearn_jax.config import Prune, Relearning, Sets
@@ -28,6 +29,9 @@ HARM = {
 
 def add(folder: Path, shape: Shape, kind: str, rankings=("probeless", "mean_difference")) -> Path:
     """Make the damage in every group of a run this kind, and write its tables and curves."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["dose"] = {"fractions": list(FRACTIONS)}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     file = folder / "tables" / "scores.parquet"
     scores = pd.read_parquet(file).assign(outside=0.9, most_frequent=0.8)
     scores["step"] = 10 * scores["epoch"]

@@ -54,8 +54,7 @@ def selectivity_rows(curves: Sequence[Curve], types: Sequence[str]) -> pd.DataFr
     for zeroed in dict.fromkeys(curve.zeroed for curve in curves):
         alike = [curve for curve in curves if curve.zeroed == zeroed]
         for target in dict.fromkeys(alike[0].points["target"]):
-            if target in types:
-                rows += _measured(alike, target, types, _point_lines(alike, target))
+            rows += _measured(alike, target, types, _point_lines(alike, target))
     return _with_seeds(rows)
 
 
@@ -70,7 +69,7 @@ def group_rows(
     alike = [curve for curve in curves if curve.zeroed == settings.prune.target]
     rows: list[dict[str, Any]] = []
     for group in sets.groups(settings):
-        if alike and group.target in types:
+        if alike:
             lines = _group_lines(alike, group, settings, choices, size)
             rows += _measured(alike, group.target, types, lines)
     return _with_seeds(rows)
@@ -141,7 +140,8 @@ def _measured(
     curves: Sequence[Curve], target: str, types: Sequence[str], lines: Iterable[Line]
 ) -> Iterator[dict[str, Any]]:
     """The rows of lines: of each seed, and of the mean."""
-    lines, y = list(lines), list(types).index(target)
+    lines = list(lines)
+    y = list(types).index(target) if target in types else selectivity.ALL
     others = selectivity.others(np.mean([curve.scores[0] for curve in curves], axis=0), y)
 
     def of(curve: Curve, rows: list[int]) -> tuple[Loss, Loss]:
@@ -159,9 +159,9 @@ def _measured(
     ]
     mean = Measured(*(Loss(*np.mean(column, axis=0)) for column in zip(*parts, strict=True)))
     shared = {
-        "others": ", ".join((*types, "words outside entities")[i] for i in others),
+        "others": ", ".join((*types, "words outside entities", "all types")[i] for i in others),
         "sentences": curves[0].counts.words.shape[1],
-        "entities": int(curves[0].counts.entities[0, :, y, 2].sum()),
+        "entities": _gold(curves[0], y),
     }
     for k, line in enumerate(lines):
         for s, (curve, part) in enumerate(zip(curves, parts, strict=True)):
@@ -169,6 +169,12 @@ def _measured(
             yield line.facts | place | shared | _numbers(part, k, line, [part])
         place = {"seed": None, "seeds": len(parts), **_shares(line)}
         yield line.facts | place | shared | _numbers(mean, k, line, parts)
+
+
+def _gold(curve: Curve, y: int) -> int:
+    """Number of gold entities of a type, or of all types, in the text of a curve."""
+    gold = curve.counts.entities[0, ..., 2]
+    return int(gold.sum() if y == selectivity.ALL else gold[:, y].sum())
 
 
 def _shares(line: Line, seed: int | None = None) -> dict[str, float]:

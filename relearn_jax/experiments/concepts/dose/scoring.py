@@ -48,13 +48,9 @@ def counted(
     params = weights.read_stacked([file], sharding.placer(mesh, sets_axis=True))
 
     def batches() -> Iterator[TokenBatch]:
-        rows, batch = (
-            meshes.rows_of(mesh, settings.tracking.batch_size),
-            settings.tracking.batch_size,
-        )
-        return batching.epoch(
-            text.encoded, text.labels, batch, settings.data.buckets, None, 0, rows
-        )
+        batch_size, buckets = settings.tracking.batch_size, settings.data.buckets
+        rows = meshes.rows_of(mesh, batch_size)
+        return batching.epoch(text.encoded, text.labels, batch_size, buckets, None, 0, rows)
 
     gold = measurements.gold_words(text, model.labels)
     results = []

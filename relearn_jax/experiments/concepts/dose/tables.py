@@ -30,8 +30,8 @@ class Curve(NamedTuple):
     """A row for each point; `row` is that of its mask. Row 0 is the base model."""
     counts: Counts
     most_frequent: Float[np.ndarray, " U"]
-    scores: Float[np.ndarray, "U Y+1"]
-    draws: Float[np.ndarray, "R U Y+1"]
+    scores: Float[np.ndarray, "U Y+2"]
+    draws: Float[np.ndarray, "R U Y+2"]
 
 
 def curves(settings: Relearning, out: Path) -> list[Curve]:
@@ -64,14 +64,14 @@ def score_rows(curves: Sequence[Curve], types: Sequence[str]) -> pd.DataFrame:
     frames = []
     for curve in curves:
         row = curve.points["row"].to_numpy()
-        every = entities.f1(curve.counts.entities.sum((1, 2)))
-        by_type = {entities.ALL: every} | {kind: curve.scores[:, y] for y, kind in enumerate(types)}
+        by_type = {entities.ALL: curve.scores[:, selectivity.ALL]}
+        by_type |= {kind: curve.scores[:, y] for y, kind in enumerate(types)}
         for kind, f1 in by_type.items():
             frame = curve.points.drop(columns="row").assign(
                 seed=curve.seed, type=kind, f1=f1[row], base=f1[0]
             )
             if kind == entities.ALL:
-                frame["outside_accuracy"] = curve.scores[row, -1]
+                frame["outside_accuracy"] = curve.scores[row, selectivity.OUTSIDE]
                 frame["most_frequent"] = curve.most_frequent[row]
                 frame["base_most_frequent"] = curve.most_frequent[0]
             frames.append(frame)
