@@ -21,10 +21,10 @@ from relearn_jax.report.tables import Column, Sentence, Table
 TICKS = (0.0025, 0.01, 0.03, 0.1, 0.3, 0.6)
 CONTROL = "layer_matched"
 LINES = (
-    ("concept", "target_loss", Key("target, its own neurons", "concept", "o", "-")),
-    ("concept", "others_loss", Key("other types, the same neurons", "before", "", "-")),
-    ("random", "target_loss", Key("target, random neurons", "random", "s", "--")),
-    (CONTROL, "target_loss", Key("target, random neurons of the same layers", CONTROL, "^", "-.")),
+    ("concept", "target_loss", Key("target, its neurons", "concept", "o", "-")),
+    ("concept", "others_loss", Key("others, the same neurons", "before", "", "-")),
+    ("random", "target_loss", Key("target, random", "random", "s", "--")),
+    (CONTROL, "target_loss", Key("target, random, same layers", CONTROL, "^", "-.")),
 )
 
 
