@@ -146,7 +146,7 @@ def _damage(damage: pd.DataFrame, group: Group, kind: str) -> str:
     verdict = selectivity.sentence(row["kind"], kind)
     control = f", {kind} in the control {row.control_pruned:.3f}"
     return (
-        f"{verdict} (other types: {row.others_base:.3f}, pruned {row.others_pruned:.3f}"
+        f"{verdict} ({row.others}: {row.others_base:.3f}, pruned {row.others_pruned:.3f}"
         f"{control if row.control_pruned == row.control_pruned else ''}; accuracy over words "
         f"{row.base_accuracy:.3f}, pruned {row.accuracy:.3f}). "
     )

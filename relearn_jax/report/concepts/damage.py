@@ -12,14 +12,17 @@ from relearn_jax.report.reading import finite
 from relearn_jax.report.sentences import fact, say
 from relearn_jax.report.tables import Column, Row, Sentence, Table, averaged, in_order, show
 
+OUTSIDE = "words outside entities"
+
 
 def table(run: Run) -> Table:
     """The damage by arm, mean over seeds; the intervals are those of the means, over sentences."""
     frame = in_order(run.tables["damage"], arm=run.arms)
     sentences = frame["sentences"].max() if "sentences" in frame else float("nan")
-    target, others = f"F1 on {_named(frame)}", "F1 on the others"
+    target, others = f"F1 on {_named(frame)}", of_others(frame)
     on = f"on {sentences:.0f} sentences" if sentences == sentences else ""
     columns = (
+        Column("kind", "verdict", "text"),
         Column("base", "base", "f3", target),
         Column("pruned", "pruned", "f3", target),
         Column("target_loss", "lost", "percent", target),
@@ -34,7 +37,6 @@ def table(run: Run) -> Table:
         Column("interval", "95 %", "text", on),
         Column("against", "above control", "f2", on),
         Column("against_interval", "95 %", "text", on),
-        Column("kind", "verdict", "text"),
     )
     by_seed, means = frame[frame["seed"].notna()], frame[frame["seed"].isna()].set_index("arm")
     caption = "What pruning did, before any retraining"
@@ -49,6 +51,12 @@ def table(run: Run) -> Table:
     for name, values in shown.items():
         item.frame[name] = item.frame["arm"].map(values)
     return item
+
+
+def of_others(frame: pd.DataFrame) -> str:
+    """What is measured on the others: F1 on types or, where there are none, accuracy on words."""
+    types = not len(frame) or frame["others"].iloc[0] != OUTSIDE
+    return "F1 on the others" if types else "accuracy outside entities"
 
 
 def _named(frame: pd.DataFrame) -> str:
@@ -78,9 +86,8 @@ def said(run: Run, results: Findings) -> Sentence:
         return ()
     frame = run.tables["damage"].set_index("arm").loc[[main_arm(run)]]
     target, others = frame["target"].iloc[0], frame["others"].iloc[0]
-    text = (
-        "{verdict}: F1 on {target} went from {base} to {pruned}{count}, on the others ({others}) "
-    )
+    text = "{verdict}: F1 on {target} went from {base} to {pruned}{count}, "
+    text += "accuracy on {others} " if others == OUTSIDE else "on the others ({others}) "
     text += "from {others_base} to {others_pruned}"
     if of_arm.has("control_pruned"):
         text += ", and on {target} with as many random neurons pruned to {control_pruned}"

@@ -9,7 +9,15 @@ from pathlib import Path
 from relearn_jax.report import provenance, section
 from relearn_jax.report.concepts import comparison, damage, protocol, snapshots
 from relearn_jax.report.concepts.findings import Findings
-from relearn_jax.report.concepts.reading import COLUMNS, NEURON_TABLES, Run, read_head, read_run
+from relearn_jax.report.concepts.reading import (
+    COLUMNS,
+    NEURON_TABLES,
+    OF_TARGETS,
+    SINCE_DOSE,
+    Run,
+    read_head,
+    read_run,
+)
 from relearn_jax.report.concepts.sections import SECTIONS
 from relearn_jax.report.concepts.verdict import headline
 from relearn_jax.report.html import Drawn
@@ -30,7 +38,7 @@ def build(folder: Path) -> list[Page]:
     tables = comparison.tables(sets)
     pages = [group_page(read_run(folder, name)) for name in sets.runs]
     text, plots = comparison.page(sets, tables)
-    names = (*_small(COLUMNS), *comparison.SET_COLUMNS)
+    names = (*_small(COLUMNS), *SINCE_DOSE, *OF_TARGETS, "dose", *comparison.SET_COLUMNS)
     return [*pages, Page(sets.run, text, plots, tuple(tables.values()), names)]
 
 
@@ -44,9 +52,11 @@ def group_page(run: Run) -> Page:
     """The page of one group, with its tables."""
     results = findings(run)
     text, plots = page(run, results)
-    names, rows = tuple(_small(COLUMNS)), [("group", "==", run.group.name)]
+    names = (*_small(COLUMNS), *SINCE_DOSE)
     if run.home == run.folder:
-        names, rows = (*names, *comparison.SET_COLUMNS), None
+        names = (*names, *OF_TARGETS, "dose", *comparison.SET_COLUMNS)
+        return Page(run, text, plots, tuple(results.tables.values()), names)
+    rows = [("group", "==", run.group.name)]
     return Page(run, text, plots, tuple(results.tables.values()), names, rows)
 
 
@@ -67,6 +77,10 @@ def page(run: Run, results: Findings) -> Drawn:
     )
     if run.home != run.folder:
         # What belongs to the whole run lies two folders up.
-        shared = r'href="(config\.yaml|manifest\.json|tables/\w+\.parquet)"'
+        of_targets = "|".join((*OF_TARGETS, "dose"))
+        shared = (
+            r'href="(config\.yaml|manifest\.json|tables/\w+\.parquet|'
+            rf'tables/(?:{of_targets})\.csv)"'
+        )
         text = re.sub(shared, r'href="../../\1"', text)
     return text, plots

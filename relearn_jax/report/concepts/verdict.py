@@ -25,6 +25,8 @@ as much between repeats (specs: relearning 8.2)."""
 def headline(run: Run, results: Findings) -> Sentence:
     """The run in a few sentences: first whether the damage is specific, then what came back."""
     first = damage.said(run, results)
+    if damage.kind(run, results) == "unlearned":
+        return first
     return (*first, *_return_in_short(run, results)) if first else _course(run, results)
 
 
@@ -80,6 +82,9 @@ def returned(share: float) -> str:
 
 def verdict(run: Run, results: Findings) -> tuple[tuple[str, Sentence], ...]:
     """Paragraphs as (heading, sentence); those whose numbers are not there are left out."""
+    if damage.kind(run, results) == "unlearned":
+        said = _damage(run, results)
+        return (said,) if said else ()
     makers = (
         _damage,
         _selective,

@@ -67,6 +67,13 @@ def test_numbers_link_to_their_cells_and_nothing_is_undefined(built):
             assert text in page.cells[link["href"][1:]].replace("\xa0", " "), link
 
 
+def test_files_that_the_page_links_to_exist(built):
+    _, folder, page = built
+    files = {link["href"] for link in page.links if not link["href"].startswith(("#", "http"))}
+    assert "tables/selectivity.csv" in files
+    assert not [name for name in files if not (folder / name).is_file()]
+
+
 def test_selectivity_on_the_page_is_that_of_the_table(built):
     _, folder, page = built
     table = pd.read_parquet(folder / "tables" / "damage.parquet")
@@ -81,6 +88,10 @@ def test_groups_are_compared_by_their_damage(tmp_path):
     shape = SMALL._replace(groups=(Group(), Group(fraction=0.25), Group("PER")))
     dosed.add(write_run(tmp_path / "run", shape), shape, "removed")
     report.build(tmp_path / "run")
+    for home in (tmp_path / "run", *(tmp_path / "run" / "groups").iterdir()):
+        links = Page((home / "report.html").read_text()).links
+        files = {link["href"] for link in links if not link["href"].startswith(("#", "http"))}
+        assert not [name for name in files if not (home / name).is_file()], home.name
     page = Page((tmp_path / "run" / "report.html").read_text())
     assert "The concept was removed, and selectively for every group" in words(page)
     assert not loose_ends(page)
