@@ -187,8 +187,9 @@ def section(run: Run, results: Findings) -> Drawn:
     body += figure(
         drawn,
         "Share of its F1 that a type keeps (of accuracy, where words outside entities stand for "
-        "other types), by the share of neurons pruned: thick lines are means over seeds, thin lines single seeds; every share draws its random neurons anew; a "
-        "vertical rule marks what was pruned before retraining.",
+        "other types), by the share of neurons pruned: thick lines are means over seeds, thin "
+        "lines single seeds; every share draws its random neurons anew; a vertical rule marks what "
+        "was pruned before retraining.",
         html.data(["tables/selectivity.csv", "tables/dose.csv"], "dose"),
     )
     body += table(results.tables["damage"])
