@@ -162,7 +162,8 @@ def _composite(plot: Plot) -> Figure:
     ]
     width = max(sum(panel.size[0] for panel in row) for row in rows)
     heights = [max(panel.size[1] for panel in row) for row in rows]
-    legend = 34 if plot.legend else 0
+    columns = _legend_columns(plot.legend, width)
+    legend = 16 + 18 * -(-len(plot.legend) // columns) if plot.legend else 0
     figure = Figure(figsize=(width / 72, (sum(heights) + legend) / 72))
     top = 0.0
     for row, height in zip(rows, heights, strict=True):
@@ -173,8 +174,16 @@ def _composite(plot: Plot) -> Figure:
         top += height
     if plot.legend:
         handles = [_handle(key) for key in plot.legend]
-        figure.legend(handles=handles, loc="lower center", ncols=len(handles), columnspacing=1.5)
+        figure.legend(handles=handles, loc="lower center", ncols=columns, columnspacing=1.5)
     return figure
+
+
+def _legend_columns(legend: tuple[Key, ...], width: float) -> int:
+    """Columns of a legend within a width in points: all in one row if they fit."""
+    sizes = [0.6 * FONT * len(key.label) + 4.5 * FONT for key in legend]
+    if sum(sizes) <= width:
+        return max(len(sizes), 1)
+    return max(int(width // max(sizes)), 1)
 
 
 def _place(figure: Figure, panel: Panel, left: float, top: float) -> None:

@@ -1,0 +1,272 @@
+"""The tables of docs/results_dose.md, from finished runs, as Markdown.
+
+python scripts/summarize_dose.py RUN [RUN ...] [--figures FOLDER]
+
+Several runs that differ in what is retrained (their text, or frozen regrowth) share their tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from relearn_jax.evaluation.entities import SMALLEST_LOSS
+from relearn_jax.report.concepts import dose, figures
+from relearn_jax.report.concepts.claims import claims
+from relearn_jax.report.concepts.page import findings
+from relearn_jax.report.concepts.reading import Run, read_head, read_run
+from relearn_jax.report.draw import Plot, save
+
+ARMS = ("concept", "layer_matched", "random", "bottom", "oracle")
+SHOWN = ("concept", "layer_matched", "oracle")
+"""Arms of the README's figure."""
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+", help="run directories")
+    parser.add_argument("--figures", type=Path, help="folder for the first figure of the README")
+    return parser.parse_args()
+
+
+def read(folders: Iterable[Path]) -> dict[str, Run]:
+    """Every group of all runs, by what tells it apart."""
+    runs = [read_run(f, group.name) for f in folders for group in read_head(f)[2]]
+    return {name(run): run for run in runs}
+
+
+def name(run: Run) -> str:
+    group = run.group
+    text = group.text or run.config["retrain"]["data"]
+    text = f"{text} sentences" if str(text).isdigit() else str(text).replace("_", " ")
+    return ", ".join([group.target, str(group.ranking).replace("_", " "), text, group.regrowth])
+
+
+def interval(values: Iterable[float], digits: int = 2) -> str:
+    """Mean and the 95 % interval of a t distribution over seeds."""
+    values = pd.Series(list(values), dtype=float).dropna()
+    if values.empty:
+        return "–"
+    mean = f"{values.mean():.{digits}f}"
+    if len(values) < 2:
+        return f"{mean} (one seed)"
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return f"{mean} [{values.mean() - half:.{digits}f}, {values.mean() + half:.{digits}f}]"
+
+
+def spread(values: pd.Series, digits: int = 2) -> str:
+    """Mean ± standard deviation over seeds."""
+    values = values.dropna()
+    if values.empty:
+        return "–"
+    text = f"{values.mean():.{digits}f}"
+    return text + (f" ± {values.std():.{digits}f}" if len(values) > 1 else "")
+
+
+def markdown(rows: Mapping[str, Mapping[str, str]], corner: str) -> str:
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = [f"| {corner} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [
+        f"| {key} | " + " | ".join(row.get(c, "–") for c in columns) + " |"
+        for key, row in rows.items()
+    ]
+    return "\n".join(lines)
+
+
+def damage(runs: Mapping[str, Run]) -> str:
+    """What pruning at the automatic dose took, by target and ranking."""
+    rows = {}
+    for run in runs.values():
+        frame = run.tables["damage"]
+        seeds = frame[frame["seed"].notna()].set_index("arm")
+        if "concept" not in seeds.index:
+            continue
+        own = seeds.loc[["concept"]].sort_values("seed")
+        against = {arm: seeds.loc[[arm]] for arm in ARMS[1:4] if arm in seeds.index}
+        rows[f"{run.target}, {run.group.ranking.replace('_', ' ')}"] = {
+            "dose, by seed": ", ".join(f"{100 * f:.3g} %" for f in own["fraction_low"]),
+            "F1": f"{spread(own['base'])} → {spread(own['pruned'])}",
+            "others": f"{spread(own['others_base'])} → {spread(own['others_pruned'])}",
+            **{
+                f"F1, {arm.replace('_', ' ')}": spread(frame["pruned"])
+                for arm, frame in against.items()
+            },
+            "selectivity": interval(own["selectivity"]),
+            "above its control": interval(own["against"]),
+            "verdict, by seed": ", ".join(own["kind"]),
+        }
+    return markdown(rows, "pruned")
+
+
+def by_step(run: Run, kind: str | None = None) -> pd.DataFrame:
+    """F1 on the target: a row for each arm and step, a column for each seed."""
+    scores = run.tables["scores"]
+    scores = scores[(scores["type"] == (kind or run.target)) & (scores["variant"] == "word")]
+    scores = scores[scores["arm"] != "base"]
+    return scores.pivot_table(index=["arm", "step"], columns="seed", values="f1")
+
+
+def base(run: Run) -> pd.Series:
+    """F1 on the target of the trained base model, by seed."""
+    scores = run.tables["scores"]
+    own = scores[(scores["type"] == run.target) & (scores["variant"] == "word")]
+    return own[(own["arm"] == "base") & (own["stage"] == "base")].set_index("seed")["f1"]
+
+
+def steps(runs: Mapping[str, Run]) -> str:
+    """F1 on the target by step of retraining, for every arm."""
+    rows = {}
+    for key, run in runs.items():
+        found = by_step(run)
+        for arm in ARMS:
+            if arm in found.index.get_level_values("arm"):
+                some = found.loc[arm]
+                row = {"base": spread(base(run))}
+                row |= {str(step): spread(some.loc[step]) for step in some.index}
+                rows[f"{key}, {arm.replace('_', ' ')}"] = row
+    return markdown(rows, "F1 on the target, by step")
+
+
+def difference(first: pd.DataFrame, second: pd.DataFrame, scale: pd.Series) -> dict[str, str]:
+    """Of two arms at every step, as a share of the base model's F1, seed by seed."""
+    both = first.index.intersection(second.index)
+    return {str(step): interval((first.loc[step] - second.loc[step]) / scale) for step in both}
+
+
+def lead(runs: Mapping[str, Run]) -> str:
+    """How far the pruned model is ahead of one that never learned the type."""
+    rows = {}
+    for key, run in runs.items():
+        found = by_step(run)
+        if {"concept", "oracle"} <= set(found.index.get_level_values("arm")):
+            rows[key] = difference(found.loc["concept"], found.loc["oracle"], base(run))
+    return markdown(rows, "pruned less never learned, share of base F1")
+
+
+def speed(runs: Mapping[str, Run]) -> str:
+    """Steps until a share of what was lost is regained, by seed, where anything was lost."""
+    rows = {}
+    for key, run in runs.items():
+        found = run.tables["recovery"]
+        found = found[(found["type"] == run.target) & (found["variant"] == "word")]
+        found = found.drop_duplicates(["arm", "seed"]).sort_values("seed")
+        for arm in (a for a in ARMS if a in set(found["arm"])):
+            some = found[found["arm"] == arm]
+            if some["lost"].mean() < SMALLEST_LOSS:
+                continue
+            rows[f"{key}, {arm.replace('_', ' ')}"] = {
+                "lost": spread(some["lost"]),
+                **{
+                    f"steps to {share} %, by seed": ", ".join(
+                        "never" if pd.isna(step) else f"{step:.0f}"
+                        for step in some[f"steps_to_{share}"]
+                    )
+                    for share in (50, 90)
+                },
+                "regained at the end": interval(some["recovery"]),
+            }
+    return markdown(rows, "relearning")
+
+
+def frozen(runs: Mapping[str, Run]) -> str:
+    """Free less frozen regrowth, for groups that differ in nothing else."""
+    rows = {}
+    for key, run in runs.items():
+        other = runs.get(key.removesuffix("free") + "frozen")
+        if run.group.regrowth == "free" and other is not None:
+            ends = (by_step(each).loc["concept"] for each in (run, other))
+            rows[key.removesuffix(", free")] = difference(*ends, base(run))
+    return markdown(rows, "free less frozen, share of base F1")
+
+
+def neurons(runs: Mapping[str, Run]) -> str:
+    """Where the concept is, and what the neurons that took it over stood for before."""
+    rows = {}
+    for key, run in runs.items():
+        tables = findings(run).tables
+        takers, centres = (tables[n].row("concept") for n in ("takers", "centres"))
+        columns = {
+            "primed more than others": (takers, "primed_more"),
+            "blend": (takers, "blend"),
+            "shift of the mean layer, beyond ranks": (centres, "shift_beyond"),
+            "free of scale": (centres, "shift_free"),
+        }
+        rows[key] = {head: interval(row.by_seed(column)) for head, (row, column) in columns.items()}
+    return markdown(rows, "neurons")
+
+
+def where(runs: Mapping[str, Run], measure: str = "saliency_standardized") -> str:
+    """Saliency of the target by layer: base, and after retraining, pruned and unpruned apart."""
+    rows = {}
+    for key, run in runs.items():
+        found = run.tables["layers"]
+        found = found[(found["measure"] == measure) & (found["concept"] == run.target)]
+        found = found[found["arm"] == "concept"]
+        for stage in ("base", "pruned", "round1"):
+            for part in ("unpruned", "pruned"):
+                some = found[(found["stage"] == stage) & (found["pruned"] == part)]
+                if len(some):
+                    means = some.groupby("layer")["mean"].mean()
+                    rows[f"{key}, {part}, {stage}"] = {
+                        str(layer): f"{value:.2f}" for layer, value in means.items()
+                    }
+    return markdown(rows, f"{measure} by state")
+
+
+def judged(runs: Mapping[str, Run]) -> str:
+    """The status of every claim of the paper, by group."""
+    rows: dict[str, dict[str, str]] = {}
+    for key, run in runs.items():
+        for claim in claims(run, findings(run)):
+            rows.setdefault(claim.title, {})[key] = claim.status
+    return markdown(rows, "claim")
+
+
+def draw(run: Run, folder: Path) -> None:
+    """The dose curve of a group's ranking beside the first steps of its retraining."""
+    ranked = run.tables["selectivity"]
+    ranked = ranked[ranked["ranking"] == run.group.ranking]
+    scores = run.tables["scores"]
+    scores = scores[scores["arm"].isin(["base", *SHOWN])]
+    arms = tuple(arm for arm in run.arms if arm in SHOWN)
+    shown = replace(
+        run, arms=arms, tables=dict(run.tables) | {"selectivity": ranked, "scores": scores}
+    )
+    curve, first = dose.plot(shown), figures.first_steps(shown, run.target)
+    panels = (*curve.panels, *(panel._replace(size=(420, 285)) for panel in first.panels))
+    others = (key for key in curve.legend if key.colour == "before")
+    keys = (*figures.arm_keys(shown), *others, *first.legend[len(arms) :])
+    save(Plot("dose", panels, keys), folder)
+
+
+def main() -> None:
+    options = parse()
+    runs = read(options.runs)
+    full = {k: r for k, r in runs.items() if k.endswith("full, free")}
+    parts = {
+        "What pruning took": partial(damage, full),
+        "F1 by step": partial(steps, runs),
+        "Steps to recover": partial(speed, runs),
+        "Against a model that never learned the type": partial(lead, runs),
+        "Frozen regrowth": partial(frozen, runs),
+        "Neurons": partial(neurons, full),
+        "Saliency by layer": partial(where, full),
+        "Claims": partial(judged, full),
+    }
+    seeds = sorted({int(s) for run in runs.values() for s in np.atleast_1d(run.seeds)})
+    print(f"Seeds {seeds}; means ± standard deviation, or mean [95 % interval], over them\n")
+    for title, part in parts.items():
+        print(f"## {title}\n\n{part()}\n")
+    if options.figures:
+        draw(next(iter(full.values())), options.figures)
+
+
+if __name__ == "__main__":
+    main()
