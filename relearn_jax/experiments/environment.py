@@ -35,7 +35,8 @@ def progress(total: int) -> Iterator[Callable[[int, str], None]]:
     ) as bar:  # fmt: skip
 
         def tick(done: int, text: str) -> None:
-            bar.set_description(text, refresh=False)
+            # tqdm itself never draws what begins without a step, however long it takes.
+            bar.set_description(text, refresh=done == 0)
             bar.update(done)
 
         yield tick

@@ -153,7 +153,11 @@ def bytes_of_set(setup: Setup) -> int:
 
 
 def masks_side_by_side(setup: Setup) -> int:
-    """Number of masks of one model to score side by side: as many as fit, and at most `MOST`."""
+    """Number of masks of one model to score side by side: as many as fit, and at most `MOST`.
+
+    On a CPU it is one a device: the activations of several fall out of its cache, and 16 took 1.6
+    to 2 times as long as one at a time.
+    """
     config, parallel = setup.config, setup.config.parallel
     along, *_ = meshes.axis_sizes(parallel, jax.device_count(), jax.device_count())
     shape, rows = setup.pretrained.model.config, config.tracking.batch_size
@@ -161,7 +165,7 @@ def masks_side_by_side(setup: Setup) -> int:
     # What is alive at once in a forward pass: the widest layer twice, states and attention.
     block = length * (2 * shape.mlp_width + 6 * shape.width) + shape.heads * length**2
     fitting = max((memory() - 4 * setup.pretrained.parameters) // (4 * rows * block), 1)
-    return min(MOST, fitting) * along
+    return along * (1 if jax.default_backend() == "cpu" else min(MOST, fitting))
 
 
 def activation_bytes(model: Model, rows: int, length: int) -> int:

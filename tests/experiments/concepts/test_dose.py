@@ -113,11 +113,11 @@ def test_a_curve_does_not_depend_on_devices_or_chunks(finished, monkeypatch):
     some = [np.arange(3)[:, None] * np.ones(16) > 0 for _ in range(5)]
     some = [rows & (rng.random((3, 16)) < 0.3) for rows in some]
     text = alone.setup.texts.dose
-    expected, frequent = scoring.counted(alone, 0, "ln_gain", some, text)
+    expected, frequent = scoring.counted(alone, 0, "ln_gain", some, text, "")
     spread = run_of(config, out, parallel=Parallel())
     assert jax.device_count() == 8
     monkeypatch.setattr(scoring.chunks, "masks_side_by_side", lambda setup: 2)
-    found, most = scoring.counted(spread, 0, "ln_gain", some, text)
+    found, most = scoring.counted(spread, 0, "ln_gain", some, text, "")
     np.testing.assert_array_equal(found.entities, expected.entities)
     np.testing.assert_array_equal(found.words, expected.words)
     np.testing.assert_array_equal(most, frequent)

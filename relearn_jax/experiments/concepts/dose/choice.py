@@ -65,7 +65,6 @@ def chosen(run: Run, seed: int, base_key: str, scores: Scores) -> Choices:
         settings.concepts.drop_unmappable, settings.data.buckets, settings.tracking.batch_size,
     )  # fmt: skip
     if not rounds.all_finished(out, [name], [key]):
-        run.trainer.watch.tick(0, f"seed{seed}, choice of the dose")
         began = time.perf_counter()
         records = [_chosen(run, seed, point, scores, text) for point in wanted]
         record = {"choices": records, "wall_s": round(time.perf_counter() - began, 2)}
@@ -87,7 +86,10 @@ def _chosen(run: Run, seed: int, point: Point, scores: Scores, text: Text) -> di
         if points.neurons(settings, model, point._replace(fraction=fraction))
     ]
     masks = [points.mask(settings, seed, p, scores, concepts) for p in tried]
-    counts, _ = scoring.counted(run, seed, point.zeroed, [np.zeros_like(masks[0]), *masks], text)
+    work = f"seed{seed}, dose of {point.target}"
+    counts, _ = scoring.counted(
+        run, seed, point.zeroed, [np.zeros_like(masks[0]), *masks], text, work
+    )
     base, *pruned = selectivity.scores(counts)
     target = entities.tag_types(model.labels).index(point.target)
     lost = selectivity.losses(np.array(pruned), base, target, selectivity.others(base, target))

@@ -34,7 +34,6 @@ def score(run: Run, seed: int, base_key: str, scores: Scores) -> None:
     )  # fmt: skip
     if rounds.all_finished(out, [name], [key]):
         return
-    run.trainer.watch.tick(0, f"seed{seed}, dose curve")
     began, concepts = time.perf_counter(), setup.probed.concepts.names
     records, arrays, total = [], {}, 0
     for zeroed in dict.fromkeys(point.zeroed for point in wanted):
@@ -52,7 +51,9 @@ def score(run: Run, seed: int, base_key: str, scores: Scores) -> None:
                 point._asdict()
                 | {"row": row, "neurons": int(pruned.sum()), "parameters": parameters}
             )
-        counts, most_frequent = scoring.counted(run, seed, zeroed, unique, text)
+        counts, most_frequent = scoring.counted(
+            run, seed, zeroed, unique, text, f"seed{seed}, dose curve"
+        )
         arrays |= {
             f"{zeroed}/entities": counts.entities,
             f"{zeroed}/words": counts.words,

@@ -33,13 +33,14 @@ Masks = Sequence[Bool[np.ndarray, "S D"]]
 
 
 def counted(
-    run: Run, seed: int, zeroed: config.Zeroed, masks: Masks, text: Text
+    run: Run, seed: int, zeroed: config.Zeroed, masks: Masks, text: Text, work: str
 ) -> tuple[Counts, Float[np.ndarray, " P"]]:
     """Counts of the base model of a seed under each of P masks.
 
-    The second result is the share of words with the label that is predicted most often.
+    The second result is the share of words with the label that is predicted most often. `work` is
+    what the progress line says is done.
     """
-    setup, stop = run.setup, run.trainer.watch.stop
+    setup, watch = run.setup, run.trainer.watch
     settings, model = setup.config, setup.pretrained.model
     most = hosts.first(chunks.masks_side_by_side(setup))
     mesh = meshes.make(settings.parallel, min(most, len(masks)))
@@ -55,11 +56,12 @@ def counted(
     gold = measurements.gold_words(text, model.labels)
     results = []
     for start in range(0, len(masks), size):
+        watch.tick(0, f"{work}, {start} of {len(masks)} masks")
         part = list(masks[start : start + size])
         # The last part is filled up, as each number of masks would be compiled.
         pruned = stacking.per_set(mesh, [*part, *[part[0]] * (size - len(part))])
         predict = partial(_predict, sharding.spread(model, mesh), mesh, zeroed, params, pruned)
-        for predicted in measurements.predictions(predict, mesh, batches, len(part), stop):
+        for predicted in measurements.predictions(predict, mesh, batches, len(part), watch.stop):
             words = measurements.predicted_words(text, predicted)
             results.append(_counts(gold, words, model.labels))
     found, words, most_frequent = (np.stack(part) for part in zip(*results, strict=True))
