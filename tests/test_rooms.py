@@ -19,8 +19,9 @@ FLOORS = (
     ("experiments.driver", "experiments.verify", "experiments.export"), ("experiments.registry",),
     ("experiments.concepts*", "experiments.facts*"), ("experiments*",),
     ("report",), ("report.concepts*", "report.facts*"), ("report.*",),
-    ("localize*",), ("evaluation*",), ("neurons*",), ("parallel*",), ("training*",), ("data*",),
-    ("models*",), ("runs", "loading", "config*", "stopping", "hosts", "errors"),
+    ("localize*",), ("editing*",), ("evaluation*",), ("neurons*",), ("parallel*",),
+    ("training*",), ("data*",), ("models*",),
+    ("runs", "loading", "config*", "stopping", "hosts", "errors"),
 )  # fmt: skip
 """From the top, as CONTRIBUTING lists them. The longest pattern that fits a module counts."""
 APART = ("concepts", "facts")

@@ -1,0 +1,1 @@
+"""Editing: objectives that take a fact out of a model or put another in its place."""
