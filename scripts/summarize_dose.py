@@ -1,6 +1,6 @@
 """The tables of docs/results_dose.md, from finished runs, as Markdown.
 
-python scripts/summarize_dose.py RUN [RUN ...] [--figures FOLDER]
+python scripts/summarize_dose.py RUN [RUN ...] [--figures FOLDER --group GROUP]
 
 Several runs that differ in what is retrained (their text, or frozen regrowth) share their tables.
 """
@@ -33,6 +33,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", help="run directories")
     parser.add_argument("--figures", type=Path, help="folder for the first figure of the README")
+    parser.add_argument(
+        "--group", default="", help="its group, by the start of a name in the tables"
+    )
     return parser.parse_args()
 
 
@@ -134,20 +137,33 @@ def steps(runs: Mapping[str, Run]) -> str:
     return markdown(rows, "F1 on the target, by step")
 
 
-def difference(first: pd.DataFrame, second: pd.DataFrame, scale: pd.Series) -> dict[str, str]:
-    """Of two arms at every step, as a share of the base model's F1, seed by seed."""
+def difference(first: pd.DataFrame, second: pd.DataFrame, scale: pd.Series) -> pd.DataFrame:
+    """Of two arms at the steps of both, as a share of the base model's F1, by seed."""
     both = first.index.intersection(second.index)
-    return {str(step): interval((first.loc[step] - second.loc[step]) / scale) for step in both}
+    return (first.loc[both] - second.loc[both]) / scale
 
 
 def lead(runs: Mapping[str, Run]) -> str:
     """How far the pruned model is ahead of one that never learned the type."""
-    rows = {}
+    rows, by_ranking = {}, {}
     for key, run in runs.items():
         found = by_step(run)
         if {"concept", "oracle"} <= set(found.index.get_level_values("arm")):
-            rows[key] = difference(found.loc["concept"], found.loc["oracle"], base(run))
-    return markdown(rows, "pruned less never learned, share of base F1")
+            gap = difference(found.loc["concept"], found.loc["oracle"], base(run))
+            rows[key] = gap
+            by_ranking.setdefault(key.partition(", ")[2], []).append(gap)
+    for key, gaps in by_ranking.items():
+        if len(gaps) > 1:
+            rows[f"mean of {len(gaps)} types, {key}"] = sum(gaps) / len(gaps)
+    return differences(rows, "pruned less never learned, share of base F1")
+
+
+def differences(rows: Mapping[str, pd.DataFrame], corner: str) -> str:
+    """A row of means and intervals over seeds for each table of differences by step and seed."""
+    shown = {
+        key: {str(step): interval(gap.loc[step]) for step in gap.index} for key, gap in rows.items()
+    }
+    return markdown(shown, corner)
 
 
 def speed(runs: Mapping[str, Run]) -> str:
@@ -183,7 +199,7 @@ def frozen(runs: Mapping[str, Run]) -> str:
         if run.group.regrowth == "free" and other is not None:
             ends = (by_step(each).loc["concept"] for each in (run, other))
             rows[key.removesuffix(", free")] = difference(*ends, base(run))
-    return markdown(rows, "free less frozen, share of base F1")
+    return differences(rows, "free less frozen, share of base F1")
 
 
 def neurons(runs: Mapping[str, Run]) -> str:
@@ -265,7 +281,7 @@ def main() -> None:
     for title, part in parts.items():
         print(f"## {title}\n\n{part()}\n")
     if options.figures:
-        draw(next(iter(full.values())), options.figures)
+        draw(next(r for k, r in full.items() if k.startswith(options.group)), options.figures)
 
 
 if __name__ == "__main__":
