@@ -23,15 +23,20 @@ def table(run: Path, name: str) -> pd.DataFrame:
 
 
 def spread(values: pd.Series, digits: int = 3) -> str:
-    """Mean and, over several seeds, standard deviation."""
+    """Mean and, over several seeds, standard deviation; values that are missing do not count."""
+    if not values.count():
+        return "–"
     text = f"{values.mean():.{digits}f}"
     return text + (f" ± {values.std():.{digits}f}" if values.count() > 1 else "")
 
 
 def markdown(rows: dict[str, dict[str, str]], corner: str) -> str:
-    columns = list(next(iter(rows.values())))
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     lines = [f"| {corner} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(row.values()) + " |" for name, row in rows.items()]
+    lines += [
+        f"| {name} | " + " | ".join(row.get(c, "–") for c in columns) + " |"
+        for name, row in rows.items()
+    ]
     return "\n".join(lines)
 
 

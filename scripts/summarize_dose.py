@@ -15,11 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from summarize import markdown, spread
 
 from relearn_jax.evaluation.entities import SMALLEST_LOSS
+from relearn_jax.evaluation.seeds import half_width
+from relearn_jax.neurons.ranking import RANKINGS
 from relearn_jax.report.concepts import dose, figures
+from relearn_jax.report.concepts.arms import ARM_NAMES
 from relearn_jax.report.concepts.claims import claims
+from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.page import findings
 from relearn_jax.report.concepts.reading import Run, read_head, read_run
 from relearn_jax.report.draw import Plot, save
@@ -46,41 +50,21 @@ def read(folders: Iterable[Path]) -> dict[str, Run]:
 
 
 def name(run: Run) -> str:
+    """`LOC, difference of means`, and what is not as in the main run."""
     group = run.group
-    text = group.text or run.config["retrain"]["data"]
-    text = f"{text} sentences" if str(text).isdigit() else str(text).replace("_", " ")
-    return ", ".join([group.target, str(group.ranking).replace("_", " "), text, group.regrowth])
+    text = str(group.text or run.config["retrain"]["data"]).replace("_", " ")
+    text = f"{text} sentences" if text.isdigit() else text
+    other = [part for part in (text, group.regrowth) if part not in ("full", "free")]
+    return ", ".join([group.target, RANKINGS[group.ranking].short, *other])
 
 
 def interval(values: Iterable[float], digits: int = 2) -> str:
-    """Mean and the 95 % interval of a t distribution over seeds."""
+    """Mean and its 95 % interval over seeds."""
     values = pd.Series(list(values), dtype=float).dropna()
-    if values.empty:
-        return "–"
-    mean = f"{values.mean():.{digits}f}"
     if len(values) < 2:
-        return f"{mean} (one seed)"
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return f"{mean} [{values.mean() - half:.{digits}f}, {values.mean() + half:.{digits}f}]"
-
-
-def spread(values: pd.Series, digits: int = 2) -> str:
-    """Mean ± standard deviation over seeds."""
-    values = values.dropna()
-    if values.empty:
-        return "–"
-    text = f"{values.mean():.{digits}f}"
-    return text + (f" ± {values.std():.{digits}f}" if len(values) > 1 else "")
-
-
-def markdown(rows: Mapping[str, Mapping[str, str]], corner: str) -> str:
-    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    lines = [f"| {corner} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [
-        f"| {key} | " + " | ".join(row.get(c, "–") for c in columns) + " |"
-        for key, row in rows.items()
-    ]
-    return "\n".join(lines)
+        return spread(values, digits) + " (one seed)" * len(values)
+    mean, half = values.mean(), half_width(values)
+    return f"{mean:.{digits}f} [{mean - half:.{digits}f}, {mean + half:.{digits}f}]"
 
 
 def damage(runs: Mapping[str, Run]) -> str:
@@ -93,12 +77,12 @@ def damage(runs: Mapping[str, Run]) -> str:
             continue
         own = seeds.loc[["concept"]].sort_values("seed")
         against = {arm: seeds.loc[[arm]] for arm in ARMS[1:4] if arm in seeds.index}
-        rows[f"{run.target}, {run.group.ranking.replace('_', ' ')}"] = {
+        rows[name(run)] = {
             "dose, by seed": ", ".join(f"{100 * f:.3g} %" for f in own["fraction_low"]),
-            "F1": f"{spread(own['base'])} → {spread(own['pruned'])}",
-            "others": f"{spread(own['others_base'])} → {spread(own['others_pruned'])}",
+            "F1": f"{spread(own['base'], 2)} → {spread(own['pruned'], 2)}",
+            "others": f"{spread(own['others_base'], 2)} → {spread(own['others_pruned'], 2)}",
             **{
-                f"F1, {arm.replace('_', ' ')}": spread(frame["pruned"])
+                f"F1, {ARM_NAMES[arm]}": spread(frame["pruned"], 2)
                 for arm, frame in against.items()
             },
             "selectivity": interval(own["selectivity"]),
@@ -131,9 +115,9 @@ def steps(runs: Mapping[str, Run]) -> str:
         for arm in ARMS:
             if arm in found.index.get_level_values("arm"):
                 some = found.loc[arm]
-                row = {"base": spread(base(run))}
-                row |= {str(step): spread(some.loc[step]) for step in some.index}
-                rows[f"{key}, {arm.replace('_', ' ')}"] = row
+                row = {"base": spread(base(run), 2)}
+                row |= {str(step): spread(some.loc[step], 2) for step in some.index}
+                rows[f"{key}, {ARM_NAMES[arm]}"] = row
     return markdown(rows, "F1 on the target, by step")
 
 
@@ -177,8 +161,8 @@ def speed(runs: Mapping[str, Run]) -> str:
             some = found[found["arm"] == arm]
             if some["lost"].mean() < SMALLEST_LOSS:
                 continue
-            rows[f"{key}, {arm.replace('_', ' ')}"] = {
-                "lost": spread(some["lost"]),
+            rows[f"{key}, {ARM_NAMES[arm]}"] = {
+                "lost": spread(some["lost"], 2),
                 **{
                     f"steps to {share} %, by seed": ", ".join(
                         "never" if pd.isna(step) else f"{step:.0f}"
@@ -195,19 +179,18 @@ def frozen(runs: Mapping[str, Run]) -> str:
     """Free less frozen regrowth, for groups that differ in nothing else."""
     rows = {}
     for key, run in runs.items():
-        other = runs.get(key.removesuffix("free") + "frozen")
-        if run.group.regrowth == "free" and other is not None:
+        other = runs.get(f"{key}, frozen")
+        if other is not None:
             ends = (by_step(each).loc["concept"] for each in (run, other))
-            rows[key.removesuffix(", free")] = difference(*ends, base(run))
+            rows[key] = difference(*ends, base(run))
     return differences(rows, "free less frozen, share of base F1")
 
 
-def neurons(runs: Mapping[str, Run]) -> str:
+def neurons(results: Mapping[str, Findings]) -> str:
     """Where the concept is, and what the neurons that took it over stood for before."""
     rows = {}
-    for key, run in runs.items():
-        tables = findings(run).tables
-        takers, centres = (tables[n].row("concept") for n in ("takers", "centres"))
+    for key, found in results.items():
+        takers, centres = (found.tables[n].row("concept") for n in ("takers", "centres"))
         columns = {
             "primed more than others": (takers, "primed_more"),
             "blend": (takers, "blend"),
@@ -231,16 +214,17 @@ def where(runs: Mapping[str, Run], measure: str = "saliency_standardized") -> st
                 if len(some):
                     means = some.groupby("layer")["mean"].mean()
                     rows[f"{key}, {part}, {stage}"] = {
-                        str(layer): f"{value:.2f}" for layer, value in means.items()
+                        str(layer): "–" if pd.isna(value) else f"{value:.2f}"
+                        for layer, value in means.items()
                     }
     return markdown(rows, f"{measure} by state")
 
 
-def judged(runs: Mapping[str, Run]) -> str:
+def judged(runs: Mapping[str, Run], results: Mapping[str, Findings]) -> str:
     """The status of every claim of the paper, by group."""
     rows: dict[str, dict[str, str]] = {}
     for key, run in runs.items():
-        for claim in claims(run, findings(run)):
+        for claim in claims(run, results[key]):
             rows.setdefault(claim.title, {})[key] = claim.status
     return markdown(rows, "claim")
 
@@ -265,16 +249,18 @@ def draw(run: Run, folder: Path) -> None:
 def main() -> None:
     options = parse()
     runs = read(options.runs)
-    full = {k: r for k, r in runs.items() if k.endswith("full, free")}
+    full = {key: run for key, run in runs.items() if key.count(", ") == 1}
+    results = {key: findings(run) for key, run in full.items()}
+    first = {k: r for k, r in full.items() if r.target == next(iter(full.values())).target}
     parts = {
         "What pruning took": partial(damage, full),
         "F1 by step": partial(steps, runs),
         "Steps to recover": partial(speed, runs),
         "Against a model that never learned the type": partial(lead, runs),
         "Frozen regrowth": partial(frozen, runs),
-        "Neurons": partial(neurons, full),
-        "Saliency by layer": partial(where, full),
-        "Claims": partial(judged, full),
+        "Neurons": partial(neurons, results),
+        "Saliency by layer": partial(where, first),
+        "Claims": partial(judged, full, results),
     }
     seeds = sorted({int(s) for run in runs.values() for s in np.atleast_1d(run.seeds)})
     print(f"Seeds {seeds}; means ± standard deviation, or mean [95 % interval], over them\n")

@@ -68,7 +68,7 @@ def unlikelihood(
         counts = tokens.log_probability(labels, logits) >= cutoff
         return jnp.where(counts, everything - jax.nn.logsumexp(others, axis=-1), 0.0)
 
-    return _token_mean(model, params, texts[FORGET], value)
+    return _token_mean(model, (params,), texts[FORGET], value)
 
 
 def weighted_ascent(
@@ -83,7 +83,7 @@ def weighted_ascent(
         logp = tokens.log_probability(labels, logits)
         return jax.lax.stop_gradient(jnp.exp(beta * logp)) * logp
 
-    return _token_mean(model, params, texts[FORGET], value)
+    return _token_mean(model, (params,), texts[FORGET], value)
 
 
 def npo(
@@ -107,8 +107,7 @@ def npo(
         def value(labels: Array, logits: Array, before: Array) -> Array:
             return jnp.mean(_preference(beta, before - logits), axis=-1)
 
-        found = tokens.values(model, (params, reference), text, value)
-        return Term(jnp.sum(found), jnp.float32(found.size))
+        return _token_mean(model, (params, reference), text, value, everywhere=True)
     loss, before = _sentence_losses(model, (params, reference), text)
     margin = loss - before
     if flavour == "token_mean":
@@ -162,19 +161,15 @@ def undial(
     tokens. open_unlearning: a mean over all tokens, padding among them; without a label, the logit
     of word V - 100 is lowered, as label -100 counts from the end of the vocabulary there.
     """
-    everywhere = flavour == "open_unlearning"
 
     def value(labels: Array, logits: Array, before: Array) -> Array:
         words = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
         index = jnp.where(labels < 0, labels + logits.shape[-1], labels)
         wanted = jax.nn.softmax(before - beta * (words == index[..., None]), axis=-1)
-        loss = optax.safe_softmax_cross_entropy(logits, jax.lax.stop_gradient(wanted))
-        return loss if everywhere else jnp.where(tokens.labelled(labels), loss, 0.0)
+        return optax.safe_softmax_cross_entropy(logits, jax.lax.stop_gradient(wanted))
 
-    text = texts[FORGET]
-    found = tokens.values(model, (params, reference), text, value)
-    count = found.size if everywhere else jnp.sum(tokens.labelled(text.batch.labels))
-    return Term(jnp.sum(found), jnp.float32(count))
+    everywhere = flavour == "open_unlearning"
+    return _token_mean(model, (params, reference), texts[FORGET], value, everywhere)
 
 
 class Steering(NamedTuple):
@@ -234,15 +229,10 @@ def keep_distribution(
 
     def value(labels: Array, logits: Array, before: Array) -> Array:
         now, then = (jax.nn.log_softmax(z, axis=-1) for z in (logits, before))
-        found = jnp.sum(jnp.exp(then) * (then - now), axis=-1)
-        everywhere = flavour == "open_unlearning"
-        return found if everywhere else jnp.where(tokens.labelled(labels), found, 0.0)
+        return jnp.sum(jnp.exp(then) * (then - now), axis=-1)
 
-    text = texts[RETAIN]
-    found = tokens.values(model, (params, reference), text, value)
-    answer = tokens.labelled(text.batch.labels)
-    count = found.size if flavour == "open_unlearning" else jnp.sum(answer)
-    return Term(jnp.sum(found), jnp.float32(count))
+    everywhere = flavour == "open_unlearning"
+    return _token_mean(model, (params, reference), texts[RETAIN], value, everywhere)
 
 
 def keep_state(
@@ -298,10 +288,17 @@ def _preference(beta: float, margin: Array) -> Array:
     return -2 / beta * jax.nn.log_sigmoid(beta * margin)
 
 
-def _token_mean(model: Model, params: PyTree, text: Text, value: tokens.Value) -> Term:
-    answer = tokens.labelled(text.batch.labels)
-    found = jnp.where(answer, tokens.values(model, (params,), text, value), 0.0)
-    return Term(jnp.sum(found), jnp.sum(answer, dtype=jnp.float32))
+def _token_mean(
+    model: Model,
+    models: tuple[PyTree, ...],
+    text: Text,
+    value: tokens.Value,
+    everywhere: bool = False,
+) -> Term:
+    """The term of a value for each token with a label, or for every token, padding among them."""
+    found = tokens.values(model, models, text, value)
+    counted = everywhere | tokens.labelled(text.batch.labels)
+    return Term(jnp.sum(jnp.where(counted, found, 0.0)), jnp.sum(counted, dtype=jnp.float32))
 
 
 def _sentence_losses(model: Model, models: tuple[PyTree, ...], text: Text) -> list[Array]:

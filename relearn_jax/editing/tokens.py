@@ -11,12 +11,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from relearn_jax.data.alignment import IGNORED
 from relearn_jax.models import transformer
 from relearn_jax.models.transformer import Model
-from relearn_jax.training.losses import CHUNK, Text
+from relearn_jax.training.losses import CHUNK, Text, chunks
 
 PyTree = Any
 Value = Callable[..., Float[Array, "B t"]]
@@ -37,13 +38,12 @@ def values(
         computes them again.
     """
     batch, length = text.batch, text.batch.labels.shape[1]
-    chunk = min(chunk, length)
-    parts = [_chunks(batch.labels, chunk, IGNORED)]
+    parts = [chunks(batch.labels, chunk, IGNORED)]
     heads = []
     for params, keys in zip(models, (text.keys, *[None] * (len(models) - 1)), strict=True):
         h, _ = transformer.hidden(model, params, batch.inputs, text.sites, keys=keys)
         heads.append(partial(transformer.head, model, params, keys=keys))
-        parts.append(_chunks(h, chunk, 0))
+        parts.append(chunks(h, chunk, 0))
 
     def step(_: None, part: tuple[Array, ...]) -> tuple[None, Array]:
         labels, *states = part
@@ -54,24 +54,14 @@ def values(
     return jnp.moveaxis(found, 0, 1).reshape(found.shape[1], -1)[:, :length]
 
 
-def _chunks(x: Float[Array, "B T ..."], size: int, fill: float) -> Float[Array, "n B t ..."]:
-    padding = [(0, 0), (0, -x.shape[1] % size), *[(0, 0)] * (x.ndim - 2)]
-    x = jnp.pad(x, padding, constant_values=fill)
-    return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
-
-
 def labelled(labels: Int[Array, "B T"]) -> Bool[Array, "B T"]:
     """Where a token has a label."""
     return labels >= 0
 
 
-def of_label(table: Float[Array, "B t V"], labels: Int[Array, "B t"]) -> Float[Array, "B t"]:
-    """The entry of each token's label; of the first word where there is none."""
-    index = jnp.where(labelled(labels), labels, 0)
-    return jnp.take_along_axis(table, index[..., None], axis=-1)[..., 0]
-
-
 def log_probability(labels: Int[Array, "B t"], logits: Float[Array, "B t V"]) -> Array:
     """[B, t]: log p of the label; 0 where there is none."""
-    logp = of_label(logits, labels) - jax.nn.logsumexp(logits, axis=-1)
-    return jnp.where(labelled(labels), logp, 0.0)
+    answer = labelled(labels)
+    index = jnp.where(answer, labels, 0)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, index)
+    return jnp.where(answer, -loss, 0.0)

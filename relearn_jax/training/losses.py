@@ -102,20 +102,21 @@ def chunked_token_loss(
     rows of a batch stay on their devices.
     """
     count = jnp.sum(labels >= 0, dtype=jnp.float32)
-    chunk = min(chunk, h.shape[1])
-    padding = -h.shape[1] % chunk
-    h = jnp.pad(h, ((0, 0), (0, padding), (0, 0)))
-    labels = jnp.pad(labels, ((0, 0), (0, padding)), constant_values=IGNORED)
-
-    def split(x: Array) -> Array:
-        return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
     def part(_: None, part: tuple[Array, Array]) -> tuple[None, Array]:
         return None, token_loss(head(part[0]), part[1]).sum
 
     body = jax.checkpoint(part, prevent_cse=False)
-    _, sums = jax.lax.scan(body, None, (split(h), split(labels)))
+    _, sums = jax.lax.scan(body, None, (chunks(h, chunk, 0), chunks(labels, chunk, IGNORED)))
     return Term(sums.sum(), count)
+
+
+def chunks(x: Array, size: int, fill: float) -> Array:
+    """[B, T, ...] cut along T into [chunks, B, t, ...], t at most `size`; the last is filled up."""
+    size = min(size, x.shape[1])
+    padding = [(0, 0), (0, -x.shape[1] % size), *[(0, 0)] * (x.ndim - 2)]
+    x = jnp.pad(x, padding, constant_values=fill)
+    return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
 
 
 def next_tokens(inputs: Inputs) -> Int[Array, "B T"]:

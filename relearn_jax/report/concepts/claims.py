@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from relearn_jax.evaluation.entities import SMALLEST_LOSS
+from relearn_jax.evaluation.seeds import half_width
 from relearn_jax.report.concepts.findings import Findings
 from relearn_jax.report.concepts.reading import Run, last_stage, main_arm
 from relearn_jax.report.concepts.verdict import TIE
@@ -64,7 +64,7 @@ def paired(first: Row, second: Row, column: str) -> pd.Series:
 def _sign(values: pd.Series, least: float) -> int:
     if len(values) < 2:
         return 0
-    mean, half = np.mean(values), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    mean, half = np.mean(values), half_width(values)
     return 0 if abs(mean) <= max(least, half) else int(np.sign(mean))
 
 

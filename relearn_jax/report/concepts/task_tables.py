@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pandas as pd
-from scipy import stats
 
+from relearn_jax.evaluation.seeds import half_width
 from relearn_jax.report.concepts.arms import ARM, STAGE, TYPE
 from relearn_jax.report.concepts.reading import Run, stage_name
 from relearn_jax.report.tables import Column, Table, averaged, in_order
@@ -100,7 +100,7 @@ def over_seeds(values: pd.Series) -> str | None:
     """Student's 95 % interval of a mean in words; None if a seed has no value, or there is one."""
     if len(values) < 2 or values.isna().any():
         return None
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    half = half_width(values)
     return f"{max(values.mean() - half, 0):.0f} to {values.mean() + half:.0f}"
 
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy import stats
 
 from relearn_jax.config import Relearning
 from relearn_jax.evaluation import selectivity
+from relearn_jax.evaluation.seeds import half_width
 from relearn_jax.evaluation.selectivity import Loss
 from relearn_jax.experiments.concepts import sets
 from relearn_jax.experiments.concepts.dose.choice import Choices
@@ -213,8 +213,5 @@ def _interval(draws: Float[np.ndarray, " R"], prefix: str) -> dict[str, float]:
 
 def _over_seeds(values: Float[np.ndarray, " seeds"], prefix: str) -> dict[str, float]:
     """Student's 95 % interval; NaN for one seed."""
-    if len(values) < 2:
-        return dict.fromkeys((f"{prefix}seeds_low", f"{prefix}seeds_high"), np.nan)
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    mean = values.mean()
+    mean, half = values.mean(), half_width(values)
     return {f"{prefix}seeds_low": float(mean - half), f"{prefix}seeds_high": float(mean + half)}
