@@ -155,8 +155,8 @@ def bytes_of_set(setup: Setup) -> int:
 def masks_side_by_side(setup: Setup) -> int:
     """Number of masks of one model to score side by side: as many as fit, and at most `MOST`.
 
-    On a CPU it is one a device: the activations of several fall out of its cache, and 16 took 1.6
-    to 2 times as long as one at a time.
+    On a CPU it is one a device: the activations of several fall out of its cache. On one core 16
+    took 1.6 to 2 times as long a mask.
     """
     config, parallel = setup.config, setup.config.parallel
     along, *_ = meshes.axis_sizes(parallel, jax.device_count(), jax.device_count())
