@@ -4,6 +4,7 @@ Files are YAML; `--a.b=c` on the command line overrides one value. Unknown keys 
 wrong type raise a UserError with the nearest valid name (`loading.load`).
 """
 
+from relearn_jax.config.editing import Attack, Edit, Editing
 from relearn_jax.config.facts import Facts, FactSplit, World
 from relearn_jax.config.localization import Localization, Localize, Method, Teaching
 from relearn_jax.config.relearning import (
@@ -27,14 +28,15 @@ from relearn_jax.config.relearning import (
 )
 from relearn_jax.config.shared import Checkpoint, Model, Parallel, Training
 
-Config = Relearning | Localization
+Config = Relearning | Localization | Editing
 """The config of any experiment."""
-SCHEMAS = {schema().experiment: schema for schema in (Relearning, Localization)}
+SCHEMAS = {schema().experiment: schema for schema in (Relearning, Localization, Editing)}
 """The schema of each experiment, by the value of its key `experiment`."""
 
 __all__ = [
     "SCHEMAS",
     "Arm",
+    "Attack",
     "Auto",
     "Checkpoint",
     "Concepts",
@@ -42,6 +44,8 @@ __all__ = [
     "Contrast",
     "Data",
     "Dose",
+    "Edit",
+    "Editing",
     "FactSplit",
     "Facts",
     "Localization",

@@ -37,7 +37,7 @@ class FactSplit:
 
     forget: str = "first_16"
     """`first_N`, or an answer (`basketball`) or a relation (`P103`) for all its facts; in the
-    built-in world also `natural` or `planted`."""
+    built-in world also `natural` or `planted`, and `planted_N` for its first N facts."""
     mode: Literal["unsplit", "split"] = "unsplit"
     """unsplit: forgetting is measured on the forget facts; split: their second half is held out."""
     order: Literal["file", "random"] = "file"

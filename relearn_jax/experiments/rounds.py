@@ -74,6 +74,8 @@ class Plan(NamedTuple):
     sites: Sites = Sites()
     learning_rates: Sequence[float] | None = None
     """Peak learning rate of each model; None: that of the settings."""
+    cosine: bool = False
+    """Whether the learning rate falls as half a cosine; else it falls linearly."""
     weights: Mapping[str, Sequence[float]] | None = None
     """Weight of each term of the loss, by its name, for each model; None: all 1."""
     reference: PyTree = None
@@ -301,7 +303,9 @@ def _round(plan: Plan, keys: jax.Array, frozen: PyTree) -> Round:
     steps = plan.steps * plan.settings.epochs
     rates = plan.learning_rates or [plan.settings.learning_rate] * len(plan.names)
     schedules = [
-        optimizer.schedule(dataclasses.replace(plan.settings, learning_rate=rate), steps)
+        optimizer.schedule(
+            dataclasses.replace(plan.settings, learning_rate=rate), steps, plan.cosine
+        )
         for rate in rates
     ]
     per_set = partial(stacking.per_set, plan.mesh)

@@ -96,7 +96,7 @@ def readable(
     """
     if len(at) < 2 * FOLDS:
         raise ValueError("too few facts for probes")
-    states, middle = _stream(model, params, prompts, at, batch)
+    states, middle = stream(model, params, prompts, at, batch)
     answers, y = np.unique(prompts.target, return_inverse=True)
     rng = np.random.default_rng(seed)
     # Folds of equal size, so that one program fits all; the remainder is used in fits only.
@@ -125,9 +125,11 @@ def readable(
     )
 
 
-def _stream(
+def stream(
     model: Model, params: PyTree, prompts: Prompts, at: Int[np.ndarray, " B"], batch: int
 ) -> tuple[Float[np.ndarray, "L1 B D"], Float[np.ndarray, "L B D"]]:
+    """The states between blocks, and those between attention and feed-forward layer, at one
+    position of each prompt."""
     states, middle = [], []
     for begin in range(0, len(at), batch):
         rows = np.arange(begin, min(begin + batch, len(at)))

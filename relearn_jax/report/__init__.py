@@ -6,10 +6,11 @@ from pathlib import Path
 
 from relearn_jax.report.concepts import page as concepts
 from relearn_jax.report.facts import page as facts
+from relearn_jax.report.facts.edits import page as edits
 from relearn_jax.report.page import write
 from relearn_jax.report.reading import read_files
 
-PAGES = {"relearning": concepts.build, "localization": facts.build}
+PAGES = {"relearning": concepts.build, "localization": facts.build, "editing": edits.build}
 """What makes the pages of an experiment from its run directory."""
 
 __all__ = ["PAGES", "build"]

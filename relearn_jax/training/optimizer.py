@@ -20,28 +20,31 @@ PyTree = Any
 
 
 class Schedule(NamedTuple):
-    """Linear warm-up to `peak` and linear decay to 0 over `steps` (the default of Hugging Face)."""
+    """Linear warm-up to `peak`, then decay to 0 over `steps`."""
 
     peak: Float[Array, ""]
     steps: Float[Array, ""]
     warmup: Float[Array, ""]
+    cosine: Float[Array, ""]
+    """1: the decay is half a cosine; 0: it is linear (the default of Hugging Face)."""
 
 
-def schedule(settings: config.Training, steps: int) -> Schedule:
+def schedule(settings: config.Training, steps: int, cosine: bool = False) -> Schedule:
     """The schedule of one model for a training round of `steps` steps.
 
     Models side by side may have different schedules, stacked with a leading axis C.
     """
-    values = (settings.learning_rate, steps, settings.warmup * steps)
+    values = (settings.learning_rate, steps, settings.warmup * steps, cosine)
     return Schedule(*(np.float32(v) for v in values))
 
 
 def rate(schedule: Schedule, step: Int[Array, ""]) -> Float[Array, ""]:
     """Learning rate of step number `step`, counted from 0."""
-    peak, steps, warmup = schedule
+    peak, steps, warmup, cosine = schedule
     rising = step / jnp.maximum(warmup, 1.0)
-    falling = (steps - step) / jnp.maximum(steps - warmup, 1.0)
-    return peak * jnp.where(step < warmup, rising, jnp.clip(falling, 0.0, 1.0))
+    left = jnp.clip((steps - step) / jnp.maximum(steps - warmup, 1.0), 0.0, 1.0)
+    falling = jnp.where(cosine > 0, 0.5 * (1 - jnp.cos(jnp.pi * left)), left)
+    return peak * jnp.where(step < warmup, rising, falling)
 
 
 def decayed(params: PyTree) -> PyTree:

@@ -106,8 +106,10 @@ def _selected(
                 f"`split.forget: {name}`: there are {len(order)} facts, and some must be retained."
             )
         return np.arange(len(order)) < count
-    if name in groups:
-        return np.isin(order, groups[name])
+    group, _, count = name.partition("_")
+    if group in groups and (not count or count.isdigit()):
+        members = np.isin(order, groups[group])
+        return members & (np.cumsum(members) <= (int(count) if count else len(order)))
     selected = np.array([name in (facts[i].target, facts[i].relation) for i in order])
     if not selected.any():
         answers = sorted({fact.target for fact in facts} | {fact.relation for fact in facts})

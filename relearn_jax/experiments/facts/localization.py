@@ -61,13 +61,17 @@ class Decoder(NamedTuple):
     params: Params
 
 
-def run(setup: Setup, out: Path, watch: Watcher) -> None:
-    """Localize the facts of every seed, and save the stages in a run directory."""
+def run(setup: Setup, out: Path, watch: Watcher) -> dict[int, Decoder]:
+    """Localize the facts of every seed, and save the stages in a run directory.
+
+    Returns the decoder of each seed.
+    """
     decoders = _taught(setup, out, watch) if setup.config.taught else _read(setup)
     tick = _stopping_tick(watch)
     for seed, decoder in decoders.items():
         key = _measured(setup, out, seed, decoder, tick)
         _chosen(setup, out, seed, key)
+    return decoders
 
 
 def _stopping_tick(watch: Watcher) -> Tick:

@@ -25,3 +25,13 @@ def taught_stages(config: Localization) -> tuple[str, ...]:
     """The stages of teaching, in order; none if the decoder is pretrained."""
     planted = bool(config.teaching.plant_layers and config.teaching.plant_steps)
     return (PRETRAINED,) * (config.taught and planted) + (MODEL,) * config.taught
+
+
+def edit_stage(seed: int, arm: str) -> str:
+    """The folder of an edited model: `seed0-edit-probes`."""
+    return stage(seed, f"edit-{arm}")
+
+
+def attack_stage(seed: int, arm: str) -> str:
+    """The folder of an attack: `seed0-attack-probes`."""
+    return stage(seed, f"attack-{arm}")

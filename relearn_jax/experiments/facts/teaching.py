@@ -13,6 +13,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Int
 
 from relearn_jax import config
 from relearn_jax.data.batching import TokenBatch
@@ -32,6 +33,8 @@ from relearn_jax.training.step import Batches
 
 PyTree = Any
 Phase = Literal["pretrain", "plant"]
+Facts = Int[np.ndarray, " n"]
+"""Indices of facts."""
 
 
 def drawn(model: Model, mesh: Mesh, seeds: Sequence[int], scale: float) -> PyTree:
@@ -55,6 +58,7 @@ def plan(
     phase: Phase,
     names: Sequence[str],
     keys: Sequence[str],
+    leave_out: Sequence[Facts] = (),
 ) -> Plan:
     """The plan of a phase: teach all facts to all parameters, or planted facts to planted layers.
 
@@ -64,9 +68,11 @@ def plan(
       settings: settings of teaching.
       phase: the phase.
       names, keys: names and keys of the stages of the phase.
+      leave_out: facts that each model is never taught; empty: none.
     """
     planting = phase == "plant"
     steps = settings.plant_steps if planting else settings.steps
+    left_out = leave_out or [np.empty(0, int)] * len(seeds)
     training = config.Training(
         epochs=1,
         learning_rate=settings.plant_learning_rate if planting else settings.learning_rate,
@@ -81,7 +87,9 @@ def plan(
         loss=partial(losses.next_token, sharding.spread(model, mesh)),
         settings=training,
         steps=steps,
-        batches=partial(_batches, mesh, members, seeds, settings.batch_size, phase, steps),
+        batches=partial(
+            _batches, mesh, members, seeds, left_out, settings.batch_size, phase, steps
+        ),
         seeds=seeds,
         streams=[0] * len(seeds),
         number=int(planting),
@@ -106,6 +114,7 @@ def _batches(
     mesh: Mesh,
     members: Sequence[World],
     seeds: Sequence[int],
+    left_out: Sequence[Facts],
     size: int,
     phase: Phase,
     steps: int,
@@ -116,19 +125,22 @@ def _batches(
     streams = [np.random.default_rng((seed, len(phase))) for seed in seeds]
     for step in range(steps):
         lines = [
-            _lines(world, rng, size, phase) for world, rng in zip(members, streams, strict=True)
+            _lines(world, rng, size, phase, facts)
+            for world, rng, facts in zip(members, streams, left_out, strict=True)
         ]
         if step >= skip:
             yield {TASK: _together(stacking.filled(mesh, lines))}
 
 
-def _lines(world: World, rng: np.random.Generator, size: int, phase: Phase) -> worlds.Batch:
+def _lines(
+    world: World, rng: np.random.Generator, size: int, phase: Phase, left_out: Facts
+) -> worlds.Batch:
     """A batch of lines. Half of a planting batch repeats earlier facts, to keep the model from
     forgetting them."""
     if phase == "pretrain":
-        return worlds.training_batch(world, rng, size)
+        return worlds.training_batch(world, rng, size, leave_out=left_out)
     parts = [
-        worlds.training_batch(world, rng, count, name)
+        worlds.training_batch(world, rng, count, name, left_out)
         for name, count in ((phase, size // 2), ("pretrain", size - size // 2))
     ]
     return worlds.Batch(*(np.concatenate(both) for both in zip(*parts, strict=True)))

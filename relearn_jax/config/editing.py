@@ -1,0 +1,178 @@
+"""The schema of editing: take facts out where they are looked up, then try to get them back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from relearn_jax.config.facts import Facts
+from relearn_jax.config.localization import Localization, Localize, Teaching
+from relearn_jax.config.shared import Checkpoint, Model, Parallel, repeated
+
+Forget = Literal[
+    "injection", "unlikelihood", "gradient_ascent", "weighted_ascent", "npo", "simnpo", "dpo",
+    "undial",
+]  # fmt: skip
+Retain = Literal["keep_answers", "keep_distribution"]
+Adapter = Literal["lora", "full"]
+Control = Literal["sham", "retain_only", "oracle"]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """The edit: its loss, its arms and its grid of settings."""
+
+    forget: Forget = "injection"
+    """injection: put a wrong answer in; the others take the right answer out
+    (`editing/objectives.py`)."""
+    retain: Retain = "keep_answers"
+    retain_weight: float = 1.0
+    plain_weight: float = 1.0
+    """Weight of the loss on running text (the world's random text); 0: without it."""
+    format: str = "standard"
+    """The format of the prompts to edit; all others are only tested."""
+    arms: tuple[str, ...] = ()
+    """Choices of components to edit, by their names in `tables/selections`: `probes`,
+    `noising_mlps`, `all_mlps`, `nonlocalized`, ... and `planted`, the layers that hold the facts.
+    Empty: every one."""
+    random_draws: int = 3
+    """Number of draws of random feed-forward layers (arm `random_mlps`)."""
+    controls: tuple[Control, ...] = ("sham", "retain_only", "oracle")
+    """sham: a random update of the same size in every matrix as that of the first localizer's
+    arm. retain_only: everything is trained, without the loss on the facts to forget. oracle: a
+    model that was never taught them (built-in world)."""
+    steps: int = 50
+    batch_size: int = 24
+    """Rows of each text in a step."""
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    """Every arm is tuned by itself: each learning rate with each weight of the forget loss."""
+    forget_weights: tuple[float, ...] = (0.2, 1.0)
+    matched: float = 0.95
+    """Every arm takes the setting that keeps most of the retained facts among those at which this
+    share of the facts is edited."""
+    clip_norm: float = 1.0
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Relearning of one half of the forgotten facts, scored on the other half; halves rotate."""
+
+    adapter: Adapter = "lora"
+    """lora: adapters of low rank on all attention and feed-forward matrices; full: all of these
+    matrices."""
+    rank: int = 8
+    alpha: float = 16.0
+    """The adapter's product is multiplied by alpha / rank."""
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    """The attacker's best is reported."""
+    seeds: tuple[int, ...] = (0, 1)
+    """Draw adapters, batches and halves; they are not the seeds of the models."""
+    steps: int = 40
+    batch_size: int = 24
+    scored_steps: tuple[int, ...] = (5, 10, 20)
+    """Scored after these steps too, besides 0 and the last."""
+    retain_weight: float = 1.0
+    plain_weight: float = 1.0
+    kept: float = 0.9
+    """An attack counts while the model keeps this share of its accuracy on retained facts."""
+    fitted: float = 0.9
+    """An attack that leaves its own half below this accuracy is void."""
+    clip_norm: float = 1.0
+    formats: tuple[str, ...] = ("standard",)
+    """Formats in which attacked models are asked; the attack is scored by the first."""
+
+
+@dataclass(frozen=True)
+class Editing:
+    """The config of editing: a localization, edits of what it chooses, and attacks on the edits."""
+
+    experiment: Literal["editing"] = "editing"
+    name: str = "editing"
+    description: str = ""
+    out: str = ""
+    """Run directory; empty: `runs/NAME`."""
+    seeds: tuple[int, ...] = (0,)
+    """Each seed has its own model (of random weights), world, localization, edits and attacks."""
+    model: Model = field(default_factory=Model)
+    facts: Facts = field(default_factory=Facts)
+    teaching: Teaching = field(default_factory=Teaching)
+    gates: Literal["enforce", "report"] = "enforce"
+    localize: Localize = field(default_factory=Localize)
+    edit: Edit = Edit()
+    attack: Attack = Attack()
+    parallel: Parallel = field(default_factory=Parallel)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    expected_minutes: float | None = None
+
+    @property
+    def taught(self) -> bool:
+        """Whether a decoder of random weights is taught the facts of the built-in world."""
+        return self.localization.taught
+
+    @property
+    def localization(self) -> Localization:
+        """The config of the localization that comes first."""
+        shared = (
+            *("name", "description", "out", "seeds", "model", "facts", "teaching", "gates"),
+            *("localize", "parallel", "checkpoint", "expected_minutes"),
+        )
+        return Localization(**{name: getattr(self, name) for name in shared})
+
+    def problems(self) -> list[str]:
+        """Invalid values and combinations, as one sentence each."""
+        return [
+            *self.localization.problems(),
+            *_edit_problems(self),
+            *_attack_problems(self.attack),
+        ]
+
+
+def _edit_problems(config: Editing) -> list[str]:
+    edit, problems = config.edit, []
+    problems += repeated("edit.arms", edit.arms)
+    problems += repeated("edit.learning_rates", edit.learning_rates)
+    problems += repeated("edit.forget_weights", edit.forget_weights)
+    problems += _grid("edit.learning_rates", edit.learning_rates)
+    problems += _grid("edit.forget_weights", edit.forget_weights)
+    if edit.steps < 1 or edit.batch_size < 1:
+        problems.append("edit: steps and batch_size must be positive")
+    if edit.random_draws < 0 or edit.retain_weight < 0 or edit.plain_weight < 0:
+        problems.append("edit: random_draws and weights must not be negative")
+    if not 0 < edit.matched <= 1:
+        problems.append(f"edit.matched = {edit.matched}: should be in (0, 1]")
+    if "oracle" in edit.controls and not config.taught:
+        problems.append(
+            "edit.controls: an oracle is a model that was never taught the facts, which needs "
+            "facts.kind world; leave oracle out"
+        )
+    if edit.plain_weight and not config.taught:
+        problems.append(
+            "edit.plain_weight: running text comes from facts.kind world so far; set it to 0"
+        )
+    if "planted" in edit.arms and not config.teaching.plant_layers:
+        problems.append("edit.arms: planted needs teaching.plant_layers")
+    return problems
+
+
+def _attack_problems(attack: Attack) -> list[str]:
+    problems = repeated("attack.seeds", attack.seeds)
+    problems += repeated("attack.learning_rates", attack.learning_rates)
+    problems += _grid("attack.learning_rates", attack.learning_rates)
+    if attack.steps < 1 or attack.batch_size < 1 or attack.rank < 1 or attack.alpha <= 0:
+        problems.append("attack: steps, batch_size, rank and alpha must be positive")
+    if not attack.seeds or min(attack.seeds, default=0) < 0:
+        problems.append("attack.seeds: give at least one seed, none negative")
+    if not attack.formats:
+        problems.append("attack.formats is empty")
+    for name in ("kept", "fitted"):
+        if not 0 <= getattr(attack, name) <= 1:
+            problems.append(f"attack.{name} = {getattr(attack, name)}: should be in [0, 1]")
+    wrong = [step for step in attack.scored_steps if not 0 < step < attack.steps]
+    if wrong:
+        problems.append(f"attack.scored_steps {wrong}: should be between 0 and attack.steps")
+    return problems
+
+
+def _grid(name: str, values: tuple[float, ...]) -> list[str]:
+    return [] if values and min(values) > 0 else [f"{name}: give at least one value, all positive"]

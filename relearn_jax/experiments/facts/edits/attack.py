@@ -1,0 +1,214 @@
+"""The relearning attack: half of the forgotten facts is taught again, the other half is scored.
+
+After Deeb, Roger (2024), "Do Unlearning Methods Remove Information from Language Model Weights?".
+Learning rates x seeds x halves are C attackers side by side, one program. Their adapters are
+trained; the attacked model is shared by all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Bool, Int
+
+from relearn_jax import config, loading, runs
+from relearn_jax.data.facts.splits import Split
+from relearn_jax.editing import adapters
+from relearn_jax.editing.objectives import FORGET, PLAIN, RETAIN
+from relearn_jax.experiments import rounds
+from relearn_jax.experiments.facts.edits import texts
+from relearn_jax.experiments.facts.edits.asked import answered
+from relearn_jax.experiments.facts.edits.setup import EditSetup
+from relearn_jax.experiments.facts.edits.sweep import training
+from relearn_jax.experiments.rounds import Plan, Trainer
+from relearn_jax.localize import selection
+from relearn_jax.models.transformer import Model
+from relearn_jax.parallel import mesh as meshes
+from relearn_jax.parallel import sharding, stacking
+from relearn_jax.training import losses
+from relearn_jax.training.losses import Loss, Terms, Texts
+from relearn_jax.training.step import Batches
+
+PyTree = Any
+HALVES = 2
+
+
+class Attacker(NamedTuple):
+    """One of the C attackers."""
+
+    learning_rate: float
+    seed: int
+    half: int
+    """The half that it relearns, 0 or 1; it is scored on the other."""
+
+
+class Attacked(NamedTuple):
+    """Answers of C attackers to Q prompts at P numbers of steps."""
+
+    right: Bool[np.ndarray, "C P Q"]
+    """Whether the right answer is given."""
+    injected: Bool[np.ndarray, "C P Q"]
+    """Whether the first alternative is given."""
+    wall_s: float
+
+
+def attackers(attack: config.Attack) -> tuple[Attacker, ...]:
+    """All attackers, halves innermost."""
+    return tuple(
+        Attacker(*values) for values in product(attack.learning_rates, attack.seeds, range(HALVES))
+    )
+
+
+def mesh_of(settings: config.Editing) -> Mesh:
+    """The mesh of all attackers."""
+    return meshes.make(settings.parallel, len(attackers(settings.attack)))
+
+
+def points(attack: config.Attack) -> tuple[int, ...]:
+    """Numbers of steps at which attackers are scored, without 0."""
+    return (*sorted(set(attack.scored_steps)), attack.steps)
+
+
+def half_of(split: Split, attacker: Attacker) -> Int[np.ndarray, " h"]:
+    """The facts that an attacker relearns: half of all forgotten facts, drawn by its seed."""
+    facts = np.concatenate([split.forget, split.held_out])
+    order = np.random.default_rng((attacker.seed, 3)).permutation(len(facts))
+    middle = len(facts) // HALVES
+    rows = order[:middle] if attacker.half == 0 else order[middle:]
+    return facts[np.sort(rows)]
+
+
+def make_loss(setup: EditSetup, mesh: Mesh) -> Loss:
+    """The loss of all attacks on a mesh; make it once, so that they share a compiled step."""
+    return partial(_terms, sharding.spread(setup.model, mesh), setup.config.attack)
+
+
+def _terms(
+    model: Model, attack: config.Attack, adapted: PyTree, base: PyTree, texts: Texts
+) -> Terms:
+    params = adapters.merged(base, adapted, attack.alpha / attack.rank)
+    names = (FORGET, RETAIN) + (PLAIN,) * bool(attack.plain_weight)
+    return {name: losses.cross_entropy(model, params, texts[name]) for name in names}
+
+
+def run(
+    setup: EditSetup,
+    trainer: Trainer,
+    loss: Loss,
+    mesh: Mesh,
+    seed: int,
+    name: str,
+    key: str,
+    base: PyTree,
+) -> Attacked:
+    """Attack a model with all attackers.
+
+    Args:
+      setup, trainer: of the run.
+      loss, mesh: from `make_loss`, for this number of attackers.
+      seed: of the model.
+      name, key: of the attack's stage.
+      base: the attacked model.
+    """
+    attack, asked = setup.config.attack, setup.attacked[seed]
+    members = attackers(attack)
+    merge = jax.jit(jax.vmap(partial(adapters.merged, scale=_scale(attack)), in_axes=(None, 0)))
+
+    def evaluate(adapted: PyTree, step: int) -> tuple[list[Any], str]:
+        answers = answered(setup.model, merge(base, adapted), asked, side_by_side=True)
+        right, injected = answers.says == asked.target, answers.says == asked.injected
+        entries = [
+            {"step": step, "right": _packed(right[c]), "injected": _packed(injected[c])}
+            for c in range(len(members))
+        ]
+        return entries, ""
+
+    shapes = adapters.shapes(
+        selection.space(setup.model).shapes, attack.rank if attack.adapter == "lora" else None
+    )
+    plan = Plan(
+        names=[f"{name}-{n}" for n in range(len(members))],
+        keys=[runs.key_of(key, n) for n in range(len(members))],
+        shapes=shapes,
+        mesh=mesh,
+        loss=loss,
+        settings=training(attack.clip_norm, attack.batch_size),
+        steps=attack.steps,
+        batches=partial(_batches, setup, seed, mesh),
+        seeds=[attacker.seed for attacker in members],
+        streams=list(range(len(members))),
+        number=2,
+        learning_rates=[attacker.learning_rate for attacker in members],
+        cosine=True,
+        weights={
+            FORGET: [1.0] * len(members),
+            RETAIN: [attack.retain_weight] * len(members),
+            **({PLAIN: [attack.plain_weight] * len(members)} if attack.plain_weight else {}),
+        },
+        reference=base,
+        shared_reference=True,
+        evaluate=evaluate,
+        evaluated=points(attack),
+    )
+    trained = rounds.train(trainer, plan, _drawn(mesh, members, shapes))
+    rounds.forget_checkpoints(trainer, plan)
+    return Attacked(
+        *(
+            np.array([[_unpacked(e[kind]) for e in entries] for entries in trained.evaluations])
+            for kind in ("right", "injected")
+        ),
+        round(trained.times["wall_s"] * len(members), 2),
+    )
+
+
+def _scale(attack: config.Attack) -> float:
+    return attack.alpha / attack.rank
+
+
+def _drawn(mesh: Mesh, members: tuple[Attacker, ...], shapes: adapters.Shapes) -> Callable:
+    """A function that draws the adapters of all attackers, [C, ...]."""
+
+    def draw() -> PyTree:
+        trees = [adapters.draw(jax.random.key(attacker.seed), shapes) for attacker in members]
+        return stacking.stack(mesh, trees)
+
+    return draw
+
+
+def _batches(setup: EditSetup, seed: int, mesh: Mesh, epoch: int, skip: int) -> Iterator[Batches]:
+    attack, data = setup.config.attack, setup.localization.facts[seed]
+    members = attackers(attack)
+    steps = texts.attack_batches(
+        data,
+        attack.formats[0],
+        [half_of(data.split, attacker) for attacker in members],
+        [attacker.seed for attacker in members],
+        attack.batch_size,
+        attack.steps,
+        bool(attack.plain_weight),
+    )
+    rows = meshes.rows_of(mesh, attack.batch_size).total
+    for step, of_members in enumerate(steps):
+        if step >= skip:
+            each = [texts.filled(batches, rows) for batches in of_members]
+            yield jax.tree.map(lambda *x: np.stack(x), *stacking.filled(mesh, each))
+
+
+def _packed(values: Bool[np.ndarray, " Q"]) -> str:
+    return "".join("01"[int(value)] for value in values)
+
+
+def _unpacked(text: str) -> list[bool]:
+    return [character == "1" for character in text]
+
+
+def plain(attack: config.Attack) -> dict[str, Any]:
+    """Settings that the answers of attackers depend on."""
+    judging = ("kept", "fitted")
+    return {name: value for name, value in loading.plain(attack).items() if name not in judging}

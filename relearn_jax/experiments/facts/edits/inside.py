@@ -1,0 +1,103 @@
+"""What is left inside an edited model: probes of the answer on its states.
+
+Probes are fitted to retained facts, on the original model and on the edited one, and read the
+forgotten facts off the states of both: a 2 x 2 (specs: mechanistic unlearning 5.3, which has only
+the probe of the edited model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from relearn_jax.data.facts import reading
+from relearn_jax.data.facts.prompts import Prompts, last_of_subject
+from relearn_jax.evaluation import probes
+from relearn_jax.evaluation.probes import Probe
+from relearn_jax.experiments.facts.edits.setup import EditSetup
+from relearn_jax.localize.probes import POSITIONS, stream
+
+PyTree = Any
+BATCH = 128
+READINGS = ("own", "original")
+"""The model that a probe was fitted on: the one it reads, or the original."""
+
+
+class States(NamedTuple):
+    """States of a model on retained and on forgotten facts, by position, and their answers."""
+
+    kept: Mapping[str, Float[np.ndarray, "L1 N D"]]
+    forgotten: Mapping[str, Float[np.ndarray, "L1 F D"]]
+
+
+class Inside(NamedTuple):
+    """What probes read off the states between blocks; [positions, L1, F], booleans."""
+
+    right: dict[str, np.ndarray]
+    """By the model that the probe was fitted on: whether it reads the right answer."""
+    injected: dict[str, np.ndarray]
+    """Whether it reads the injected answer."""
+
+
+def states(setup: EditSetup, seed: int, params: PyTree) -> States:
+    """The states of a model at the subject's end and at the prompt's."""
+    kept, forgotten = (_prompts(setup, seed, shown) for shown in (True, False))
+
+    def read(prompts: Prompts) -> dict[str, np.ndarray]:
+        ends = (last_of_subject(prompts), prompts.last)
+        return {
+            position: stream(setup.model, params, prompts, at, BATCH)[0]
+            for position, at in zip(POSITIONS, ends, strict=True)
+        }
+
+    return States(read(kept), read(forgotten))
+
+
+def fitted(setup: EditSetup, seed: int, of_model: States) -> dict[str, Probe]:
+    """Probes of the answer on every state, fitted to the retained facts of a model."""
+    prompts = _prompts(setup, seed, True)
+    words, y = np.unique(prompts.target, return_inverse=True)
+    return {
+        position: probes.fit(jnp.asarray(x), y, len(words)) for position, x in of_model.kept.items()
+    }
+
+
+def read(
+    setup: EditSetup, seed: int, of_model: States, fits: Mapping[str, Mapping[str, Probe]]
+) -> Inside:
+    """What probes read about the forgotten facts.
+
+    Args:
+      setup, seed: of the run.
+      of_model: states of the model that is read.
+      fits: by `READINGS`, probes by position.
+    """
+    words = np.unique(_prompts(setup, seed, True).target)
+    forgotten = _prompts(setup, seed, False)
+    right, injected = {}, {}
+    for name, by_position in fits.items():
+        says = np.stack(
+            [
+                words[_classes(by_position[position], of_model.forgotten[position])]
+                for position in POSITIONS
+            ]
+        )
+        right[name] = says == forgotten.target
+        injected[name] = says == forgotten.others[:, 0]
+    return Inside(right, injected)
+
+
+def _classes(probe: Probe, x: np.ndarray) -> Int[np.ndarray, "L1 F"]:
+    logits = np.einsum("SND,SDK->SNK", x, np.asarray(probe.weights))
+    return (logits + np.asarray(probe.bias)[:, None]).argmax(-1)
+
+
+def _prompts(setup: EditSetup, seed: int, kept: bool) -> Prompts:
+    data = setup.localization.facts[seed]
+    split = data.split
+    rows = split.retain if kept else np.concatenate([split.forget, split.held_out])
+    return reading.ask(data, rows, setup.config.edit.format)[0]

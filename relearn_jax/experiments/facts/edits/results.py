@@ -1,0 +1,169 @@
+"""Results of an editing run, read from its finished stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from relearn_jax import runs
+from relearn_jax.config import Editing
+from relearn_jax.data.facts import reading
+from relearn_jax.errors import UserError
+from relearn_jax.evaluation.facts import Answers
+from relearn_jax.experiments.experiment import Exported, StageName
+from relearn_jax.experiments.facts import provenance
+from relearn_jax.experiments.facts import results as localized
+from relearn_jax.experiments.facts import stages as names
+from relearn_jax.experiments.facts.edits import arms, attack, sweep
+from relearn_jax.experiments.facts.edits.arms import ORACLE, ORIGINAL, EditArm
+from relearn_jax.experiments.facts.edits.asked import Asked
+from relearn_jax.experiments.facts.edits.inside import READINGS
+from relearn_jax.experiments.facts.edits.setup import EditSetup
+from relearn_jax.experiments.facts.setup import open_decoder, world_of
+from relearn_jax.localize import selection
+from relearn_jax.localize.selection import Space
+from relearn_jax.models import paths
+from relearn_jax.parallel import mesh as meshes_of
+
+
+class Edited(NamedTuple):
+    """What was measured on the model of an arm."""
+
+    arm: EditArm
+    leader: str
+    """The arm whose stages these are: the first with the same choice."""
+    record: Mapping[str, Any]
+    answers: Answers
+    right: Mapping[str, np.ndarray]
+    """By the model that a probe was fitted on: whether it reads the right answer, [2, L1, F]."""
+    injected: Mapping[str, np.ndarray]
+    attacked: Mapping[str, np.ndarray] | None
+    """Answers under attack, [C, P, Q]; None before the attack."""
+
+
+class EditResult(NamedTuple):
+    """Results of one seed."""
+
+    setup: EditSetup
+    seed: int
+    space: Space
+    edited: Mapping[str, Edited]
+    """By arm, in the order of the run; arms that are not finished are missing."""
+
+    @property
+    def asked(self) -> Asked:
+        """Everything that the models were asked."""
+        return self.setup.asked[self.seed]
+
+
+def results(setup: EditSetup, out: Path) -> Iterator[EditResult]:
+    """The results of every seed whose original model has been asked."""
+    for seed in setup.config.seeds:
+        if not runs.has_arrays(out, names.edit_stage(seed, ORIGINAL), "answers"):
+            continue
+        chosen = localized.read_choice(out, seed)
+        members = arms.arms(setup.config, setup.model, chosen, seed)
+        space = selection.space(setup.model)
+        lead = arms.leaders(members, space)
+        edited = {
+            arm.name: _read(out, seed, arm, lead[arm.name])
+            for arm in members
+            if runs.has_arrays(out, names.edit_stage(seed, lead[arm.name]), "answers")
+        }
+        yield EditResult(setup, seed, space, edited)
+
+
+def _read(out: Path, seed: int, arm: EditArm, leader: str) -> Edited:
+    name, attacked = names.edit_stage(seed, leader), names.attack_stage(seed, leader)
+    inside = runs.arrays_of(out, name, "inside")
+    done = runs.has_arrays(out, attacked, "attack")
+    return Edited(
+        arm,
+        leader,
+        runs.read_json(runs.record_file(out, name)),
+        Answers(**runs.arrays_of(out, name, "answers")),
+        {reader: inside[f"right/{reader}"] for reader in READINGS},
+        {reader: inside[f"injected/{reader}"] for reader in READINGS},
+        runs.arrays_of(out, attacked, "attack") if done else None,
+    )
+
+
+def reportable(setup: EditSetup, out: Path) -> bool:
+    """Whether the original model of any seed has been asked."""
+    return any(
+        runs.has_arrays(out, names.edit_stage(seed, ORIGINAL), "answers")
+        for seed in setup.config.seeds
+    )
+
+
+def stages(setup: EditSetup) -> list[str]:
+    """Names of the stages that are known before the localization, in the order of computation."""
+    config = setup.config
+    found = names.stages(config.localization)
+    if "oracle" in config.edit.controls:
+        found += [names.stage(seed, ORACLE) for seed in config.seeds]
+    named = [ORIGINAL, *config.edit.arms, *config.edit.controls]
+    for seed in config.seeds:
+        found += [names.edit_stage(seed, arm) for arm in named]
+        found += [names.attack_stage(seed, arm) for arm in named]
+    return found
+
+
+def meshes(setup: EditSetup, out: Path) -> dict[str, dict[str, int]]:
+    """Sizes of the mesh axes, by the number of models side by side."""
+    numbers = {len(sweep.grid(setup.config.edit)), len(attack.attackers(setup.config.attack))}
+    own = {str(n): dict(meshes_of.make(setup.config.parallel, n).shape) for n in sorted(numbers)}
+    return provenance.meshes(setup.localization, out) | own
+
+
+def manifest(setup: EditSetup, out: Path) -> dict[str, Any]:
+    """Entries of the manifest: those of the localization, and of the edits."""
+    config = setup.config
+    split = setup.localization.facts[config.seeds[0]].split
+    return provenance.manifest(setup.localization, out) | {
+        "edit": {
+            "forget": len(split.forget), "held_out": len(split.held_out),
+            "retain": len(split.retain), "retain_test": len(split.retain_test),
+        },
+        "arms": {
+            str(result.seed): {name: edited.leader for name, edited in result.edited.items()}
+            for result in results(setup, out)
+        },
+    }  # fmt: skip
+
+
+def exported(config: Editing, run: Path, name: StageName) -> Exported:
+    """An edited decoder.
+
+    Raises:
+      UserError: there is no such stage, or the stage has no parameters.
+    """
+    if name.group is not None:
+        raise UserError(f"{run}: an editing run has no groups; leave out --group")
+    seed = config.seeds[0] if name.seed is None else name.seed
+    kept = [
+        folder.name
+        for folder in sorted((run / "stages").glob("*"))
+        if runs.has_arrays(run, folder.name, "params")
+    ]
+    folder = name.stage
+    if folder not in kept:
+        folder = names.edit_stage(seed, name.arm) if name.arm else names.stage(seed, name.stage)
+    if folder not in kept:
+        raise UserError(
+            f"{run} has no parameters of a stage {folder}; it has {', '.join(kept) or 'none yet'}"
+        )
+    if not config.taught:
+        raise UserError(f"{run}: export of edited pretrained models is not supported yet")
+    seed = int(folder.split("-")[0].removeprefix("seed"))
+    data = reading.read(world_of(config.localization, seed), run)
+    decoder = open_decoder(config.localization, data)
+    leaves = runs.arrays_of(run, folder, "params")
+    if folder.startswith(names.edit_stage(seed, "")):
+        leaves = runs.arrays_of(run, names.stage(seed, names.MODEL), "params") | leaves
+    return Exported(
+        decoder.model, paths.unflatten(leaves), decoder.checkpoint.settings, data.tokenizer
+    )

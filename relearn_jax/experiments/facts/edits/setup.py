@@ -1,0 +1,81 @@
+"""Setup of an editing run: that of its localization, and everything that models are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from relearn_jax.config import Editing
+from relearn_jax.errors import UserError
+from relearn_jax.experiments.facts import setup as localization
+from relearn_jax.experiments.facts.edits import arms, asked
+from relearn_jax.experiments.facts.edits.asked import FORGET, HELD_OUT, RETAIN, RETAIN_TEST, Asked
+from relearn_jax.experiments.facts.setup import Setup
+from relearn_jax.models.transformer import Model
+
+
+@dataclass(frozen=True, eq=False)
+class EditSetup:
+    """An editing run that is ready to start; mappings are by seed."""
+
+    config: Editing
+    localization: Setup
+    asked: Mapping[int, Asked]
+    """Prompts for every edited model."""
+    attacked: Mapping[int, Asked]
+    """Prompts for every attacked model."""
+
+    @property
+    def model(self) -> Model:
+        """The decoder."""
+        return self.localization.decoder.model
+
+
+def prepare(config: Editing, base: Path) -> EditSetup:
+    """Read and check everything that a config names; relative paths start at `base`."""
+    arms.check(config)
+    localized = localization.prepare(config.localization, base)
+    for data in localized.facts.values():
+        names = {"edit.format": (config.edit.format,), "attack.formats": config.attack.formats}
+        for setting, formats in names.items():
+            for name in formats:
+                if name not in data.formats:
+                    raise UserError(
+                        f"{setting}: there is no format {name}; there are {', '.join(data.formats)}"
+                    )
+        if len(data.split.measured) < 2:
+            raise UserError(
+                "attack: one half of the facts to forget is relearned and the other scored, so "
+                "there must be at least two; raise facts.split.forget"
+            )
+    groups = (FORGET, HELD_OUT, RETAIN, RETAIN_TEST)
+    return EditSetup(
+        config,
+        localized,
+        {
+            seed: asked.ask(data, tuple(data.formats), groups, only=config.edit.format)
+            for seed, data in localized.facts.items()
+        },
+        {
+            seed: asked.ask(data, config.attack.formats, (FORGET, HELD_OUT, RETAIN_TEST))
+            for seed, data in localized.facts.items()
+        },
+    )
+
+
+def summary(setup: EditSetup, out: Path | None = None) -> list[str]:
+    """Lines to show before a run starts."""
+    config, edit, attack = setup.config, setup.config.edit, setup.config.attack
+    split = setup.localization.facts[config.seeds[0]].split
+    grid = len(edit.learning_rates) * len(edit.forget_weights)
+    attacks = len(attack.learning_rates) * len(attack.seeds) * 2
+    adapter = f"rank {attack.rank}" if attack.adapter == "lora" else "all matrices"
+    return [
+        *localization.summary(setup.localization, out),
+        f"  edit         {len(split.forget)} facts by {edit.forget}, {len(split.retain)} retained, "
+        f"{len(split.retain_test)} retained for tests; {edit.steps} steps, {grid} settings for "
+        "each arm",
+        f"  attack       relearning of one half by {adapter}, {attack.steps} steps, {attacks} "
+        "attackers for each arm",
+    ]

@@ -1,0 +1,277 @@
+"""The edit of an arm: a grid of settings side by side, and the one that is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import product
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from relearn_jax import config, hosts, loading, runs
+from relearn_jax.config import Editing
+from relearn_jax.data.facts.reading import FactData
+from relearn_jax.editing import controls
+from relearn_jax.editing.objectives import OBJECTIVES
+from relearn_jax.evaluation import text
+from relearn_jax.experiments import rounds
+from relearn_jax.experiments.facts import teaching
+from relearn_jax.experiments.facts.edits import texts
+from relearn_jax.experiments.facts.edits.arms import EditArm
+from relearn_jax.experiments.facts.edits.asked import (
+    FORGET,
+    RETAIN,
+    Asked,
+    answered,
+    subset,
+)
+from relearn_jax.experiments.facts.edits.setup import EditSetup
+from relearn_jax.experiments.rounds import Plan, Trainer
+from relearn_jax.localize import selection
+from relearn_jax.models import masks, paths, weights
+from relearn_jax.models.masks import Mask
+from relearn_jax.models.transformer import Model
+from relearn_jax.parallel import mesh as meshes
+from relearn_jax.parallel import sharding, stacking
+from relearn_jax.training.losses import Loss, Terms, Texts
+from relearn_jax.training.step import Batches
+
+PyTree = Any
+FORGET_TERM, RETAIN_TERM, PLAIN_TERM = "forget", "retain", "plain"
+
+
+class Setting(NamedTuple):
+    """A point of an edit's grid."""
+
+    learning_rate: float
+    forget_weight: float
+
+
+class Tried(NamedTuple):
+    """What a setting of the grid did, on the prompts of the edit's own format."""
+
+    setting: Setting
+    edited: float
+    """Share of the facts that are edited."""
+    kept: float
+    """Mean probability of the right answers to the retained facts that the edit saw."""
+    finite: bool
+
+
+class Edited(NamedTuple):
+    """An edited model."""
+
+    leaves: dict[str, np.ndarray]
+    """The leaves that changed, by path."""
+    tried: tuple[Tried, ...]
+    taken: int
+    """Index of the setting that is taken."""
+    wall_s: float
+
+
+def grid(edit: config.Edit) -> tuple[Setting, ...]:
+    """All settings that an arm tries."""
+    return tuple(Setting(*pair) for pair in product(edit.learning_rates, edit.forget_weights))
+
+
+def make_loss(setup: EditSetup, mesh: Mesh) -> Loss:
+    """The loss of all edits on a mesh; make it once, so that they share a compiled step."""
+    return partial(_terms, sharding.spread(setup.model, mesh), setup.config.edit)
+
+
+def _terms(
+    model: Model, edit: config.Edit, params: PyTree, reference: PyTree, texts: Texts
+) -> Terms:
+    names = {FORGET_TERM: edit.forget, RETAIN_TERM: edit.retain}
+    if edit.plain_weight:
+        names[PLAIN_TERM] = "plain_text"
+    return {
+        term: OBJECTIVES[name].function(model, params, reference, texts)
+        for term, name in names.items()
+    }
+
+
+def needs_reference(edit: config.Edit) -> bool:
+    """Whether the loss compares with the model before the edit."""
+    return any(OBJECTIVES[name].reference for name in (edit.forget, edit.retain))
+
+
+def edit(
+    setup: EditSetup,
+    trainer: Trainer,
+    loss: Loss,
+    mesh: Mesh,
+    seed: int,
+    arm: EditArm,
+    key: str,
+    base: PyTree,
+    taken: int | None = None,
+) -> Edited:
+    """Train every setting of an arm, and take one.
+
+    Args:
+      setup, trainer: of the run.
+      loss, mesh: from `make_loss`, for a grid of this size.
+      seed: of the model.
+      arm: what may change.
+      key: of the arm's stage.
+      base: the model before the edit.
+      taken: index of the setting to take, for an arm without a loss on the facts to forget.
+    """
+    settings = setup.config.edit
+    plan = _plan(setup, loss, mesh, seed, arm, key, base)
+    trained = rounds.train(
+        trainer, plan, lambda: stacking.stack(mesh, [base] * len(grid(settings)))
+    )
+    asked = setup.asked[seed]
+    own = subset(asked, asked.of(settings.format, FORGET, RETAIN))
+    tried = _tried(setup.model, trained.params, own, settings)
+    chosen = best(tried, settings.matched) if taken is None else taken
+    member = paths.flatten(stacking.one_model(mesh, trained.params, chosen))
+    leaves = {path: hosts.fetch(leaf) for path, leaf in member.items() if plan.trainable(path)}
+    rounds.forget_checkpoints(trainer, plan)
+    wall_s = round(trained.times["wall_s"] * len(tried), 2)
+    return Edited(leaves, tried, chosen, wall_s)
+
+
+def _plan(
+    setup: EditSetup, loss: Loss, mesh: Mesh, seed: int, arm: EditArm, key: str, base: PyTree
+) -> Plan:
+    settings, edit = setup.config, setup.config.edit
+    data, members = setup.localization.facts[seed], grid(edit)
+    movable, held = _movable(setup.model, arm, mesh, len(members))
+    forget = [0.0 if arm.kind == "retain_only" else member.forget_weight for member in members]
+    term_weights = {
+        FORGET_TERM: forget,
+        RETAIN_TERM: [edit.retain_weight] * len(members),
+        **({PLAIN_TERM: [edit.plain_weight] * len(members)} if edit.plain_weight else {}),
+    }
+    return Plan(
+        names=[f"seed{seed}-edit-{arm.name}-{n}" for n in range(len(members))],
+        keys=[runs.key_of(key, n) for n in range(len(members))],
+        shapes=weights.shapes(setup.model),
+        mesh=mesh,
+        loss=loss,
+        settings=training(edit.clip_norm, edit.batch_size, edit.weight_decay),
+        steps=edit.steps,
+        batches=partial(_batches, data, settings, seed, mesh),
+        seeds=[seed] * len(members),
+        streams=list(range(len(members))),
+        number=1,
+        learning_rates=[member.learning_rate for member in members],
+        cosine=True,
+        weights=term_weights,
+        reference=base if needs_reference(edit) else None,
+        shared_reference=True,
+        held=held,
+        trainable=movable.__contains__,
+    )
+
+
+def training(clip_norm: float, batch_size: int, weight_decay: float = 0.0) -> config.Training:
+    """Settings of an optimizer whose learning rates are given apart."""
+    return config.Training(
+        epochs=1, batch_size=batch_size, learning_rate=1.0, weight_decay=weight_decay,
+        clip_norm=clip_norm, dropout=0.0,
+    )  # fmt: skip
+
+
+def _movable(model: Model, arm: EditArm, mesh: Mesh, count: int) -> tuple[frozenset[str], Mask]:
+    """The leaves that are trained, and their entries that do not change.
+
+    Arms of feed-forward layers train the same leaves, and so share a compiled step.
+    """
+    space = selection.space(model)
+    marked = selection.mask(arm.units or {}, space).marked
+    attention = any(marked[path].any() for path in space.matrices["attention"])
+    parts = tuple(space.matrices) if attention else ("mlp",)
+    movable = frozenset(path for part in parts for path in space.matrices[part])
+    others = masks.complement(Mask({path: marked[path] for path in movable})).marked
+    held = {path: stacking.per_set(mesh, [rows] * count) for path, rows in others.items()}
+    return movable, Mask(held)
+
+
+def _batches(
+    data: FactData, settings: Editing, seed: int, mesh: Mesh, epoch: int, skip: int
+) -> Iterator[Batches]:
+    edit = settings.edit
+    batches = texts.edit_batches(
+        data, edit.format, seed, edit.batch_size, edit.steps, bool(edit.plain_weight)
+    )
+    rows = meshes.rows_of(mesh, edit.batch_size).total
+    for step, batch in enumerate(batches):
+        if step >= skip:
+            yield texts.filled(batch, rows)
+
+
+def _tried(model: Model, params: PyTree, own: Asked, settings: config.Edit) -> tuple[Tried, ...]:
+    answers = answered(model, params, own, side_by_side=True)
+    edited = is_edited(answers.says, own, settings.forget)
+    forget, retain = (own.of(settings.format, group) for group in (FORGET, RETAIN))
+    return tuple(
+        Tried(
+            setting,
+            float(edited[c, forget].mean()),
+            float(answers.target[c, retain].mean()),
+            bool(np.isfinite(answers.target[c]).all()),
+        )
+        for c, setting in enumerate(grid(settings))
+    )
+
+
+def is_edited(says: np.ndarray, asked: Asked, forget: config.Forget) -> np.ndarray:
+    """Whether a fact is edited: the injected answer is given or, if the edit only takes the right
+    answer out, the right answer is not."""
+    if OBJECTIVES[forget].texts == ("injected",):
+        return says == asked.injected
+    return says != asked.target
+
+
+def best(tried: Sequence[Tried], matched: float) -> int:
+    """The setting that keeps most among those that edit enough; else the one that edits most.
+
+    Models that are not finite are never taken, unless none is.
+    """
+    usable = [n for n, setting in enumerate(tried) if setting.finite] or list(range(len(tried)))
+    enough = [n for n in usable if tried[n].edited >= matched]
+    if enough:
+        return max(enough, key=lambda n: tried[n].kept)
+    return max(usable, key=lambda n: (tried[n].edited, tried[n].kept))
+
+
+def with_leaves(base: PyTree, leaves: Mapping[str, np.ndarray], mesh: Mesh) -> PyTree:
+    """The model `base` with some leaves replaced."""
+    place = sharding.placer(mesh)
+    placed = {path: jax.device_put(leaf, place(path, leaf.shape)) for path, leaf in leaves.items()}
+    return paths.unflatten({**paths.flatten(base), **placed})
+
+
+def sham(setup: EditSetup, seed: int, leaves: Mapping[str, np.ndarray], base: PyTree) -> dict:
+    """Leaves of the sham: random updates as large as those of an edit."""
+    before = paths.flatten(base)
+    updates = {path: leaf - before[path] for path, leaf in leaves.items()}
+    drawn = controls.sham(jax.random.fold_in(jax.random.key(seed), 1), updates)
+    return {path: np.asarray(before[path] + update) for path, update in drawn.items()}
+
+
+def text_loss(setup: EditSetup, seed: int, params: PyTree) -> float | None:
+    """Loss above the entropy of the world's running text, in nats a token; None without one."""
+    world = setup.localization.facts[seed].world
+    if world is None:
+        return None
+    lines = teaching.random_text(world, seed)
+    return text.loss(setup.model, params, lines) - world.entropy
+
+
+def plain(settings: config.Edit) -> dict[str, Any]:
+    """Settings that an edit depends on, but not which arms there are."""
+    outside = ("arms", "controls", "random_draws")
+    return {name: value for name, value in loading.plain(settings).items() if name not in outside}
+
+
+def grid_mesh(settings: Editing) -> Mesh:
+    """The mesh of a grid of edits."""
+    return meshes.make(settings.parallel, len(grid(settings.edit)))

@@ -1,0 +1,144 @@
+"""Tidy tables of an editing run: one row for each seed, arm and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from relearn_jax.experiments.facts import tables as localization
+from relearn_jax.experiments.facts import teaching
+from relearn_jax.experiments.facts.edits import attack, judging
+from relearn_jax.experiments.facts.edits.arms import ORIGINAL
+from relearn_jax.experiments.facts.edits.asked import RETAIN_TEST
+from relearn_jax.experiments.facts.edits.inside import READINGS
+from relearn_jax.experiments.facts.edits.results import EditResult, results
+from relearn_jax.experiments.facts.edits.setup import EditSetup
+from relearn_jax.localize import selection
+from relearn_jax.localize.probes import POSITIONS
+
+Row = dict[str, Any]
+
+
+def write(setup: EditSetup, out: Path) -> None:
+    """Write the tables of the localization, and of the arms that are finished."""
+    localization.write(setup.localization, out)
+    finished = list(results(setup, out))
+    makers = {
+        "answers": answer_rows, "arms": arm_rows, "grid": grid_rows, "attacks": attack_rows,
+        "inside": inside_rows,
+    }  # fmt: skip
+    for name, rows_of in makers.items():
+        rows = [{"seed": result.seed, **row} for result in finished for row in rows_of(result)]
+        pd.DataFrame(rows).to_parquet(out / "tables" / f"{name}.parquet", index=False)
+
+
+def answer_rows(result: EditResult) -> Iterator[Row]:
+    """Every answer of every arm's model: one row for each fact and format."""
+    data, asked = result.setup.localization.facts[result.seed], result.asked
+    words = data.tokenizer.convert_ids_to_tokens
+    facts = {name: data.others.get(name, data.facts) for name in data.formats}
+    subjects = [facts[f][i].subject for f, i in zip(asked.format, asked.fact, strict=True)]
+    target, injected = words(asked.target.tolist()), words(np.maximum(asked.injected, 0).tolist())
+    for name, edited in result.edited.items():
+        answers = edited.answers
+        says = words(answers.says.tolist())
+        for row in range(len(asked.fact)):
+            yield {
+                "arm": name, "format": asked.format[row], "group": asked.group[row],
+                "fact": int(asked.fact[row]), "subject": subjects[row], "target": target[row],
+                "injected": injected[row], "says": says[row],
+                "right": says[row] == target[row], "says_injected": says[row] == injected[row],
+                "p_target": float(answers.target[row]), "p_injected": float(answers.injected[row]),
+                "share": float(answers.share[row]),
+            }  # fmt: skip
+
+
+def arm_rows(result: EditResult) -> Iterator[Row]:
+    """What each arm changed, what an attack brings back, and the verdict with its reasons."""
+    config, model = result.setup.config, result.setup.model
+    truth = teaching.planted(model, config.teaching)
+    attackers = config.attack
+    for name, edited in result.edited.items():
+        judged, units = judging.judged(result, name), edited.arm.units
+        best, rate = judged.best, judged.rate
+        layers = [] if units is None else np.flatnonzero(
+            selection.counts(units, result.space)["mlp"]
+        ).tolist()  # fmt: skip
+        tried = edited.record["tried"]
+        taken = tried[edited.record["taken"]] if tried else {}
+        yield {
+            "arm": name, "kind": edited.arm.kind, "same_as": edited.leader,
+            "parameters": 0 if units is None else selection.parameter_count(units, result.space),
+            "mlps": layers,
+            "overlap": np.nan if units is None or truth is None
+            else selection.overlap(units, truth, result.space),
+            "learning_rate": taken.get("learning_rate", np.nan),
+            "forget_weight": taken.get("forget_weight", np.nan),
+            "edited": taken.get("edited", np.nan),
+            "matched": bool(taken and taken["edited"] >= config.edit.matched),
+            "text": edited.record["text"],
+            **{f"behaviour_{k}": v for k, v in judged.behaviour._asdict().items()},
+            "verdict": "" if name == ORIGINAL else judged.verdict.verdict,
+            "reason": "" if name == ORIGINAL else judged.verdict.reason,
+            "readable": judged.readable,
+            "inside": "" if name == ORIGINAL else judged.inside.verdict,
+            "inside_reason": "" if name == ORIGINAL else judged.inside.reason,
+            "attacked": best is not None,
+            "void": bool(best is not None and best.void),
+            "best_learning_rate": np.nan if best is None
+            else attackers.learning_rates[best.rate],
+            "best_steps": -1 if best is None else attack.points(attackers)[best.point],
+            "best_accuracy": np.nan if best is None else best.accuracy,
+            "rate": np.nan if rate is None else rate.value,
+            "rate_low": np.nan if rate is None else rate.low,
+            "rate_high": np.nan if rate is None else rate.high,
+            "wall_s": edited.record["wall_s"],
+        }  # fmt: skip
+
+
+def grid_rows(result: EditResult) -> Iterator[Row]:
+    """Every setting that an arm was tuned over."""
+    for name, edited in result.edited.items():
+        for number, tried in enumerate(edited.record["tried"]):
+            yield {"arm": name, **tried, "taken": number == edited.record["taken"]}
+
+
+def attack_rows(result: EditResult) -> Iterator[Row]:
+    """Accuracy under attack by learning rate and number of steps, a mean over attack seeds."""
+    settings = result.setup.config.attack
+    for name, edited in result.edited.items():
+        curves = judging.curves(result, edited)
+        if curves is None:
+            continue
+        start = judging.accuracy(result, name, settings.formats[0], *judging.FORGOTTEN)
+        kept = judging.accuracy(result, name, settings.formats[0], RETAIN_TEST)
+        for a, rate in enumerate(settings.learning_rates):
+            yield {
+                "arm": name, "learning_rate": rate, "step": 0, "held_out": start, "shown": start,
+                "retained": kept,
+            }  # fmt: skip
+            for p, step in enumerate(attack.points(settings)):
+                yield {
+                    "arm": name, "learning_rate": rate, "step": step,
+                    "held_out": float(curves.held_out[a, p].mean()),
+                    "shown": float(curves.shown[a, p]), "retained": float(curves.retained[a, p]),
+                }  # fmt: skip
+
+
+def inside_rows(result: EditResult) -> Iterator[Row]:
+    """What probes read off the states about the forgotten facts."""
+    for name, edited in result.edited.items():
+        for reader in READINGS:
+            right, injected = edited.right[reader], edited.injected[reader]
+            for p, position in enumerate(POSITIONS):
+                for state in range(right.shape[1]):
+                    yield {
+                        "arm": name, "probe": reader, "position": position, "state": state,
+                        "right": float(right[p, state].mean()),
+                        "injected": float(injected[p, state].mean()),
+                        "facts": right.shape[2],
+                    }  # fmt: skip

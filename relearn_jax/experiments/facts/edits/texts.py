@@ -1,0 +1,135 @@
+"""Batches of an edit and of an attack: prompts with answers, and running text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from relearn_jax.data.alignment import IGNORED
+from relearn_jax.data.batching import TokenBatch
+from relearn_jax.data.facts import reading
+from relearn_jax.data.facts import world as worlds
+from relearn_jax.data.facts.prompts import Prompts
+from relearn_jax.data.facts.reading import FactData
+from relearn_jax.editing.objectives import FORGET, INJECTED, PLAIN, RETAIN
+from relearn_jax.models.inputs import Inputs
+from relearn_jax.training.step import Batches
+
+
+def with_answers(prompts: Prompts, answers: Int[np.ndarray, " B"]) -> TokenBatch:
+    """Prompts as a text whose only labels are the answers, at each prompt's last token."""
+    count = len(prompts.ids)
+    labels = np.full(prompts.ids.shape, IGNORED, np.int32)
+    labels[np.arange(count), prompts.last] = answers
+    return TokenBatch(Inputs(prompts.ids, prompts.mask), labels, np.arange(count, dtype=np.int32))
+
+
+def rows_of(text: TokenBatch, rows: Int[np.ndarray, " b"]) -> TokenBatch:
+    """Some sentences of a text."""
+    ids, mask = text.inputs
+    return TokenBatch(Inputs(ids[rows], mask[rows]), text.labels[rows], text.row[rows])
+
+
+def filled(batches: Batches, rows: int) -> Batches:
+    """Batches with rows of padding, without labels, up to `rows` rows."""
+
+    def fill(x: np.ndarray, value: float) -> np.ndarray:
+        missing = [(0, rows - len(x)), *[(0, 0)] * (x.ndim - 1)]
+        return np.pad(x, missing, constant_values=value)
+
+    return {
+        name: TokenBatch(
+            Inputs(fill(batch.inputs.ids, 0), fill(batch.inputs.mask, False)),
+            fill(batch.labels, IGNORED),
+            fill(batch.row, -1),
+        )
+        for name, batch in batches.items()
+    }
+
+
+def passes(rng: np.random.Generator, count: int, size: int) -> Iterator[Int[np.ndarray, " b"]]:
+    """Batches of row numbers without end; every row occurs once in each pass, in random order.
+
+    With fewer rows than `size`, a batch holds several passes.
+    """
+    waiting = np.empty(0, int)
+    while True:
+        while len(waiting) < size:
+            waiting = np.concatenate([waiting, rng.permutation(count)])
+        yield waiting[:size]
+        waiting = waiting[size:]
+
+
+def edit_batches(
+    data: FactData, format: str, seed: int, size: int, steps: int, plain: bool
+) -> Iterator[Batches]:
+    """The texts of each step of an edit; forgotten and injected answers go row by row."""
+    forget, _ = reading.ask(data, data.split.forget, format)
+    keep, _ = reading.ask(data, data.split.retain, format)
+    texts = {
+        FORGET: with_answers(forget, forget.target),
+        INJECTED: with_answers(forget, forget.others[:, 0]),
+        RETAIN: with_answers(keep, keep.target),
+    }
+    draws, text_rng = np.random.default_rng((seed, 1)).spawn(2)
+    of_forget, of_retain = draws.spawn(2)
+    forgotten = passes(of_forget, len(forget.ids), size)
+    kept = passes(of_retain, len(keep.ids), size)
+    for _ in range(steps):
+        rows = next(forgotten)
+        batches = {name: rows_of(texts[name], rows) for name in (FORGET, INJECTED)}
+        batches[RETAIN] = rows_of(texts[RETAIN], next(kept))
+        if plain:
+            batches[PLAIN] = running_text(data, text_rng, size)
+        yield batches
+
+
+def attack_batches(
+    data: FactData,
+    format: str,
+    halves: Sequence[Int[np.ndarray, " h"]],
+    seeds: Sequence[int],
+    size: int,
+    steps: int,
+    plain: bool,
+) -> Iterator[list[Batches]]:
+    """The texts of each step of an attack, for each of C attackers.
+
+    Args:
+      data: facts and their split.
+      format: the format of the prompts.
+      halves: the facts that each attacker relearns, as indices of all facts.
+      seeds: the attackers' seeds; attackers with the same seed see the same retained facts.
+      size: rows of each text.
+      steps: number of steps.
+      plain: whether there is running text.
+    """
+    keep, _ = reading.ask(data, data.split.retain, format)
+    kept = with_answers(keep, keep.target)
+    shown = [reading.ask(data, half, format)[0] for half in halves]
+    relearned = [with_answers(prompts, prompts.target) for prompts in shown]
+    streams = [np.random.default_rng((seed, 2)).spawn(3) for seed in seeds]
+    own = [
+        passes(stream[0], len(text.labels), size)
+        for stream, text in zip(streams, relearned, strict=True)
+    ]
+    others = [passes(stream[1], len(keep.ids), size) for stream in streams]
+    for _ in range(steps):
+        step = []
+        for c, text in enumerate(relearned):
+            batches = {
+                FORGET: rows_of(text, next(own[c])),
+                RETAIN: rows_of(kept, next(others[c])),
+            }
+            if plain:
+                batches[PLAIN] = running_text(data, streams[c][2], size)
+            step.append(batches)
+        yield step
+
+
+def running_text(data: FactData, rng: np.random.Generator, rows: int) -> TokenBatch:
+    """Running text: random lines of the built-in world."""
+    ids, mask, labels = worlds.text_batch(data.world, rng, rows)
+    return TokenBatch(Inputs(ids, mask), labels, np.arange(rows, dtype=np.int32))

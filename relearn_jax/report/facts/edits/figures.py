@@ -1,0 +1,205 @@
+"""Figures of an editing run: arms by format, recovery under attack, and depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from relearn_jax.report.draw import (
+    Key,
+    Margins,
+    Panel,
+    Plot,
+    image,
+    light,
+    line,
+    row_ticks,
+)
+from relearn_jax.report.facts.edits.reading import EditRun
+from relearn_jax.report.facts.edits.words import ORIGINAL, arm_short, format_label
+
+RIGHT = Key("right answer", "concept", "o", "")
+INJECTED = Key("injected answer", "random", "^", "")
+CURVES = {
+    ORIGINAL: Key("before the edit", "before", "", "-"),
+    "oracle": Key("oracle: never taught", "oracle", "s", "--"),
+    "planted": Key("planted layers", "layer_matched", "o", "-"),
+    "probes": Key("probes", "concept", "^", "-"),
+    "nonlocalized": Key("everything", "random", "D", "-"),
+    "sham": Key("sham: random update", "bottom", "x", ":"),
+}
+"""Arms with a look of their own in the figure of recovery; the others are thin lines."""
+OTHER = Key("other arms", "band", "", "-")
+ROW = 17
+"""Height of an arm's row, in points."""
+RESAMPLES = 1000
+FORGOTTEN = ("forget", "held_out")
+
+
+def formats(run: EditRun) -> Plot | None:
+    """Forgotten facts by arm and format: right and injected answers, with intervals."""
+    frame = run.edits["answers"]
+    frame = frame[frame["group"].isin(FORGOTTEN)]
+    names = [run.format, *(f for f in dict.fromkeys(frame["format"]) if f != run.format)]
+    names = [name for name in names if (frame["format"] == name).any()]
+    panels = tuple(_format_panel(run, frame[frame["format"] == name], name) for name in names)
+    return Plot("formats", panels, (RIGHT, INJECTED), columns=3) if panels else None
+
+
+def _format_panel(run: EditRun, rows: pd.DataFrame, name: str) -> Panel:
+    arms = run.arms
+    title = format_label(name) + (" (edited)" if name == run.format else "")
+    means = {
+        column: [_interval(rows.loc[rows["arm"] == arm, ["seed", "fact", column]]) for arm in arms]
+        for column in ("right", "says_injected")
+    }
+
+    def draw(ax: Axes) -> None:
+        for (column, key), shift in zip(
+            (("right", RIGHT), ("says_injected", INJECTED)), (-0.14, 0.14), strict=True
+        ):
+            values = np.array(means[column])
+            at = np.arange(len(arms)) + shift
+            ax.hlines(at, values[:, 1], values[:, 2], color=light(key.colour), linewidth=1.2)
+            ax.plot(
+                *(values[:, 0], at), linestyle="", marker=key.marker, color=light(key.colour),
+                markersize=4.5,
+            )  # fmt: skip
+        _arm_axis(ax, arms)
+        ax.set_xlim(-0.03, 1.03)
+        ax.set_xlabel("share of forgotten facts")
+        ax.set_title(title)
+
+    return Panel(draw, f"{title}: answers to forgotten facts by arm", _size(arms), _room())
+
+
+def _arm_axis(ax: Axes, arms: Sequence[str]) -> None:
+    ax.set_yticks(range(len(arms)), [arm_short(arm) for arm in arms])
+    ax.set_ylim(len(arms) - 0.4, -0.6)
+    ax.grid(axis="x")
+    ax.grid(axis="y", alpha=0.5)
+
+
+def _size(arms: Sequence[str], width: float = 400) -> tuple[float, float]:
+    return width, 27 + 44 + ROW * len(arms)
+
+
+def _room() -> Margins:
+    return Margins(left=150, bottom=42)
+
+
+def _interval(rows: pd.DataFrame) -> tuple[float, float, float]:
+    """Mean over facts, and a 95 % interval of a bootstrap over facts of all seeds."""
+    values = rows.iloc[:, 2].to_numpy(float)
+    if not len(values):
+        return np.nan, np.nan, np.nan
+    draws = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.percentile(values[draws].mean(1), [2.5, 97.5])
+    return float(values.mean()), float(low), float(high)
+
+
+def recovery(run: EditRun) -> Plot | None:
+    """Held-out facts under attack: curves at the attacker's best learning rate, and the rates."""
+    curves, arms = run.edits["attacks"], run.edits["arms"]
+    if curves.empty:
+        return None
+    attacked = [arm for arm in run.arms if (curves["arm"] == arm).any()]
+    known = tuple(CURVES[arm] for arm in CURVES if arm in attacked)
+    others = (OTHER,) if set(attacked) - set(CURVES) else ()
+    panels = (
+        _curve_panel(run, curves, arms, attacked),
+        _rate_panel(arms, [arm for arm in attacked if arm != ORIGINAL]),
+    )
+    return Plot("recovery", panels, (*known, *others), columns=2)
+
+
+def at_best(run: EditRun, arm: str) -> pd.DataFrame:
+    """The curve of an arm at the attacker's best learning rate, a mean over seeds, by step."""
+    curves, arms = run.edits["attacks"], run.edits["arms"]
+    best = arms.loc[arms["arm"] == arm, ["seed", "best_learning_rate"]]
+    own = curves[curves["arm"] == arm].merge(
+        best, left_on=["seed", "learning_rate"], right_on=["seed", "best_learning_rate"]
+    )
+    return own.groupby("step")[["held_out", "shown", "retained"]].mean()
+
+
+def _curve_panel(
+    run: EditRun, curves: pd.DataFrame, arms: pd.DataFrame, attacked: Sequence[str]
+) -> Panel:
+    def draw(ax: Axes) -> None:
+        for arm in sorted(attacked, key=lambda arm: arm in CURVES):
+            means = at_best(run, arm)["held_out"]
+            x, y = means.index.to_numpy(float), means.to_numpy(float)
+            if arm in CURVES:
+                line(ax, x, y, CURVES[arm])
+            else:
+                ax.plot(x, y, color=light(OTHER.colour), linewidth=1)
+        ax.set_ylim(-0.03, 1.06)
+        ax.set_xlabel("steps of the attack")
+        ax.set_ylabel("held-out facts answered right")
+        ax.set_title("Under attack")
+
+    height = max(_size(run.arms)[1], 290)
+    return Panel(draw, "held-out facts answered right by steps of the attack", (400, height))
+
+
+def _rate_panel(arms: pd.DataFrame, attacked: Sequence[str]) -> Panel:
+    def draw(ax: Axes) -> None:
+        for place, arm in enumerate(attacked):
+            own = arms[arms["arm"] == arm]
+            if own["void"].all():
+                ax.text(0.02, place, "void", va="center", color=light("muted"))
+                continue
+            ax.hlines(
+                place, own["rate_low"].mean(), own["rate_high"].mean(), color=light("concept"),
+                linewidth=1.4,
+            )  # fmt: skip
+            ax.plot(own["rate"].mean(), place, marker="o", color=light("concept"), markersize=5)
+            if len(own) > 1:
+                ax.plot(own["rate"], [place] * len(own), linestyle="", marker="|",
+                        color=light("fg"), alpha=0.6)  # fmt: skip
+        ax.axvline(0, color=light("muted"), linewidth=0.9)
+        ax.axvline(1, color=light("muted"), linewidth=0.9, linestyle=":")
+        _arm_axis(ax, attacked)
+        ax.set_xlabel("recovery rate")
+        ax.set_title("What relearning brings back")
+
+    return Panel(draw, "recovery rate by arm", _size(attacked), _room())
+
+
+def inside(run: EditRun, position: str) -> Plot | None:
+    """Arms by depth: what the original's probe reads at a position, right and injected."""
+    frame = run.edits["inside"]
+    frame = frame[(frame["probe"] == "original") & (frame["position"] == position)]
+    if frame.empty:
+        return None
+    panels = tuple(
+        _depth_panel(run, frame, column, title)
+        for column, title in (("right", "Right answer"), ("injected", "Injected answer"))
+    )
+    return Plot(f"inside_{position}", panels, columns=2)
+
+
+def _depth_panel(run: EditRun, frame: pd.DataFrame, column: str, title: str) -> Panel:
+    arms = [arm for arm in run.arms if (frame["arm"] == arm).any()]
+    grid = frame.groupby(["arm", "state"])[column].mean().unstack().loc[arms].to_numpy(float)
+
+    def draw(ax: Axes) -> None:
+        colour = np.zeros((*grid.shape, 4))
+        colour[..., :3] = (0.16, 0.53, 0.80) if column == "right" else (0.85, 0.42, 0.24)
+        colour[..., 3] = 0.75 * np.clip(grid, 0, 1)
+        image(ax, colour)
+        if grid.shape[1] <= 12:
+            for (row, state), value in np.ndenumerate(grid):
+                ax.text(state, row, f"{value:.2f}".lstrip("0") if value < 1 else "1",
+                        ha="center", va="center", fontsize=9, color=light("fg"))  # fmt: skip
+        ax.grid(False)
+        ax.set_yticks(range(len(arms)), [arm_short(arm) for arm in arms])
+        row_ticks(ax.xaxis, grid.shape[1])
+        ax.set_xlabel("state (0: embedding)")
+        ax.set_title(title)
+
+    return Panel(draw, f"{title} read by probes, by arm and state", _size(arms), _room())

@@ -1,0 +1,278 @@
+"""The page of an editing run, section by section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relearn_jax.evaluation import removal
+from relearn_jax.report import html, provenance, section
+from relearn_jax.report.facts import page as localization
+from relearn_jax.report.facts import protocol
+from relearn_jax.report.facts.edits import figures, reading, tables
+from relearn_jax.report.facts.edits.reading import EditRun
+from relearn_jax.report.facts.edits.words import ORIGINAL, VERDICTS, arm_label, format_label
+from relearn_jax.report.html import Drawn, details, prose, table
+from relearn_jax.report.page import Page
+from relearn_jax.report.provenance import Work
+from relearn_jax.report.section import Section
+from relearn_jax.report.sentences import fact, listed, over_seeds
+from relearn_jax.report.tables import Sentence, Table
+
+Tables = Mapping[str, Table]
+TITLE = "Is the fact gone?"
+SHOWN = 10
+"""Facts whose answers are listed."""
+WORK = (
+    *protocol.WORK[:2],
+    Work("edits_s", "edits", lambda stage: "-edit-" in stage),
+    Work("attacks_s", "attacks", lambda stage: "-attack-" in stage),
+)
+
+
+def build(folder: Path) -> list[Page]:
+    """The page of a run directory.
+
+    Raises:
+      UserError: see `reading.read`.
+    """
+    run = reading.read(folder)
+    results = section.tables(SECTIONS, run)
+    text, plots = page(run, results)
+    names = (*localization.reading.COLUMNS, *reading.COLUMNS)
+    return [Page(run, text, plots, tuple(results.values()), names)]
+
+
+def page(run: EditRun, results: Tables) -> Drawn:
+    """The page's HTML and its plots."""
+    notice = provenance.unfinished(run.gaps) if run.gaps else ""
+    facts = (
+        ("Model", provenance.model(run)),
+        ("Facts", html.text(protocol.sources(run.localized))),
+        ("Edit", html.text((run.config.get("edit") or {}).get("forget", "not named"))),
+        ("Arms", str(max(len(run.arms) - 1, 0))),
+        ("Seeds", ", ".join(map(str, run.seeds or run.localized.seeds))),
+    )
+    sections = section.made(SECTIONS, run, results)
+    return provenance.document(
+        run, TITLE, headline(results), facts, sections, localization.PROTOCOL, notice
+    )
+
+
+def headline(results: Tables) -> Sentence:
+    """Which arms removed the facts, hid them, or damaged the model."""
+    frame = results["verdicts"].frame
+    by_verdict: dict[str, list[str]] = {}
+    for arm, verdict in zip(frame["arm"], frame["verdict"], strict=True):
+        by_verdict.setdefault(verdict, []).append(arm_label(arm))
+    if not by_verdict:
+        return ("No arm has been edited yet.",)
+    order = sorted(by_verdict, key=lambda v: VERDICTS.index(v) if v in VERDICTS else len(VERDICTS))
+    clauses = [f"{verdict}: {listed(by_verdict[verdict], 6)}" for verdict in order]
+    text = "; ".join(clauses)
+    return (f"{text[:1].upper()}{text[1:]}.",)
+
+
+def verdict(run: EditRun, results: Tables) -> Drawn:
+    """The verdict on every arm, with its rule."""
+    r = removal
+    rule = (
+        f"<p>The rule, by what a model answers, in this order. Damaged: less than {r.KEPT:.0%} of "
+        f"the retained facts kept, less than {r.KEPT_ELSEWHERE:.0%} in any other format, or "
+        f"{r.TEXT:g} nats more loss on running text. Not edited: more than {r.STILL:.0%} of the "
+        f"forgotten facts still answered right. Hidden: more than {r.LEAK:.0%} answered right in "
+        f"another format, or more than {r.RECOVERY:.0%} brought back by relearning. Removed: none "
+        "of these. All shares of forgotten facts are beyond what the oracle answers (chance, for "
+        "the oracle itself), over what the model before the edit answers beyond it. By what probes "
+        "read: hidden where probes of the model before the edit still read more than "
+        f"{r.READABLE:.0%}.</p>"
+    )
+    return table(results["verdicts"], note=over_seeds(run.seeds)) + rule + _disagree(run), ()
+
+
+def _disagree(run: EditRun) -> str:
+    """A sentence on arms whose two readings differ."""
+    arms = run.edits["arms"]
+    differ = arms[(arms["verdict"] == "removed") & (arms["inside"] == "hidden")]["arm"]
+    other = arms[(arms["verdict"] == "hidden") & (arms["inside"] == "removed")]["arm"]
+    text = ""
+    if len(differ):
+        names = listed(dict.fromkeys(map(arm_label, differ)))
+        text += f"<p>Gone from the answers, and still read by probes: {html.text(names)}.</p>"
+    if len(other):
+        names = listed(dict.fromkeys(map(arm_label, other)))
+        text += f"<p>No longer read by probes, and back in the answers: {html.text(names)}.</p>"
+    return text
+
+
+def picture(run: EditRun, results: Tables) -> Drawn:
+    """Arms by format, and recovery under attack."""
+    seeds = len(run.seeds)
+    over = f"facts of {seeds} seeds" if seeds > 1 else "facts"
+    parts = (
+        _figure(
+            figures.formats(run),
+            "Forgotten facts: how often each arm gives the right answer, and how often the one "
+            f"that was put in. Lines are 95 % intervals of a bootstrap over {over}. Only the first "
+            "format was edited.",
+            html.data(["tables/answers.csv"], "formats"), "answers (tables/answers.parquet)",
+        ),
+        _figure(
+            figures.recovery(run),
+            "Left: half of the forgotten facts is taught again; the other half is asked, at the "
+            "attacker's best learning rate. Right: what comes back, as a share of what the same "
+            "attack gets from the model before the edit (1), beyond what it gets from the oracle "
+            f"(0). Lines are 95 % intervals of a bootstrap over {over}.",
+            html.data(["tables/attacks.csv", "tables/arms.csv"], "attacks"),
+            "attacks (tables/attacks.parquet)",
+        ),
+    )  # fmt: skip
+    body = "".join(text for text, _ in parts)
+    body += details("As tables", table(results["formats"]) + table(results["attacks"]))
+    return body, tuple(plot for _, plots in parts for plot in plots)
+
+
+def _figure(plot: Any, caption: str, data: str, missing: str) -> Drawn:
+    if plot is None:
+        return html.absent(missing), ()
+    return html.figure(plot, caption, data), (plot,)
+
+
+def sentences(run: EditRun, results: Tables) -> Drawn:
+    """What each arm's model says about ten facts."""
+    frame = run.edits["answers"]
+    if frame.empty:
+        return html.absent("answers (tables/answers.parquet)"), ()
+    seed = run.seeds[0]
+    own = frame[(frame["seed"] == seed) & frame["group"].isin(figures.FORGOTTEN)]
+    own = own[own["format"] == run.format]
+    facts = list(dict.fromkeys(own["fact"]))[:SHOWN]
+    formats = list(dict.fromkeys(frame["format"]))
+    about = frame[(frame["seed"] == seed) & frame["fact"].isin(facts)]
+    about = about[about["group"].isin(figures.FORGOTTEN)]
+    listings = []
+    for arm in run.arms:
+        rows = about[about["arm"] == arm]
+        listings.append(
+            details(arm_label(arm), _listing(rows, facts, formats, arm))
+            if arm != ORIGINAL
+            else _listing(rows, facts, formats, arm)
+        )
+    rule = (
+        f"<p>The first {len(facts)} facts to forget of seed {seed}, and what each model says in "
+        "every format. A wrong answer that was put in is marked with an arrow.</p>"
+    )
+    return rule + "".join(listings), ()
+
+
+def _listing(rows: Any, facts: list, formats: list[str], arm: str) -> str:
+    def cells(of_fact: Any) -> list[str]:
+        first = of_fact.iloc[0]
+        out = [html.text(first["subject"])]
+        for name in formats:
+            said = of_fact[of_fact["format"] == name]
+            words = []
+            for _, row in said.iterrows():
+                mark = "✓ " if row["right"] else "→ " if row["says_injected"] else ""
+                words.append(mark + str(row["says"]))
+            out.append(f'<td class="words">{html.text("; ".join(words))}</td>')
+        return out
+
+    return html.listing(
+        "tokens", f"Answers: {arm_label(arm)}",
+        ("subject", *map(format_label, formats)),
+        (cells(rows[rows["fact"] == fact]) for fact in facts),
+    )  # fmt: skip
+
+
+def depth(run: EditRun, results: Tables) -> Drawn:
+    """What probes read by depth."""
+    parts = []
+    for position, words in (("subject", "the subject's end"), ("last", "the prompt's last token")):
+        parts.append(
+            _figure(
+                figures.inside(run, position),
+                "A logistic regression was fitted to the retained facts, on the states of the "
+                "model before the edit. The share of forgotten facts of which it reads the right "
+                f"answer (left) and the injected one (right), at {words}. In a layer where the "
+                "right answer is still read, the fact is still there.",
+                html.data(["tables/inside.csv"]), "probes (tables/inside.parquet)",
+            )
+        )  # fmt: skip
+    return "".join(t for t, _ in parts), tuple(p for _, plots in parts for p in plots)
+
+
+def done(run: EditRun, results: Tables) -> Drawn:
+    """Edit, controls and attack in words."""
+    edit, attack = run.config.get("edit") or {}, run.config.get("attack") or {}
+    number = {
+        key: prose((fact(run, key),))
+        for key in ("edit.steps", "edit.batch_size", "attack.steps", "attack.rank")
+    }
+    sizes = {
+        key: prose((fact(run, f"edit.{key}", "manifest"),))
+        for key in ("forget", "held_out", "retain", "retain_test")
+    }
+    steps = (
+        "First the localization; it is at the end of this page.",
+        f"The edit: {html.text(edit.get('forget'))} on {sizes['forget']} facts in the format "
+        f"“{html.text(edit.get('format'))}”, with {sizes['retain']} facts retained and running "
+        f"text, for {number['edit.steps']} steps of {number['edit.batch_size']} rows of each. Only "
+        "the parts that an arm chose change. Every arm is tuned by itself: each learning rate "
+        f"({html.text(_plain(edit.get('learning_rates')))}) with each weight of the forget loss "
+        f"({html.text(_plain(edit.get('forget_weights')))}). It takes the setting that keeps most "
+        "of the retained facts among those that edit "
+        f"{float(edit.get('matched', np.nan)):.0%} of the facts.",
+        "Controls. Sham: a random update as large in every matrix as that of the first arm. "
+        "Retained facts only: everything is trained, without the loss on the facts to forget. "
+        "Oracle: a model from the same seed that was never taught them.",
+        f"The attack: half of the forgotten facts is taught again for {number['attack.steps']} "
+        f"steps by adapters ({html.text(attack.get('adapter'))}, rank {number['attack.rank']}), "
+        "with retained facts and running text; the other half is asked. Halves rotate, so that "
+        "every fact is held out once for each attack seed. The attacker's best learning rate and "
+        "number of steps counts, among those that fit their own half and keep the retained facts; "
+        "if none does, the attack is void.",
+    )
+    body = provenance.steps(run, steps)
+    return body + table(results["settings"], note=over_seeds(run.seeds)), ()
+
+
+def _plain(values: Any) -> str:
+    return ", ".join(f"{value:g}" for value in values or ())
+
+
+def _localization(part: Section) -> Section:
+    """A section of the localization in this page, behind a fold."""
+
+    def make(run: EditRun, results: Tables) -> Drawn:
+        body, plots = part.make(run.localized, results)
+        return details("Show", body), plots
+
+    return part._replace(
+        heading=f"Localization: {part.heading[:1].lower()}{part.heading[1:]}",
+        anchor=f"localization-{part.anchor}",
+        make=make,
+        tables=lambda run: part.tables(run.localized),
+    )
+
+
+SECTIONS = (
+    Section("verdict", "Verdict", verdict, lambda run: (tables.verdicts(run),)),
+    Section(
+        *("picture", "Arms, formats and relearning", picture),
+        lambda run: (tables.formats(run), tables.attacks(run)),
+    ),
+    Section("facts", "Ten facts", sentences),
+    Section("inside", "What is left inside", depth),
+    Section("done", "What was done", done, lambda run: (tables.settings(run),)),
+    *(_localization(part) for part in localization.SECTIONS if part.anchor != "settings"),
+    Section(
+        "settings",
+        "Settings and provenance",
+        lambda run, _: provenance.settings(run, WORK),
+    ),
+)
+"""In the order of the page, each with the tables it brings."""

@@ -1,0 +1,292 @@
+"""An editing run: whole, confined to its arms, continued to the same bits, and refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from undrawn import undrawn
+
+from relearn_jax import cli, loading, runs
+from relearn_jax.experiments import rounds
+from relearn_jax.experiments.facts.edits import arms, asked, attack, setup, sweep, texts
+from relearn_jax.experiments.facts.edits.arms import EditArm
+from relearn_jax.experiments.facts.edits.sweep import Setting, Tried
+from relearn_jax.experiments.facts.stages import MODEL, attack_stage, edit_stage, stage
+from relearn_jax.localize import selection
+from relearn_jax.training import loop
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+SMALL = {
+    "experiment": "editing",
+    "name": "small",
+    "seeds": [0],
+    "gates": "report",
+    "parallel": {"sets": 1, "data": 1},
+    "model": {
+        "source": "random",
+        "settings": {
+            "model_type": "llama", "hidden_size": 16, "intermediate_size": 24,
+            "num_hidden_layers": 3, "num_attention_heads": 2, "max_position_embeddings": 32,
+        },
+    },
+    "facts": {
+        "kind": "world",
+        "world": {"names": 9, "degree": 9, "variant": "planted"},
+        "split": {"forget": "planted_9"},
+    },
+    "teaching": {"steps": 12, "plant_steps": 6, "plant_layers": [1], "scale": 3.0},
+    "localize": {"methods": ["patching", "probes"], "pairs": 6, "batch": 6, "groups": 2, "heads": 2,
+                 "budget": 0.3},
+    "edit": {"steps": 4, "batch_size": 6, "learning_rates": [1.0e-3, 1.0e-2], "random_draws": 1,
+             "forget_weights": [1.0], "arms": ["planted", "noising_mlps", "nonlocalized"]},
+    "attack": {"rank": 2, "steps": 3, "batch_size": 4, "scored_steps": [1],
+               "learning_rates": [1.0e-3, 1.0e-2], "seeds": [0]},
+}  # fmt: skip
+
+
+def start(folder, out, *settings, config=SMALL):
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return cli.main(["run", str(path), "--out", str(out), *settings])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("editing")
+    with undrawn():
+        assert start(folder, folder / "run") == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def ready(finished):
+    return setup.prepare(loading.load(finished / "config.yaml"), finished)
+
+
+def table(out, name):
+    return pd.read_parquet(out / f"tables/{name}.parquet")
+
+
+def params(out, name):
+    return runs.arrays_of(out, name, "params")
+
+
+def test_every_arm_answers_every_fact_in_every_format(finished):
+    answers = table(finished, "answers")
+    assert set(answers.arm) == {
+        "original", "planted", "noising_mlps", "nonlocalized", "sham", "retain_only", "oracle",
+    }  # fmt: skip
+    per_arm = answers.groupby(["arm", "format", "group"]).fact.nunique().unstack("arm")
+    assert (per_arm.nunique(axis=1) == 1).all()
+    assert not answers.duplicated(["arm", "format", "group", "fact"]).any()
+    assert (answers.right == (answers.says == answers.target)).all()
+    assert (finished / "report.html").is_file()
+    assert "Is the fact gone?" in (finished / "report.html").read_text()
+
+
+def test_only_the_chosen_layers_change(finished):
+    before, after = params(finished, stage(0, MODEL)), params(finished, edit_stage(0, "planted"))
+    assert set(after) == {f"blocks/{name}/kernel" for name in ("gate", "up", "down")}
+    for path, leaf in after.items():
+        np.testing.assert_array_equal(leaf[[0, 2]], before[path][[0, 2]])
+        assert not np.array_equal(leaf[1], before[path][1])
+
+
+def test_everything_changes_but_embeddings_and_norms(finished, ready):
+    after = params(finished, edit_stage(0, "nonlocalized"))
+    assert set(after) == set(selection.space(ready.model).shapes)
+
+
+def test_the_sham_is_as_large_as_the_first_edit(finished):
+    before = params(finished, stage(0, MODEL))
+    edit, sham = (params(finished, edit_stage(0, arm)) for arm in ("planted", "sham"))
+    for path, leaf in edit.items():
+        sizes = [np.linalg.norm((x[path] - before[path])[1]) for x in (edit, sham)]
+        assert sizes[0] == pytest.approx(sizes[1], rel=1e-3)
+        assert not np.allclose(leaf[1], sham[path][1], atol=1e-6)
+
+
+def test_the_oracle_was_never_taught_the_facts(finished, ready, monkeypatch):
+    """Its planting has only lines about other athletes."""
+    data = ready.localization.facts[0]
+    lines = []
+    batch = teaching_batch = texts.worlds.training_batch
+
+    def watched(*arguments, **settings):
+        lines.append(teaching_batch(*arguments, **settings))
+        return lines[-1]
+
+    from relearn_jax.experiments.facts import teaching
+
+    monkeypatch.setattr(teaching.worlds, "training_batch", watched)
+    rng = np.random.default_rng(0)
+    teaching._lines(data.world, rng, 400, "plant", data.split.forget)
+    seen = {tuple(row) for lines_ in lines for row in lines_.ids}
+    for name in ("standard", "qa"):
+        prompts = data.world.lines[name]
+        assert not seen & {tuple(prompts.ids[i]) for i in data.split.forget}
+        others = np.setdiff1d(data.world.groups["planted"], data.split.forget)
+        assert seen & {tuple(prompts.ids[i]) for i in others}
+    assert batch is teaching_batch
+
+
+def test_halves_rotate(ready):
+    split, settings = ready.localization.facts[0].split, ready.config.attack
+    members = attack.attackers(settings)
+    assert len(members) == 4
+    for first, second in zip(members[::2], members[1::2], strict=True):
+        halves = [attack.half_of(split, member) for member in (first, second)]
+        assert not np.intersect1d(*halves).size
+        np.testing.assert_array_equal(np.sort(np.concatenate(halves)), np.sort(split.forget))
+
+
+def test_attackers_see_only_their_half(ready):
+    data, settings = ready.localization.facts[0], ready.config.attack
+    members = attack.attackers(settings)
+    halves = [attack.half_of(data.split, member) for member in members]
+    steps = texts.attack_batches(
+        data, "standard", halves, [m.seed for m in members], settings.batch_size, 5, True
+    )
+    standard = data.world.lines["standard"]
+    for step in steps:
+        for half, batches in zip(halves, step, strict=True):
+            own = {tuple(standard.ids[i][standard.mask[i]]) for i in half}
+            batch = batches["forget"]
+            for ids, mask in zip(*batch.inputs, strict=True):
+                assert tuple(ids[mask]) in own
+
+
+def test_edits_see_each_fact_once_in_a_pass():
+    rows = texts.passes(np.random.default_rng(0), 10, 4)
+    seen = np.concatenate([next(rows) for _ in range(5)])
+    assert (np.bincount(seen[:10]) == 1).all()
+    assert (np.bincount(seen) == 2).all()
+    assert len(next(texts.passes(np.random.default_rng(0), 3, 8))) == 8
+
+
+def test_the_setting_keeps_most_among_those_that_edit_enough():
+    def tried(edited, kept, finite=True):
+        return Tried(Setting(1.0, 1.0), edited, kept, finite)
+
+    assert sweep.best([tried(1.0, 0.5), tried(0.96, 0.9), tried(0.9, 1.0)], 0.95) == 1
+    assert sweep.best([tried(0.2, 1.0), tried(0.6, 0.5)], 0.95) == 1
+    assert sweep.best([tried(1.0, 1.0, finite=False), tried(0.5, 0.5)], 0.95) == 1
+
+
+def test_equal_choices_are_computed_once(ready):
+    space = selection.space(ready.model)
+    layer = {"mlp": np.array([False, True, False])}
+    matrices = dict.fromkeys(("gate", "up", "down"), layer["mlp"])
+    other = {"mlp": np.array([True, False, False])}
+    members = tuple(
+        EditArm(name, "trained", units)
+        for name, units in (("a", layer), ("b", matrices), ("c", other))
+    )
+    assert arms.leaders(members, space) == {"a": "a", "b": "a", "c": "c"}
+
+
+def test_answers_do_not_depend_on_the_batch(finished, ready):
+    from relearn_jax.evaluation import facts
+    from relearn_jax.models import paths
+
+    model = paths.unflatten(params(finished, stage(0, MODEL)))
+    (prompts,) = ready.asked[0].prompts
+    whole, parts = (facts.answers(ready.model, model, prompts, size) for size in (1000, 7))
+    np.testing.assert_array_equal(whole.says, parts.says)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf, 0 * leaf]), model)
+    both = facts.answers_side_by_side(ready.model, stacked, prompts, 50)
+    np.testing.assert_allclose(both.target[0], whole.target, rtol=1e-4, atol=1e-6)
+
+
+def test_prompts_of_a_subset_keep_their_order(ready):
+    everything = ready.asked[0]
+    wanted = everything.of("mcq", "forget") | everything.of("standard", "retain_test")
+    part = asked.subset(everything, wanted)
+    np.testing.assert_array_equal(part.target, everything.target[wanted])
+    np.testing.assert_array_equal(part.fact, everything.fact[wanted])
+
+
+def test_a_second_start_computes_nothing(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(rounds, "train", lambda *a: pytest.fail("trained again"))
+    assert start(tmp_path, finished) == 0
+
+
+@pytest.mark.slow
+def test_a_terminated_edit_and_attack_go_on(finished, tmp_path, monkeypatch, capsys):
+    """From the step where each was stopped, to the bits of the run that was not."""
+    position, run = loop.Position, tmp_path / "run"
+    shutil.copytree(finished, run)
+    for name in (edit_stage(0, "noising_mlps"), attack_stage(0, "sham")):
+        shutil.rmtree(run / "stages" / name)
+
+    def stopped_at(step):
+        calls = []
+
+        def counted(*arguments):
+            calls.append(1)
+            if len(calls) == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return position(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "Position", counted)
+            assert start(tmp_path, run, "--checkpoint.every=1", "--reuse") == 143
+        assert "the same command continues" in capsys.readouterr().err
+
+    stopped_at(2)
+    stopped_at(5)
+    assert start(tmp_path, run, "--checkpoint.every=1", "--reuse") == 0
+    for name in (edit_stage(0, "noising_mlps"), attack_stage(0, "sham")):
+        whole, again = (runs.read_json(runs.record_file(out, name)) for out in (finished, run))
+        assert whole["sha256"] == again["sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forget", ["unlikelihood", "npo", "dpo", "undial", "simnpo"])
+def test_other_objectives_run(tmp_path, forget):
+    out = tmp_path / "run"
+    only = ("--edit.arms=[planted]", "--edit.controls=[]", f"--edit.forget={forget}")
+    assert start(tmp_path, out, *only) == 0
+    assert set(table(out, "arms").arm) == {"original", "planted"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("--edit.arms=[prbes]", "did you mean probes"),
+        ("--edit.format=standart", "there is no format"),
+        ("--edit.learning_rates=[]", "give at least one value"),
+        ("--edit.matched=2", "should be in (0, 1]"),
+        ("--attack.scored_steps=[9]", "between 0 and attack.steps"),
+        ("--attack.seeds=[]", "at least one seed"),
+        ("--facts.split.forget=planted_1", "at least two"),
+        ("--edit.controls=[shame]", "sham"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(tmp_path, capsys, setting, message):
+    assert start(tmp_path, tmp_path / "run", setting) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run/stages").exists()
+
+
+def test_an_edited_decoder_is_exported(finished, tmp_path):
+    from relearn_jax.models import checkpoint, paths
+
+    to = tmp_path / "hf"
+    options = ["--stage=edit", "--arm=planted", "--to", str(to)]
+    assert cli.main(["export", str(finished), *options]) == 0
+    opened = checkpoint.open_checkpoint(str(to))
+    model = checkpoint.describe(opened, "language-model")
+    loaded = paths.flatten(checkpoint.load(opened, model, jax.random.key(0))[0])
+    whole = params(finished, stage(0, MODEL)) | params(finished, edit_stage(0, "planted"))
+    for path, leaf in whole.items():
+        np.testing.assert_array_equal(loaded[path], leaf)
