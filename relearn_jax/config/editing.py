@@ -79,6 +79,11 @@ class Attack:
     fitted: float = 0.9
     """An attack that leaves its own half below this accuracy is void."""
     clip_norm: float = 1.0
+    unrelated: bool = True
+    """Whether there are also attackers that see none of the facts: running text alone or, without
+    it, retained facts alone."""
+    bits: tuple[int, ...] = (8, 4)
+    """Besides relearning, each model is asked after its matrices are rounded to this many bits."""
     formats: tuple[str, ...] = ("standard",)
     """Formats in which attacked models are asked; the attack is scored by the first."""
 
@@ -163,6 +168,9 @@ def _attack_problems(attack: Attack) -> list[str]:
         problems.append("attack: steps, batch_size, rank and alpha must be positive")
     if not attack.seeds or min(attack.seeds, default=0) < 0:
         problems.append("attack.seeds: give at least one seed, none negative")
+    if any(not 2 <= bits <= 16 for bits in attack.bits):
+        problems.append(f"attack.bits {list(attack.bits)}: should be from 2 to 16")
+    problems += repeated("attack.bits", attack.bits)
     if not attack.formats:
         problems.append("attack.formats is empty")
     for name in ("kept", "fitted"):

@@ -21,7 +21,8 @@ STILL = 0.2
 """A fact is not edited if, beyond the floor, this share is still answered right in the format of
 the edit."""
 LEAK = 0.15
-"""Right answers in another format beyond the floor, as a share of the original's."""
+"""Right answers in another format, after rounding, or while trained on other text, beyond the
+floor, as a share of the original's."""
 RECOVERY = 0.25
 """Recovery rate under relearning."""
 READABLE = 0.25
@@ -45,6 +46,11 @@ class Behaviour(NamedTuple):
     """The highest such share over all other formats."""
     recovery: float
     """Recovery rate; NaN where the attack is void, or was not made."""
+    unrelated: float
+    """Right answers while trained on text without the facts, as for `still`."""
+    rounded: float
+    """Right answers after rounding, over the original's after the same rounding, beyond the floor;
+    NaN where rounding destroys the original."""
 
 
 class Reason(NamedTuple):
@@ -72,6 +78,15 @@ def behaviour(measured: Behaviour) -> Reason:
     if m.leak > LEAK:
         return Reason(
             "hidden", f"{_percent(m.leak)} answered right in another format, above {LEAK:.0%}"
+        )
+    if m.rounded > LEAK:
+        return Reason(
+            "hidden", f"{_percent(m.rounded)} answered right after rounding, above {LEAK:.0%}"
+        )
+    if m.unrelated > LEAK:
+        return Reason(
+            "hidden",
+            f"{_percent(m.unrelated)} come back by training on other text, above {LEAK:.0%}",
         )
     if m.recovery != m.recovery:
         return Reason("unclear", "no attack counts, so nothing says whether it comes back")

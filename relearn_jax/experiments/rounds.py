@@ -86,6 +86,8 @@ class Plan(NamedTuple):
     """Entries that do not change, [C, ...]."""
     trainable: Callable[[str], bool] = lambda path: True
     """Which leaves are trained, by path; only these have gradients and moments."""
+    may_diverge: bool = False
+    """Whether a loss that is not finite spoils its own model only; else it ends the run."""
     evaluate: Callable[[PyTree, int], tuple[Evaluation, str]] | None = None
     """Takes the parameters [C, ...] and the number of steps of the round behind them. Returns an
     entry for each model, and a few words for the progress bar. May raise Stopped."""
@@ -140,6 +142,7 @@ def train(trainer: Trainer, plan: Plan, params: Callable[[], PyTree]) -> Trained
     watch.tick(steps_done * models, place(plan))
     began, earlier_s = time.perf_counter(), progress["wall_s"]
     latest, stop = "", False
+    must_be_finite = [] if plan.may_diverge else places(plan)
 
     def full_params(state: State) -> PyTree:
         trained = hosts.as_global(plan.mesh, state.params)
@@ -158,7 +161,7 @@ def train(trainer: Trainer, plan: Plan, params: Callable[[], PyTree]) -> Trained
 
         def save(at: Position, state: State, wait: bool) -> None:
             state = hosts.as_global(plan.mesh, state)
-            loop.check_finite(hosts.fetch(state.bad_step), places(plan))
+            loop.check_finite(hosts.fetch(state.bad_step), must_be_finite)
             progress_now = progress | {
                 "epoch": at.epoch,
                 "batch": at.batch,
@@ -210,7 +213,7 @@ def train(trainer: Trainer, plan: Plan, params: Callable[[], PyTree]) -> Trained
             plan.settings.epochs,
             batches,
             Callbacks(log, due, reached, evaluate),
-            places(plan),
+            must_be_finite,
             begin,
         )
     times = {

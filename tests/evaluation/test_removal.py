@@ -8,7 +8,10 @@ import pytest
 from relearn_jax.evaluation import removal
 from relearn_jax.evaluation.removal import Behaviour
 
-GONE = Behaviour(kept=1.0, kept_elsewhere=1.0, text=0.0, still=0.0, leak=0.0, recovery=0.0)
+GONE = Behaviour(
+    kept=1.0, kept_elsewhere=1.0, text=0.0, still=0.0, leak=0.0, recovery=0.0, unrelated=0.0,
+    rounded=0.0,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -23,6 +26,9 @@ GONE = Behaviour(kept=1.0, kept_elsewhere=1.0, text=0.0, still=0.0, leak=0.0, re
         ({"still": 0.6, "recovery": 1.0}, "not edited"),
         ({"leak": 0.3}, "hidden"),
         ({"recovery": 0.6}, "hidden"),
+        ({"rounded": 0.6}, "hidden"),
+        ({"rounded": np.nan}, "removed"),
+        ({"unrelated": 0.6}, "hidden"),
         ({"leak": -0.2, "recovery": -0.1}, "removed"),
     ],
 )

@@ -217,6 +217,12 @@ def _attacked(run: Run, seed: int, arm: EditArm, edit_key: str, original: Origin
         "wall_s": done.wall_s,
     }
     arrays = {"attack": {"right": done.right, "injected": done.injected}}
+    if settings.bits:
+        arrays["rounded"] = {
+            f"{bits}/{kind}": values
+            for bits in settings.bits
+            for kind, values in attack.rounded(run.setup, seed, params, bits)._asdict().items()
+        }
     runs.save_stage(run.out, name, key, record, arrays)
 
 

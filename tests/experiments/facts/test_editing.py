@@ -140,7 +140,8 @@ def test_the_oracle_was_never_taught_the_facts(finished, ready, monkeypatch):
 def test_halves_rotate(ready):
     split, settings = ready.localization.facts[0].split, ready.config.attack
     members = attack.attackers(settings)
-    assert len(members) == 4
+    assert len(members) == 6
+    members = members[: attack.relearning(settings)]
     for first, second in zip(members[::2], members[1::2], strict=True):
         halves = [attack.half_of(split, member) for member in (first, second)]
         assert not np.intersect1d(*halves).size
@@ -149,7 +150,7 @@ def test_halves_rotate(ready):
 
 def test_attackers_see_only_their_half(ready):
     data, settings = ready.localization.facts[0], ready.config.attack
-    members = attack.attackers(settings)
+    members = attack.attackers(settings)[: attack.relearning(settings)]
     halves = [attack.half_of(data.split, member) for member in members]
     steps = texts.attack_batches(
         data, "standard", halves, [m.seed for m in members], settings.batch_size, 5, True
@@ -248,6 +249,22 @@ def test_a_terminated_edit_and_attack_go_on(finished, tmp_path, monkeypatch, cap
     for name in (edit_stage(0, "noising_mlps"), attack_stage(0, "sham")):
         whole, again = (runs.read_json(runs.record_file(out, name)) for out in (finished, run))
         assert whole["sha256"] == again["sha256"]
+
+
+def test_a_grid_that_diverges_is_void_and_loses_nothing(finished, tmp_path):
+    """One rate diverges: the other is taken. All rates diverge: the arm is no removal."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    only = ("--reuse", "--edit.arms=[planted]", "--edit.controls=[]", "--attack.steps=2")
+    assert start(tmp_path, run, *only, "--edit.learning_rates=[1.0e-3,1.0e+30]") == 0
+    grid = table(run, "grid").set_index("learning_rate")
+    assert grid.finite.to_dict() == {1e-3: True, 1e30: False}
+    assert grid.taken.to_dict() == {1e-3: True, 1e30: False}
+    both = ("--edit.learning_rates=[1.0e+29,1.0e+30]", "--attack.learning_rates=[1.0e+30]")
+    assert start(tmp_path, run, *only, *both) == 0
+    arm = table(run, "arms").set_index("arm").loc["planted"]
+    assert arm.verdict == "damaged"
+    assert arm.void
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int
 
 from relearn_jax import config, loading, runs
 from relearn_jax.data.facts.splits import Split
-from relearn_jax.editing import adapters
+from relearn_jax.editing import adapters, rounding
 from relearn_jax.editing.objectives import FORGET, PLAIN, RETAIN
 from relearn_jax.experiments import rounds
 from relearn_jax.experiments.facts.edits import texts
@@ -36,7 +36,7 @@ from relearn_jax.training.losses import Loss, Terms, Texts
 from relearn_jax.training.step import Batches
 
 PyTree = Any
-HALVES = 2
+HALVES, NOTHING = 2, -1
 
 
 class Attacker(NamedTuple):
@@ -45,7 +45,7 @@ class Attacker(NamedTuple):
     learning_rate: float
     seed: int
     half: int
-    """The half that it relearns, 0 or 1; it is scored on the other."""
+    """The half that it relearns, 0 or 1; it is scored on the other. `NOTHING`: it sees no fact."""
 
 
 class Attacked(NamedTuple):
@@ -58,11 +58,23 @@ class Attacked(NamedTuple):
     wall_s: float
 
 
+class Rounded(NamedTuple):
+    """Answers of a model to Q prompts after its matrices were rounded."""
+
+    right: Bool[np.ndarray, " Q"]
+    injected: Bool[np.ndarray, " Q"]
+
+
 def attackers(attack: config.Attack) -> tuple[Attacker, ...]:
-    """All attackers, halves innermost."""
-    return tuple(
-        Attacker(*values) for values in product(attack.learning_rates, attack.seeds, range(HALVES))
-    )
+    """All attackers, halves innermost; those that see none of the facts come last."""
+    relearn = product(attack.learning_rates, attack.seeds, range(HALVES))
+    others = product(attack.learning_rates, attack.seeds, (NOTHING,))
+    return tuple(Attacker(*values) for values in (*relearn, *(others if attack.unrelated else ())))
+
+
+def relearning(attack: config.Attack) -> int:
+    """Number of attackers that relearn facts, which come first."""
+    return len(attack.learning_rates) * len(attack.seeds) * HALVES
 
 
 def mesh_of(settings: config.Editing) -> Mesh:
@@ -78,10 +90,17 @@ def points(attack: config.Attack) -> tuple[int, ...]:
 def half_of(split: Split, attacker: Attacker) -> Int[np.ndarray, " h"]:
     """The facts that an attacker relearns: half of all forgotten facts, drawn by its seed."""
     facts = np.concatenate([split.forget, split.held_out])
+    if attacker.half == NOTHING:
+        return facts[:0]
     order = np.random.default_rng((attacker.seed, 3)).permutation(len(facts))
     middle = len(facts) // HALVES
     rows = order[:middle] if attacker.half == 0 else order[middle:]
     return facts[np.sort(rows)]
+
+
+def _shown(split: Split, attacker: Attacker) -> Int[np.ndarray, " h"]:
+    """The facts in an attacker's batches. Where they have no weight, any will do."""
+    return half_of(split, attacker._replace(half=max(attacker.half, 0)))
 
 
 def make_loss(setup: EditSetup, mesh: Mesh) -> Loss:
@@ -146,13 +165,10 @@ def run(
         number=2,
         learning_rates=[attacker.learning_rate for attacker in members],
         cosine=True,
-        weights={
-            FORGET: [1.0] * len(members),
-            RETAIN: [attack.retain_weight] * len(members),
-            **({PLAIN: [attack.plain_weight] * len(members)} if attack.plain_weight else {}),
-        },
+        weights=_weights(attack, members),
         reference=base,
         shared_reference=True,
+        may_diverge=True,
         evaluate=evaluate,
         evaluated=points(attack),
     )
@@ -165,6 +181,26 @@ def run(
         ),
         round(trained.times["wall_s"] * len(members), 2),
     )
+
+
+def _weights(attack: config.Attack, members: tuple[Attacker, ...]) -> dict[str, list[float]]:
+    """Weights of the loss's terms for each attacker."""
+    sees = [attacker.half != NOTHING for attacker in members]
+    alone = not attack.plain_weight
+    weights = {
+        FORGET: [float(sees_facts) for sees_facts in sees],
+        RETAIN: [attack.retain_weight * (sees_facts or alone) for sees_facts in sees],
+    }
+    if attack.plain_weight:
+        weights[PLAIN] = [attack.plain_weight] * len(members)
+    return weights
+
+
+def rounded(setup: EditSetup, seed: int, params: PyTree, bits: int) -> Rounded:
+    """Answers after the matrices of all blocks are rounded to a number of bits."""
+    asked, matrices = setup.attacked[seed], selection.space(setup.model).shapes
+    answers = answered(setup.model, rounding.rounded(params, matrices, bits), asked)
+    return Rounded(answers.says == asked.target, answers.says == asked.injected)
 
 
 def _scale(attack: config.Attack) -> float:
@@ -187,7 +223,7 @@ def _batches(setup: EditSetup, seed: int, mesh: Mesh, epoch: int, skip: int) -> 
     steps = texts.attack_batches(
         data,
         attack.formats[0],
-        [half_of(data.split, attacker) for attacker in members],
+        [_shown(data.split, attacker) for attacker in members],
         [attacker.seed for attacker in members],
         attack.batch_size,
         attack.steps,

@@ -50,20 +50,26 @@ def accuracy(result: EditResult, name: str, format: str, *groups: str) -> float:
     return float(right[wanted].mean()) if wanted.any() else np.nan
 
 
-def curves(result: EditResult, edited: Edited) -> Curves | None:
-    """The curves of an attack, in the format that it is scored by; None before the attack."""
+def curves(result: EditResult, edited: Edited, unrelated: bool = False) -> Curves | None:
+    """The curves of an attack, in the format that it is scored by; None before the attack.
+
+    `unrelated`: of the attackers that see none of the facts, if there are any.
+    """
     if edited.attacked is None:
         return None
     settings, asked = result.setup.config.attack, result.setup.attacked[result.seed]
     split = result.setup.localization.facts[result.seed].split
     facts = oracle.forgotten_by(result.setup, result.seed)
     own = asked.format == settings.formats[0]
-    shown = np.array(
-        [own & np.isin(asked.fact, attack.half_of(split, a)) for a in attack.attackers(settings)]
-    )
+    first = attack.relearning(settings)
+    chosen = slice(first, None) if unrelated else slice(0, first)
+    members = attack.attackers(settings)[chosen]
+    if not members:
+        return None
+    shown = np.array([own & np.isin(asked.fact, attack.half_of(split, a)) for a in members])
     of_fact = own[:, None] & (asked.fact[:, None] == facts)
     return recovery.assembled(
-        edited.attacked["right"],
+        edited.attacked["right"][chosen],
         shown,
         of_fact,
         asked.of(settings.formats[0], RETAIN_TEST),
@@ -125,6 +131,10 @@ def judged(result: EditResult, name: str) -> Judged:
         _beyond(result, name, own),
         max((_beyond(result, name, f) for f in about_fact(data) if f != own), default=0.0),
         np.nan if rate is None else rate.value,
+        _unrelated(result, name),
+        max((_after_rounding(result, name, bits) for bits in config.attack.bits), default=0.0)
+        if edited.rounded
+        else 0.0,
     )
     readable = _readable(result, name)
     return Judged(
@@ -146,11 +156,49 @@ def _ratio(result: EditResult, name: str, format: str) -> float:
 
 def _beyond(result: EditResult, name: str, format: str) -> float:
     """Right answers to forgotten facts over the original's, both beyond the floor."""
-    floor = chance(result)
-    if name != ORACLE and ORACLE in result.edited:
-        floor = accuracy(result, ORACLE, format, *FORGOTTEN)
+    floor = _floor(result, name, format)
     now, before = (accuracy(result, n, format, *FORGOTTEN) for n in (name, ORIGINAL))
     return (now - floor) / (before - floor) if before > floor else np.nan
+
+
+def _unrelated(result: EditResult, name: str) -> float:
+    """Right answers under training on other text, over the original's, both beyond the floor.
+
+    The highest over learning rates and numbers of steps at which retained facts are kept; 0 without
+    such attackers.
+    """
+    found = curves(result, result.edited[name], unrelated=True)
+    if found is None:
+        return 0.0
+    settings, own = result.setup.config.attack, result.setup.config.edit.format
+    kept = accuracy(result, name, settings.formats[0], RETAIN_TEST)
+    counts = found.retained >= settings.kept * kept
+    right = found.held_out.mean(-1)[counts].max(initial=0.0)
+    floor, before = _floor(result, name, own), accuracy(result, ORIGINAL, own, *FORGOTTEN)
+    return float((right - floor) / (before - floor)) if before > floor else np.nan
+
+
+def _after_rounding(result: EditResult, name: str, bits: int) -> float:
+    """Right answers after rounding, over those of the original after the same rounding.
+
+    Both are beyond the floor; NaN if rounding destroys the original.
+    """
+    asked, own = result.setup.attacked[result.seed], result.setup.config.attack.formats[0]
+    wanted, floor = asked.of(own, *FORGOTTEN), _floor(result, name, own)
+    now, before = (
+        result.edited[n].rounded[f"{bits}/right"][wanted].mean()
+        if result.edited[n].rounded
+        else np.nan
+        for n in (name, ORIGINAL)
+    )
+    return float((now - floor) / (before - floor)) if before - floor > 0.25 else np.nan
+
+
+def _floor(result: EditResult, name: str, format: str) -> float:
+    """What a model that was never taught the facts answers right; chance for the oracle itself."""
+    if name != ORACLE and ORACLE in result.edited:
+        return accuracy(result, ORACLE, format, *FORGOTTEN)
+    return chance(result)
 
 
 def _readable(result: EditResult, name: str) -> float:

@@ -42,6 +42,8 @@ class Edited(NamedTuple):
     injected: Mapping[str, np.ndarray]
     attacked: Mapping[str, np.ndarray] | None
     """Answers under attack, [C, P, Q]; None before the attack."""
+    rounded: Mapping[str, np.ndarray]
+    """Answers after rounding, [Q]: `8/right`, `4/injected`, ..."""
 
 
 class EditResult(NamedTuple):
@@ -79,7 +81,7 @@ def results(setup: EditSetup, out: Path) -> Iterator[EditResult]:
 def _read(out: Path, seed: int, arm: EditArm, leader: str) -> Edited:
     name, attacked = names.edit_stage(seed, leader), names.attack_stage(seed, leader)
     inside = runs.arrays_of(out, name, "inside")
-    done = runs.has_arrays(out, attacked, "attack")
+    done, rounded = (runs.has_arrays(out, attacked, file) for file in ("attack", "rounded"))
     return Edited(
         arm,
         leader,
@@ -88,6 +90,7 @@ def _read(out: Path, seed: int, arm: EditArm, leader: str) -> Edited:
         {reader: inside[f"right/{reader}"] for reader in READINGS},
         {reader: inside[f"injected/{reader}"] for reader in READINGS},
         runs.arrays_of(out, attacked, "attack") if done else None,
+        runs.arrays_of(out, attacked, "rounded") if rounded else {},
     )
 
 

@@ -168,6 +168,7 @@ def _plan(
         shared_reference=True,
         held=held,
         trainable=movable.__contains__,
+        may_diverge=True,
     )
 
 
