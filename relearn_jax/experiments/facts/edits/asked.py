@@ -14,11 +14,13 @@ from relearn_jax.data.facts.prompts import Prompts, take
 from relearn_jax.data.facts.reading import FactData
 from relearn_jax.evaluation import facts
 from relearn_jax.evaluation.facts import Answers
+from relearn_jax.experiments.facts.edits.texts import retained
 from relearn_jax.models.transformer import Model
 
 PyTree = Any
-FORGET, HELD_OUT, RETAIN, RETAIN_TEST = "forget", "held_out", "retain", "retain_test"
-"""Parts of the split; retained facts for tests were never shown to an edit."""
+FORGET, HELD_OUT, VALIDATION, RETAIN_TEST = "forget", "held_out", "validation", "retain_test"
+"""Facts to forget that an edit sees, and others; retained facts that choose its settings, and those
+that it is judged by. No loss holds any of the retained."""
 BUCKET = 16
 """Prompts are padded to a multiple of this many tokens, so that formats share programs."""
 
@@ -57,12 +59,11 @@ def ask(data: FactData, formats: Sequence[str], groups: Sequence[str], only: str
       data: facts and their split.
       formats: names of formats.
       groups: parts of the split.
-      only: the format in which retained facts that were shown are asked; they serve the choice of
-        settings alone.
+      only: the format in which the facts that choose settings are asked.
     """
     by_length: dict[int, list[tuple[Prompts, str, str, np.ndarray]]] = {}
     for name, group in _pairs(formats, groups, only):
-        rows = getattr(data.split, group)
+        rows = retained(data.split)[1] if group == VALIDATION else getattr(data.split, group)
         if not len(rows):
             continue
         prompts, fact = reading.ask(data, rows, name)
@@ -81,10 +82,10 @@ def ask(data: FactData, formats: Sequence[str], groups: Sequence[str], only: str
 def _pairs(formats: Sequence[str], groups: Sequence[str], only: str) -> Iterator[tuple[str, str]]:
     for name in formats:
         for group in groups:
-            if group == RETAIN and name != only:
+            if group == VALIDATION and name != only:
                 continue
             # Texts about other subjects say whether an edit spreads, which retained facts cannot.
-            if name in OTHER_SUBJECTS and group in (RETAIN, RETAIN_TEST):
+            if name in OTHER_SUBJECTS and group in (VALIDATION, RETAIN_TEST):
                 continue
             yield name, group
 

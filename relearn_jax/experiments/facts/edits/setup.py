@@ -10,7 +10,13 @@ from relearn_jax.config import Editing
 from relearn_jax.errors import UserError
 from relearn_jax.experiments.facts import setup as localization
 from relearn_jax.experiments.facts.edits import arms, asked
-from relearn_jax.experiments.facts.edits.asked import FORGET, HELD_OUT, RETAIN, RETAIN_TEST, Asked
+from relearn_jax.experiments.facts.edits.asked import (
+    FORGET,
+    HELD_OUT,
+    RETAIN_TEST,
+    VALIDATION,
+    Asked,
+)
 from relearn_jax.experiments.facts.setup import Setup
 from relearn_jax.models.transformer import Model
 
@@ -49,7 +55,7 @@ def prepare(config: Editing, base: Path) -> EditSetup:
                 "attack: one half of the facts to forget is relearned and the other scored, so "
                 "there must be at least two; raise facts.split.forget"
             )
-    groups = (FORGET, HELD_OUT, RETAIN, RETAIN_TEST)
+    groups = (FORGET, HELD_OUT, VALIDATION, RETAIN_TEST)
     return EditSetup(
         config,
         localized,

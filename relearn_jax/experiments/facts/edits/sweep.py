@@ -23,7 +23,7 @@ from relearn_jax.experiments.facts.edits import texts
 from relearn_jax.experiments.facts.edits.arms import EditArm
 from relearn_jax.experiments.facts.edits.asked import (
     FORGET,
-    RETAIN,
+    VALIDATION,
     Asked,
     answered,
     subset,
@@ -57,7 +57,7 @@ class Tried(NamedTuple):
     edited: float
     """Share of the facts that are edited."""
     kept: float
-    """Mean probability of the right answers to the retained facts that the edit saw."""
+    """Mean probability of the right answers to retained facts that no loss holds."""
     finite: bool
 
 
@@ -127,7 +127,7 @@ def edit(
         trainer, plan, lambda: stacking.stack(mesh, [base] * len(grid(settings)))
     )
     asked = setup.asked[seed]
-    own = subset(asked, asked.of(settings.format, FORGET, RETAIN))
+    own = subset(asked, asked.of(settings.format, FORGET, VALIDATION))
     tried = _tried(setup.model, trained.params, own, settings)
     chosen = best(tried, settings.matched) if taken is None else taken
     member = paths.flatten(stacking.one_model(mesh, trained.params, chosen))
@@ -211,7 +211,7 @@ def _batches(
 def _tried(model: Model, params: PyTree, own: Asked, settings: config.Edit) -> tuple[Tried, ...]:
     answers = answered(model, params, own, side_by_side=True)
     edited = is_edited(answers.says, own, settings.forget)
-    forget, retain = (own.of(settings.format, group) for group in (FORGET, RETAIN))
+    forget, retain = (own.of(settings.format, group) for group in (FORGET, VALIDATION))
     return tuple(
         Tried(
             setting,

@@ -13,9 +13,23 @@ from relearn_jax.data.facts import reading
 from relearn_jax.data.facts import world as worlds
 from relearn_jax.data.facts.prompts import Prompts
 from relearn_jax.data.facts.reading import FactData
+from relearn_jax.data.facts.splits import Split
 from relearn_jax.editing.objectives import FORGET, INJECTED, PLAIN, RETAIN
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.training.step import Batches
+
+VALIDATION = 5
+
+
+def retained(split: Split) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " v"]]:
+    """The retained facts that a loss holds, and those that only choose its settings: every fifth.
+
+    With fewer than five facts, all serve for both.
+    """
+    validation = np.arange(len(split.retain)) % VALIDATION == VALIDATION - 1
+    if not validation.any():
+        return split.retain, split.retain
+    return split.retain[~validation], split.retain[validation]
 
 
 def with_answers(prompts: Prompts, answers: Int[np.ndarray, " B"]) -> TokenBatch:
@@ -67,7 +81,7 @@ def edit_batches(
 ) -> Iterator[Batches]:
     """The texts of each step of an edit; forgotten and injected answers go row by row."""
     forget, _ = reading.ask(data, data.split.forget, format)
-    keep, _ = reading.ask(data, data.split.retain, format)
+    keep, _ = reading.ask(data, retained(data.split)[0], format)
     texts = {
         FORGET: with_answers(forget, forget.target),
         INJECTED: with_answers(forget, forget.others[:, 0]),
@@ -106,7 +120,7 @@ def attack_batches(
       steps: number of steps.
       plain: whether there is running text.
     """
-    keep, _ = reading.ask(data, data.split.retain, format)
+    keep, _ = reading.ask(data, retained(data.split)[0], format)
     kept = with_answers(keep, keep.target)
     shown = [reading.ask(data, half, format)[0] for half in halves]
     relearned = [with_answers(prompts, prompts.target) for prompts in shown]
