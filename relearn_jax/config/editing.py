@@ -42,6 +42,9 @@ class Edit:
     arm. retain_only: everything is trained, without the loss on the facts to forget. oracle: a
     model that was never taught them (built-in world)."""
     steps: int = 50
+    parts: int = 1
+    """Number of parts of the facts to forget that are edited one after another, each for `steps`
+    steps with a fresh optimizer (sequential editing)."""
     batch_size: int = 24
     """Rows of each text in a step."""
     learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
@@ -82,6 +85,9 @@ class Attack:
     unrelated: bool = True
     """Whether there are also attackers that see none of the facts: running text alone or, without
     it, retained facts alone."""
+    layers: bool = False
+    """Whether there are also attackers that may change a single layer each, at the last of the
+    learning rates: through which layer does it come back?"""
     bits: tuple[int, ...] = (8, 4)
     """Besides relearning, each model is asked after its matrices are rounded to this many bits."""
     formats: tuple[str, ...] = ("standard",)
@@ -140,8 +146,8 @@ def _edit_problems(config: Editing) -> list[str]:
     problems += repeated("edit.forget_weights", edit.forget_weights)
     problems += _grid("edit.learning_rates", edit.learning_rates)
     problems += _grid("edit.forget_weights", edit.forget_weights)
-    if edit.steps < 1 or edit.batch_size < 1:
-        problems.append("edit: steps and batch_size must be positive")
+    if edit.steps < 1 or edit.batch_size < 1 or edit.parts < 1:
+        problems.append("edit: steps, batch_size and parts must be positive")
     if edit.random_draws < 0 or edit.retain_weight < 0 or edit.plain_weight < 0:
         problems.append("edit: random_draws and weights must not be negative")
     if not 0 < edit.matched <= 1:

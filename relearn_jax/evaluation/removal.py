@@ -96,7 +96,7 @@ def behaviour(measured: Behaviour) -> Reason:
         )
     return Reason(
         "removed",
-        f"{_percent(max(m.leak, 0))} answered right in other formats, relearning brings "
+        f"{_percent(m.leak)} answered right in other formats, relearning brings "
         f"{_percent(m.recovery)} back",
     )
 
@@ -117,4 +117,5 @@ def inside(readable: float) -> Reason:
 
 
 def _percent(share: float) -> str:
-    return "an unknown share" if share != share else f"{100 * share:.0f} %"
+    """A share in words; below the floor counts as nothing."""
+    return "an unknown share" if share != share else f"{100 * max(share, 0):.0f} %"

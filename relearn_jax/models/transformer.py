@@ -173,8 +173,7 @@ def hidden(
     body = jax.checkpoint(step, prevent_cse=False) if model.remat else step
     h, readings = lax.scan(body, h, scanned)
 
-    if "final" in modules:
-        h = modules["final"].apply({"params": params["final"]}, h)
+    h = final(model, params, h)
     h = touch(h, _rows(sites.states, layers))
     last = read(taps.states, h, _rows(rows.states, layers))
     states = jax.tree.map(
@@ -214,6 +213,12 @@ def suffix(
 
     h = block(first, h, row)
     h = lax.fori_loop(first + 1, model.config.layers, lambda i, h: block(i, h, _rows(later, i)), h)
+    return final(model, params, h)
+
+
+def final(model: Model, params: PyTree, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    """A state between blocks as if it were the last: with the final norm, if the family has one."""
+    modules = _modules(model)
     return modules["final"].apply({"params": params["final"]}, h) if "final" in modules else h
 
 

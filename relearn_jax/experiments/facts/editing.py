@@ -74,7 +74,7 @@ def run(setup: EditSetup, out: Path, watch: Watcher) -> None:
     decoders = localization.run(setup.localization, out, watch)
     oracles = oracle.teach(setup, out, watch) if "oracle" in setup.config.edit.controls else {}
     grid = sweep.grid_mesh(setup.config)
-    attackers = attack.mesh_of(setup.config)
+    attackers = attack.mesh_of(setup)
     run = Run(
         setup,
         out,
@@ -133,7 +133,7 @@ def _edited(
     )  # fmt: skip
     name = names.edit_stage(seed, arm.name)
     if runs.finished(run.out, name, key) is not None:
-        _tick(run, len(sweep.grid(settings.edit)) * settings.edit.steps, name)
+        _tick(run, sweep.steps(settings.edit), name)
         return key
     began = time.perf_counter()
     record: dict[str, Any] = {"kind": arm.kind, "tried": [], "taken": None}
@@ -152,7 +152,7 @@ def _edited(
             for tried in edited.tried
         ]  # fmt: skip
     else:
-        _tick(run, len(sweep.grid(settings.edit)) * settings.edit.steps, name)
+        _tick(run, sweep.steps(settings.edit), name)
     if arm.kind == "sham":
         of_edit = runs.arrays_of(run.out, names.edit_stage(seed, members[1].name), "params")
         leaves = sweep.sham(run.setup, seed, of_edit, original.params)
@@ -171,6 +171,7 @@ def _edited(
             for reader, values in by_reader.items()
         },
     }
+    arrays["lens"] = inside.through_lens(run.setup, seed, params, states)
     if leaves:
         arrays["params"] = leaves
     runs.save_stage(run.out, name, key, record, arrays)
@@ -199,7 +200,7 @@ def _attacked(run: Run, seed: int, arm: EditArm, edit_key: str, original: Origin
     settings = run.setup.config.attack
     key = runs.key_of("attack", edit_key, attack.plain(settings))
     name = names.attack_stage(seed, arm.name)
-    members = attack.attackers(settings)
+    members = attack.attackers_of(run.setup)
     if runs.finished(run.out, name, key) is not None:
         _tick(run, len(members) * settings.steps, name)
         return
@@ -240,7 +241,7 @@ def _tick(run: Run, count: int, name: str) -> None:
 def steps(setup: EditSetup) -> int:
     """Number of steps of a run, at most: teaching, pairs, edits and attacks."""
     edit, attacks = setup.config.edit, setup.config.attack
-    each = len(sweep.grid(edit)) * edit.steps + len(attack.attackers(attacks)) * attacks.steps
+    each = sweep.steps(edit) + len(attack.attackers_of(setup)) * attacks.steps
     total = localization.steps(setup.localization)
     total += oracle.steps(setup) if "oracle" in edit.controls else 0
     return total + each * arms.most(setup.config) * len(setup.config.seeds)

@@ -139,9 +139,9 @@ def test_the_oracle_was_never_taught_the_facts(finished, ready, monkeypatch):
 
 def test_halves_rotate(ready):
     split, settings = ready.localization.facts[0].split, ready.config.attack
-    members = attack.attackers(settings)
+    members = attack.attackers(settings, 3)
     assert len(members) == 6
-    members = members[: attack.relearning(settings)]
+    members = [member for member in members if member.kind == "relearn"]
     for first, second in zip(members[::2], members[1::2], strict=True):
         halves = [attack.half_of(split, member) for member in (first, second)]
         assert not np.intersect1d(*halves).size
@@ -150,7 +150,7 @@ def test_halves_rotate(ready):
 
 def test_attackers_see_only_their_half(ready):
     data, settings = ready.localization.facts[0], ready.config.attack
-    members = attack.attackers(settings)[: attack.relearning(settings)]
+    members = [m for m in attack.attackers(settings, 3) if m.kind == "relearn"]
     halves = [attack.half_of(data.split, member) for member in members]
     steps = texts.attack_batches(
         data, "standard", halves, [m.seed for m in members], settings.batch_size, 5, True
@@ -219,6 +219,92 @@ def test_prompts_of_a_subset_keep_their_order(ready):
 def test_a_second_start_computes_nothing(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(rounds, "train", lambda *a: pytest.fail("trained again"))
     assert start(tmp_path, finished) == 0
+
+
+def test_stages_repeat_to_the_bit(finished, capsys):
+    for name in (edit_stage(0, "sham"), attack_stage(0, "planted")):
+        assert cli.main(["verify", str(finished), "--stage", name]) == 0
+        assert f"{name} " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_one_device_equals_eight(finished, tmp_path):
+    """Grids lie along sets, rows along data; answers agree, and probabilities within rounding."""
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    for folder in (out / "stages").glob("seed0-[ea]*-*"):
+        shutil.rmtree(folder)
+    spread = ("--parallel.sets=2", "--parallel.data=4")
+    assert start(tmp_path, out, *spread) == 0
+    assert runs.read_json(out / "manifest.json")["mesh"]["2"] == {
+        "sets": 2, "data": 4, "fsdp": 1, "tensor": 1
+    }  # fmt: skip
+    one, eight = (table(folder, "answers") for folder in (finished, out))
+    np.testing.assert_allclose(one.p_target, eight.p_target, rtol=2e-3, atol=1e-5)
+    one, eight = (table(folder, "attacks") for folder in (finished, out))
+    pd.testing.assert_frame_equal(one, eight, atol=0.12)
+
+
+@pytest.mark.slow
+def test_an_attack_through_one_layer_changes_no_other(finished, tmp_path, monkeypatch):
+    out, trained = tmp_path / "run", []
+    shutil.copytree(finished, out)
+    train = rounds.train
+    monkeypatch.setattr(rounds, "train", lambda *a: trained.append(train(*a)) or trained[-1])
+    changed = ("--reuse", "--attack.layers=true", "--attack.unrelated=false", "--edit.controls=[]")
+    assert start(tmp_path, out, *changed, "--edit.arms=[planted]") == 0
+    found = table(out, "layers_attacked")
+    assert set(found.layer) == {0, 1, 2}
+    members = attack.attackers(loading.load(out / "config.yaml").attack, 3)
+    for c, member in enumerate(members):
+        moved = [np.abs(trained[-1].params["blocks"]["up"]["adapter_up"][c, i]).max() > 0
+                 for i in range(3)]  # fmt: skip
+        assert moved == [member.kind == "relearn" or i == member.layer for i in range(3)]
+
+
+def test_parts_are_edited_one_after_another(finished, tmp_path, monkeypatch):
+    """Each part sees its own facts, and starts from the models of the part before."""
+    out, starts, ends = tmp_path / "run", [], []
+    shutil.copytree(finished, out)
+    train = rounds.train
+
+    def watched(trainer, plan, params):
+        starts.append(jax.device_get(params()["blocks"]["up"]["kernel"]))
+        done = train(trainer, plan, params)
+        ends.append(jax.device_get(done.params["blocks"]["up"]["kernel"]))
+        return done
+
+    monkeypatch.setattr(rounds, "train", watched)
+    changed = ("--reuse", "--edit.parts=3", "--edit.arms=[planted]", "--edit.controls=[]")
+    with monkeypatch.context() as patch:
+        patch.setattr(attack, "run", lambda *a: pytest.skip("edited"))
+        with pytest.raises(pytest.skip.Exception):
+            start(tmp_path, out, *changed)
+    assert len(starts) == 3
+    for before, after in zip(ends, starts[1:], strict=False):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_each_part_sees_its_own_facts(ready):
+    data = ready.localization.facts[0]
+    standard = data.world.lines["standard"]
+    for rows in texts.parts_of(data.split, 3):
+        assert len(rows) == 3
+        own = {tuple(standard.ids[i][standard.mask[i]]) for i in rows}
+        batches = texts.edit_batches(data, "standard", rows, 0, 4, 3, False)
+        for batch in batches:
+            for ids, mask in zip(*batch["forget"].inputs, strict=True):
+                assert tuple(ids[mask]) in own
+
+
+@pytest.mark.slow
+def test_full_adapters_attack_as_well(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    changed = ("--reuse", "--attack.adapter=full", "--attack.unrelated=false", "--attack.bits=[]")
+    assert start(tmp_path, out, *changed) == 0
+    members = runs.read_json(runs.record_file(out, attack_stage(0, "planted")))["attackers"]
+    assert len(members) == 4
 
 
 @pytest.mark.slow

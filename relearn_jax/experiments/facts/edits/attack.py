@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.experiments.facts.edits.sweep import training
 from relearn_jax.experiments.rounds import Plan, Trainer
 from relearn_jax.localize import selection
+from relearn_jax.models.masks import Mask
 from relearn_jax.models.transformer import Model
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding, stacking
@@ -36,7 +37,9 @@ from relearn_jax.training.losses import Loss, Terms, Texts
 from relearn_jax.training.step import Batches
 
 PyTree = Any
-HALVES, NOTHING = 2, -1
+HALVES, NOTHING, ALL = 2, -1, -1
+Kind = Literal["relearn", "unrelated", "layer"]
+"""Relearns one half; sees none of the facts; relearns one half through a single layer."""
 
 
 class Attacker(NamedTuple):
@@ -46,6 +49,15 @@ class Attacker(NamedTuple):
     seed: int
     half: int
     """The half that it relearns, 0 or 1; it is scored on the other. `NOTHING`: it sees no fact."""
+    layer: int = ALL
+    """The only layer that it may change; `ALL`: every layer."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it may see and change."""
+        if self.half == NOTHING:
+            return "unrelated"
+        return "relearn" if self.layer == ALL else "layer"
 
 
 class Attacked(NamedTuple):
@@ -65,21 +77,29 @@ class Rounded(NamedTuple):
     injected: Bool[np.ndarray, " Q"]
 
 
-def attackers(attack: config.Attack) -> tuple[Attacker, ...]:
-    """All attackers, halves innermost; those that see none of the facts come last."""
-    relearn = product(attack.learning_rates, attack.seeds, range(HALVES))
-    others = product(attack.learning_rates, attack.seeds, (NOTHING,))
-    return tuple(Attacker(*values) for values in (*relearn, *(others if attack.unrelated else ())))
+def attackers(attack: config.Attack, layers: int) -> tuple[Attacker, ...]:
+    """All attackers of a model with so many layers, by kind.
+
+    Within a kind learning rates, or layers, are outermost, and halves innermost.
+    """
+    rates, seeds, halves = attack.learning_rates, attack.seeds, range(HALVES)
+    found = [Attacker(*values) for values in product(rates, seeds, halves)]
+    if attack.unrelated:
+        found += [Attacker(*values) for values in product(rates, seeds, (NOTHING,))]
+    if attack.layers:
+        single = product(range(layers), seeds, halves)
+        found += [Attacker(rates[-1], seed, half, layer) for layer, seed, half in single]
+    return tuple(found)
 
 
-def relearning(attack: config.Attack) -> int:
-    """Number of attackers that relearn facts, which come first."""
-    return len(attack.learning_rates) * len(attack.seeds) * HALVES
+def attackers_of(setup: EditSetup) -> tuple[Attacker, ...]:
+    """All attackers of a run."""
+    return attackers(setup.config.attack, setup.model.config.layers)
 
 
-def mesh_of(settings: config.Editing) -> Mesh:
+def mesh_of(setup: EditSetup) -> Mesh:
     """The mesh of all attackers."""
-    return meshes.make(settings.parallel, len(attackers(settings.attack)))
+    return meshes.make(setup.config.parallel, len(attackers_of(setup)))
 
 
 def points(attack: config.Attack) -> tuple[int, ...]:
@@ -136,7 +156,7 @@ def run(
       base: the attacked model.
     """
     attack, asked = setup.config.attack, setup.attacked[seed]
-    members = attackers(attack)
+    members = attackers_of(setup)
     merge = jax.jit(jax.vmap(partial(adapters.merged, scale=_scale(attack)), in_axes=(None, 0)))
 
     def evaluate(adapted: PyTree, step: int) -> tuple[list[Any], str]:
@@ -168,6 +188,7 @@ def run(
         weights=_weights(attack, members),
         reference=base,
         shared_reference=True,
+        held=_held(mesh, members, shapes) if attack.layers else None,
         may_diverge=True,
         evaluate=evaluate,
         evaluated=points(attack),
@@ -181,6 +202,18 @@ def run(
         ),
         round(trained.times["wall_s"] * len(members), 2),
     )
+
+
+def _held(mesh: Mesh, members: tuple[Attacker, ...], shapes: adapters.Shapes) -> Mask:
+    """The layers whose adapters do not change, for each attacker."""
+    marked = {}
+    for path, (layers, *_) in shapes.items():
+        others = [
+            np.where(member.layer == ALL, False, np.arange(layers) != member.layer)
+            for member in members
+        ]
+        marked[path] = stacking.per_set(mesh, [rows[:, None, None] for rows in others])
+    return Mask(marked)
 
 
 def _weights(attack: config.Attack, members: tuple[Attacker, ...]) -> dict[str, list[float]]:
@@ -219,7 +252,7 @@ def _drawn(mesh: Mesh, members: tuple[Attacker, ...], shapes: adapters.Shapes) -
 
 def _batches(setup: EditSetup, seed: int, mesh: Mesh, epoch: int, skip: int) -> Iterator[Batches]:
     attack, data = setup.config.attack, setup.localization.facts[seed]
-    members = attackers(attack)
+    members = attackers_of(setup)
     steps = texts.attack_batches(
         data,
         attack.formats[0],

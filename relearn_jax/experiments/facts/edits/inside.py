@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from relearn_jax.data.facts import reading
 from relearn_jax.data.facts.prompts import Prompts, last_of_subject
-from relearn_jax.evaluation import probes
+from relearn_jax.evaluation import lens, probes
 from relearn_jax.evaluation.probes import Probe
 from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.localize.probes import POSITIONS, stream
@@ -89,6 +89,17 @@ def read(
         right[name] = says == forgotten.target
         injected[name] = says == forgotten.others[:, 0]
     return Inside(right, injected)
+
+
+def through_lens(
+    setup: EditSetup, seed: int, params: PyTree, of_model: States
+) -> dict[str, Float[np.ndarray, "L1 F"]]:
+    """Probability of the right and of the injected answer to each forgotten fact, by the logit lens
+    at the prompt's last token."""
+    prompts = _prompts(setup, seed, False)
+    words = np.stack([prompts.target, prompts.others[:, 0]], axis=1)
+    found = lens.probabilities(setup.model, params, of_model.forgotten["last"], words)
+    return {"target": found[..., 0], "injected": found[..., 1]}
 
 
 def _classes(probe: Probe, x: np.ndarray) -> Int[np.ndarray, "L1 F"]:

@@ -50,30 +50,30 @@ def accuracy(result: EditResult, name: str, format: str, *groups: str) -> float:
     return float(right[wanted].mean()) if wanted.any() else np.nan
 
 
-def curves(result: EditResult, edited: Edited, unrelated: bool = False) -> Curves | None:
-    """The curves of an attack, in the format that it is scored by; None before the attack.
+def curves(result: EditResult, edited: Edited, kind: attack.Kind = "relearn") -> Curves | None:
+    """The curves of an attack, in the format that it is scored by.
 
-    `unrelated`: of the attackers that see none of the facts, if there are any.
+    None before the attack, and without attackers of the kind. The first axis has learning rates or,
+    for attackers of single layers, the layers.
     """
-    if edited.attacked is None:
+    members = attack.attackers_of(result.setup)
+    chosen = np.array([member.kind == kind for member in members])
+    if edited.attacked is None or not chosen.any():
         return None
     settings, asked = result.setup.config.attack, result.setup.attacked[result.seed]
     split = result.setup.localization.facts[result.seed].split
     facts = oracle.forgotten_by(result.setup, result.seed)
     own = asked.format == settings.formats[0]
-    first = attack.relearning(settings)
-    chosen = slice(first, None) if unrelated else slice(0, first)
-    members = attack.attackers(settings)[chosen]
-    if not members:
-        return None
-    shown = np.array([own & np.isin(asked.fact, attack.half_of(split, a)) for a in members])
+    own_half = [attack.half_of(split, a) for a in members if a.kind == kind]
+    shown = np.array([own & np.isin(asked.fact, half) for half in own_half])
+    layers = result.setup.model.config.layers
     of_fact = own[:, None] & (asked.fact[:, None] == facts)
     return recovery.assembled(
         edited.attacked["right"][chosen],
         shown,
         of_fact,
         asked.of(settings.formats[0], RETAIN_TEST),
-        len(settings.learning_rates),
+        layers if kind == "layer" else len(settings.learning_rates),
     )
 
 
@@ -167,7 +167,7 @@ def _unrelated(result: EditResult, name: str) -> float:
     The highest over learning rates and numbers of steps at which retained facts are kept; 0 without
     such attackers.
     """
-    found = curves(result, result.edited[name], unrelated=True)
+    found = curves(result, result.edited[name], "unrelated")
     if found is None:
         return 0.0
     settings, own = result.setup.config.attack, result.setup.config.edit.format

@@ -40,6 +40,8 @@ class Edited(NamedTuple):
     right: Mapping[str, np.ndarray]
     """By the model that a probe was fitted on: whether it reads the right answer, [2, L1, F]."""
     injected: Mapping[str, np.ndarray]
+    lens: Mapping[str, np.ndarray]
+    """Probability of the `target` and of the `injected` answer by the logit lens, [L1, F]."""
     attacked: Mapping[str, np.ndarray] | None
     """Answers under attack, [C, P, Q]; None before the attack."""
     rounded: Mapping[str, np.ndarray]
@@ -89,6 +91,7 @@ def _read(out: Path, seed: int, arm: EditArm, leader: str) -> Edited:
         Answers(**runs.arrays_of(out, name, "answers")),
         {reader: inside[f"right/{reader}"] for reader in READINGS},
         {reader: inside[f"injected/{reader}"] for reader in READINGS},
+        runs.arrays_of(out, name, "lens"),
         runs.arrays_of(out, attacked, "attack") if done else None,
         runs.arrays_of(out, attacked, "rounded") if rounded else {},
     )
@@ -117,7 +120,7 @@ def stages(setup: EditSetup) -> list[str]:
 
 def meshes(setup: EditSetup, out: Path) -> dict[str, dict[str, int]]:
     """Sizes of the mesh axes, by the number of models side by side."""
-    numbers = {len(sweep.grid(setup.config.edit)), len(attack.attackers(setup.config.attack))}
+    numbers = {len(sweep.grid(setup.config.edit)), len(attack.attackers_of(setup))}
     own = {str(n): dict(meshes_of.make(setup.config.parallel, n).shape) for n in sorted(numbers)}
     return provenance.meshes(setup.localization, out) | own
 

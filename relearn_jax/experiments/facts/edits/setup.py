@@ -50,6 +50,10 @@ def prepare(config: Editing, base: Path) -> EditSetup:
                     raise UserError(
                         f"{setting}: there is no format {name}; there are {', '.join(data.formats)}"
                     )
+        if config.edit.parts > len(data.split.forget):
+            raise UserError(
+                f"edit.parts = {config.edit.parts}: there are {len(data.split.forget)} facts"
+            )
         if len(data.split.measured) < 2:
             raise UserError(
                 "attack: one half of the facts to forget is relearned and the other scored, so "
@@ -74,8 +78,10 @@ def summary(setup: EditSetup, out: Path | None = None) -> list[str]:
     """Lines to show before a run starts."""
     config, edit, attack = setup.config, setup.config.edit, setup.config.attack
     split = setup.localization.facts[config.seeds[0]].split
+    layers = setup.model.config.layers
     grid = len(edit.learning_rates) * len(edit.forget_weights)
-    attacks = len(attack.learning_rates) * len(attack.seeds) * 2
+    rates, seeds = len(attack.learning_rates), len(attack.seeds)
+    attacks = seeds * (rates * (2 + attack.unrelated) + 2 * attack.layers * layers)
     adapter = f"rank {attack.rank}" if attack.adapter == "lora" else "all matrices"
     return [
         *localization.summary(setup.localization, out),

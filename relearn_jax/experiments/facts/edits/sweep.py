@@ -77,6 +77,11 @@ def grid(edit: config.Edit) -> tuple[Setting, ...]:
     return tuple(Setting(*pair) for pair in product(edit.learning_rates, edit.forget_weights))
 
 
+def steps(edit: config.Edit) -> int:
+    """Number of steps of an arm, over all its settings."""
+    return len(grid(edit)) * edit.steps * edit.parts
+
+
 def make_loss(setup: EditSetup, mesh: Mesh) -> Loss:
     """The loss of all edits on a mesh; make it once, so that they share a compiled step."""
     return partial(_terms, sharding.spread(setup.model, mesh), setup.config.edit)
@@ -121,25 +126,33 @@ def edit(
       base: the model before the edit.
       taken: index of the setting to take, for an arm without a loss on the facts to forget.
     """
-    settings = setup.config.edit
-    plan = _plan(setup, loss, mesh, seed, arm, key, base)
-    trained = rounds.train(
-        trainer, plan, lambda: stacking.stack(mesh, [base] * len(grid(settings)))
-    )
-    asked = setup.asked[seed]
+    settings, asked = setup.config.edit, setup.asked[seed]
+    plans = [_plan(setup, loss, mesh, seed, arm, key, base, part) for part in range(settings.parts)]
+    trained, wall_s = stacking.stack(mesh, [base] * len(grid(settings))), 0.0
+    for plan in plans:
+        done = rounds.train(trainer, plan, lambda models=trained: models)
+        trained, wall_s = done.params, wall_s + done.times["wall_s"]
     own = subset(asked, asked.of(settings.format, FORGET, VALIDATION))
-    tried = _tried(setup.model, trained.params, own, settings)
+    tried = _tried(setup.model, trained, own, settings)
     chosen = best(tried, settings.matched) if taken is None else taken
-    member = paths.flatten(stacking.one_model(mesh, trained.params, chosen))
+    member = paths.flatten(stacking.one_model(mesh, trained, chosen))
     leaves = {path: hosts.fetch(leaf) for path, leaf in member.items() if plan.trainable(path)}
-    rounds.forget_checkpoints(trainer, plan)
-    wall_s = round(trained.times["wall_s"] * len(tried), 2)
-    return Edited(leaves, tried, chosen, wall_s)
+    for plan in plans:
+        rounds.forget_checkpoints(trainer, plan)
+    return Edited(leaves, tried, chosen, round(wall_s * len(tried), 2))
 
 
 def _plan(
-    setup: EditSetup, loss: Loss, mesh: Mesh, seed: int, arm: EditArm, key: str, base: PyTree
+    setup: EditSetup,
+    loss: Loss,
+    mesh: Mesh,
+    seed: int,
+    arm: EditArm,
+    key: str,
+    base: PyTree,
+    part: int,
 ) -> Plan:
+    """The training of all settings on one part of the facts to forget."""
     settings, edit = setup.config, setup.config.edit
     data, members = setup.localization.facts[seed], grid(edit)
     movable, held = _movable(setup.model, arm, mesh, len(members))
@@ -150,17 +163,17 @@ def _plan(
         **({PLAIN_TERM: [edit.plain_weight] * len(members)} if edit.plain_weight else {}),
     }
     return Plan(
-        names=[f"seed{seed}-edit-{arm.name}-{n}" for n in range(len(members))],
-        keys=[runs.key_of(key, n) for n in range(len(members))],
+        names=[f"seed{seed}-edit-{arm.name}-{part}-{n}" for n in range(len(members))],
+        keys=[runs.key_of(key, part, n) for n in range(len(members))],
         shapes=weights.shapes(setup.model),
         mesh=mesh,
         loss=loss,
         settings=training(edit.clip_norm, edit.batch_size, edit.weight_decay),
         steps=edit.steps,
-        batches=partial(_batches, data, settings, seed, mesh),
+        batches=partial(_batches, data, settings, seed, mesh, part),
         seeds=[seed] * len(members),
         streams=list(range(len(members))),
-        number=1,
+        number=1 + part,
         learning_rates=[member.learning_rate for member in members],
         cosine=True,
         weights=term_weights,
@@ -196,11 +209,17 @@ def _movable(model: Model, arm: EditArm, mesh: Mesh, count: int) -> tuple[frozen
 
 
 def _batches(
-    data: FactData, settings: Editing, seed: int, mesh: Mesh, epoch: int, skip: int
+    data: FactData, settings: Editing, seed: int, mesh: Mesh, part: int, epoch: int, skip: int
 ) -> Iterator[Batches]:
     edit = settings.edit
     batches = texts.edit_batches(
-        data, edit.format, seed, edit.batch_size, edit.steps, bool(edit.plain_weight)
+        data,
+        edit.format,
+        texts.parts_of(data.split, edit.parts)[part],
+        seed,
+        edit.batch_size,
+        edit.steps,
+        bool(edit.plain_weight),
     )
     rows = meshes.rows_of(mesh, edit.batch_size).total
     for step, batch in enumerate(batches):

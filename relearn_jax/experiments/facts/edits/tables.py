@@ -29,7 +29,7 @@ def write(setup: EditSetup, out: Path) -> None:
     finished = list(results(setup, out))
     makers = {
         "answers": answer_rows, "arms": arm_rows, "grid": grid_rows, "attacks": attack_rows,
-        "inside": inside_rows,
+        "inside": inside_rows, "lens": lens_rows, "layers_attacked": layer_rows,
     }  # fmt: skip
     for name, rows_of in makers.items():
         rows = [{"seed": result.seed, **row} for result in finished for row in rows_of(result)]
@@ -129,6 +129,24 @@ def attack_rows(result: EditResult) -> Iterator[Row]:
                 }  # fmt: skip
 
 
+def layer_rows(result: EditResult) -> Iterator[Row]:
+    """What relearning through each single layer brings back, at its best number of steps."""
+    truth = teaching.planted(result.setup.model, result.setup.config.teaching)
+    for name, edited in result.edited.items():
+        curves = judging.curves(result, edited, "layer")
+        if curves is None:
+            continue
+        for layer, accuracy in enumerate(curves.held_out.mean(-1)):
+            best = int(accuracy.argmax())
+            yield {
+                "arm": name, "layer": layer, "held_out": float(accuracy[best]),
+                "shown": float(curves.shown[layer, best]),
+                "retained": float(curves.retained[layer, best]),
+                "step": attack.points(result.setup.config.attack)[best],
+                "planted": truth is not None and bool(truth["mlp"][layer]),
+            }  # fmt: skip
+
+
 def inside_rows(result: EditResult) -> Iterator[Row]:
     """What probes read off the states about the forgotten facts."""
     for name, edited in result.edited.items():
@@ -142,3 +160,14 @@ def inside_rows(result: EditResult) -> Iterator[Row]:
                         "injected": float(injected[p, state].mean()),
                         "facts": right.shape[2],
                     }  # fmt: skip
+
+
+def lens_rows(result: EditResult) -> Iterator[Row]:
+    """Probability of the right and of the injected answer by the logit lens, means over facts."""
+    for name, edited in result.edited.items():
+        pairs = zip(edited.lens["target"], edited.lens["injected"], strict=True)
+        for state, (target, injected) in enumerate(pairs):
+            yield {
+                "arm": name, "state": state, "p_target": float(target.mean()),
+                "p_injected": float(injected.mean()), "facts": len(target),
+            }  # fmt: skip

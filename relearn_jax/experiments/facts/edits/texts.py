@@ -76,11 +76,25 @@ def passes(rng: np.random.Generator, count: int, size: int) -> Iterator[Int[np.n
         waiting = waiting[size:]
 
 
+def parts_of(split: Split, parts: int) -> list[Int[np.ndarray, " f"]]:
+    """The facts to forget in parts, whose sizes differ by at most one."""
+    return np.array_split(split.forget, parts)
+
+
 def edit_batches(
-    data: FactData, format: str, seed: int, size: int, steps: int, plain: bool
+    data: FactData,
+    format: str,
+    rows: Int[np.ndarray, " f"],
+    seed: int,
+    size: int,
+    steps: int,
+    plain: bool,
 ) -> Iterator[Batches]:
-    """The texts of each step of an edit; forgotten and injected answers go row by row."""
-    forget, _ = reading.ask(data, data.split.forget, format)
+    """The texts of each step of an edit of the facts `rows`.
+
+    Forgotten and injected answers go row by row.
+    """
+    forget, _ = reading.ask(data, rows, format)
     keep, _ = reading.ask(data, retained(data.split)[0], format)
     texts = {
         FORGET: with_answers(forget, forget.target),
@@ -92,8 +106,8 @@ def edit_batches(
     forgotten = passes(of_forget, len(forget.ids), size)
     kept = passes(of_retain, len(keep.ids), size)
     for _ in range(steps):
-        rows = next(forgotten)
-        batches = {name: rows_of(texts[name], rows) for name in (FORGET, INJECTED)}
+        drawn = next(forgotten)
+        batches = {name: rows_of(texts[name], drawn) for name in (FORGET, INJECTED)}
         batches[RETAIN] = rows_of(texts[RETAIN], next(kept))
         if plain:
             batches[PLAIN] = running_text(data, text_rng, size)

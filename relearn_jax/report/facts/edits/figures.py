@@ -170,6 +170,27 @@ def _rate_panel(arms: pd.DataFrame, attacked: Sequence[str]) -> Panel:
     return Panel(draw, "recovery rate by arm", _size(attacked), _room())
 
 
+def through_layers(run: EditRun) -> Plot | None:
+    """Arms by layer: held-out facts that come back if only one layer is relearned."""
+    frame = run.edits["layers_attacked"]
+    if frame.empty:
+        return None
+    panel = _depth_panel(run, frame.rename(columns={"layer": "state"}), "held_out", "Held out")
+    return Plot("layers_attacked", (panel,), columns=1)
+
+
+def lens(run: EditRun) -> Plot | None:
+    """Arms by depth: the answers' probabilities by the logit lens."""
+    frame = run.edits["lens"]
+    if frame.empty:
+        return None
+    panels = tuple(
+        _depth_panel(run, frame, column, title)
+        for column, title in (("p_target", "Right answer"), ("p_injected", "Injected answer"))
+    )
+    return Plot("lens", panels, columns=2)
+
+
 def inside(run: EditRun, position: str) -> Plot | None:
     """Arms by depth: what the original's probe reads at a position, right and injected."""
     frame = run.edits["inside"]
@@ -189,7 +210,7 @@ def _depth_panel(run: EditRun, frame: pd.DataFrame, column: str, title: str) -> 
 
     def draw(ax: Axes) -> None:
         colour = np.zeros((*grid.shape, 4))
-        colour[..., :3] = (0.16, 0.53, 0.80) if column == "right" else (0.85, 0.42, 0.24)
+        colour[..., :3] = (0.85, 0.42, 0.24) if "injected" in column else (0.16, 0.53, 0.80)
         colour[..., 3] = 0.75 * np.clip(grid, 0, 1)
         image(ax, colour)
         if grid.shape[1] <= 12:
@@ -199,7 +220,7 @@ def _depth_panel(run: EditRun, frame: pd.DataFrame, column: str, title: str) -> 
         ax.grid(False)
         ax.set_yticks(range(len(arms)), [arm_short(arm) for arm in arms])
         row_ticks(ax.xaxis, grid.shape[1])
-        ax.set_xlabel("state (0: embedding)")
+        ax.set_xlabel("layer" if column == "held_out" else "state (0: embedding)")
         ax.set_title(title)
 
-    return Panel(draw, f"{title} read by probes, by arm and state", _size(arms), _room())
+    return Panel(draw, f"{title} by arm and state", _size(arms), _room())

@@ -131,6 +131,16 @@ def picture(run: EditRun, results: Tables) -> Drawn:
             "attacks (tables/attacks.parquet)",
         ),
     )  # fmt: skip
+    if run.edits["layers_attacked"].size:
+        parts += (
+            _figure(
+                figures.through_layers(run),
+                "Through which layer does it come back? Half of the facts is relearned by a single "
+                "layer; the share of the other half that is answered right, at its best number of "
+                "steps.",
+                html.data(["tables/layers_attacked.csv"]), "tables/layers_attacked.parquet",
+            ),
+        )  # fmt: skip
     body = "".join(text for text, _ in parts)
     body += details("As tables", table(results["formats"]) + table(results["attacks"]))
     return body, tuple(plot for _, plots in parts for plot in plots)
@@ -203,6 +213,15 @@ def depth(run: EditRun, results: Tables) -> Drawn:
                 html.data(["tables/inside.csv"]), "probes (tables/inside.parquet)",
             )
         )  # fmt: skip
+    parts.append(
+        _figure(
+            figures.lens(run),
+            "The logit lens at the prompt's last token: the probability of the right and of the "
+            "injected answer if a state were the last. It shows where an answer is made, which may "
+            "be later than where the fact is.",
+            html.data(["tables/lens.csv"]), "the logit lens (tables/lens.parquet)",
+        )
+    )  # fmt: skip
     return "".join(t for t, _ in parts), tuple(p for _, plots in parts for p in plots)
 
 

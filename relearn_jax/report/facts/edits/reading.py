@@ -21,6 +21,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "grid": ("seed", "arm", "learning_rate", "forget_weight", "edited", "kept", "taken"),
     "attacks": ("seed", "arm", "learning_rate", "step", "held_out", "shown", "retained"),
+    "layers_attacked": ("seed", "arm", "layer", "held_out", "shown", "retained", "planted"),
+    "lens": ("seed", "arm", "state", "p_target", "p_injected"),
     "inside": ("seed", "arm", "probe", "position", "state", "right", "injected", "facts"),
 }
 """The columns that each table of the edits must have, besides those of the localization."""
