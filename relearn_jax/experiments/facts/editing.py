@@ -116,72 +116,88 @@ def _edited(
     keys: dict[str, str],
     original: Original,
 ) -> str:
-    """Compute the stage of an edited model, unless it is finished; returns its key."""
-    settings, data = run.setup.config, run.setup.localization.facts[seed]
-    marked = selection.mask(arm.units or {}, selection.space(run.setup.model)).marked
-    depends: list[Any] = [original.key]
-    if arm.kind in ("sham", "retain_only"):
-        # The sham is as large as the first edit; the other takes the setting of the last.
-        depends += [keys[_model_of(arm, members)]]
-    if arm.kind == "oracle":
-        depends += [run.oracles[seed]]
-    key = runs.key_of(
-        "edit", arm.kind, seed, sweep.plain(settings.edit), loading.plain(settings.facts),
-        data.digest, settings.model.dtype,
-        [[path, list(rows.shape), np.packbits(rows).tolist()] for path, rows in marked.items()],
-        *depends,
-    )  # fmt: skip
+    """Compute the stage of an edited model, unless it is finished; returns its key.
+
+    Args:
+      run, seed, arm: of the stage.
+      members, keys: all arms that are computed, and the keys of those before this one.
+      original: the model before the edit.
+    """
+    followed = _followed(arm, members)
+    key = _edit_key(run, seed, arm, keys[followed] if followed else "", original)
     name = names.edit_stage(seed, arm.name)
     if runs.finished(run.out, name, key) is not None:
-        _tick(run, sweep.steps(settings.edit), name)
+        _tick(run, sweep.steps(run.setup.config.edit), name)
         return key
     began = time.perf_counter()
-    record: dict[str, Any] = {"kind": arm.kind, "tried": [], "taken": None}
-    leaves: dict[str, np.ndarray] = {}
-    if arm.kind in ("trained", "retain_only"):
-        taken = None
-        if arm.kind == "retain_only":
-            taken = _record(run, seed, _model_of(arm, members))["taken"]
-        edited = sweep.edit(
-            run.setup, run.trainer, run.edit_loss, run.grid, seed, arm, key, original.params, taken
-        )
-        leaves, record["taken"] = edited.leaves, edited.taken
-        record["tried"] = [
-            {**tried.setting._asdict(), "edited": tried.edited, "kept": tried.kept,
-             "finite": tried.finite}
-            for tried in edited.tried
-        ]  # fmt: skip
-    else:
-        _tick(run, sweep.steps(settings.edit), name)
-    if arm.kind == "sham":
-        of_edit = runs.arrays_of(run.out, names.edit_stage(seed, members[1].name), "params")
-        leaves = sweep.sham(run.setup, seed, of_edit, original.params)
+    leaves, record = _changed(run, seed, arm, followed, key, original)
     params = _params(run, seed, arm, leaves, original)
-    answers = asked.answered(run.setup.model, params, run.setup.asked[seed])
-    record["text"] = sweep.text_loss(run.setup, seed, params)
-    states = original.states if arm.name == ORIGINAL else inside.states(run.setup, seed, params)
-    own = original.probes if arm.name == ORIGINAL else inside.fitted(run.setup, seed, states)
-    read = inside.read(run.setup, seed, states, {"own": own, "original": original.probes})
+    record |= {"kind": arm.kind, "text": sweep.text_loss(run.setup, seed, params)}
+    arrays = _measured(run, seed, arm, params, original)
     record["wall_s"] = round(time.perf_counter() - began, 2)
-    arrays: dict[str, dict[str, np.ndarray]] = {
-        "answers": answers._asdict(),
+    runs.save_stage(run.out, name, key, record, arrays | ({"params": leaves} if leaves else {}))
+    return key
+
+
+def _followed(arm: EditArm, members: list[EditArm]) -> str:
+    """The edit that a control follows: a sham is as large as the first, and `retain_only` takes the
+    setting of the last. Empty for other arms."""
+    trained = [member.name for member in members if member.kind == "trained"]
+    return {"sham": trained[:1], "retain_only": trained[-1:]}.get(arm.kind, [""])[0]
+
+
+def _edit_key(run: Run, seed: int, arm: EditArm, followed: str, original: Original) -> str:
+    """The key of an edit's stage; `followed` is that of the edit that a control follows."""
+    settings, data = run.setup.config, run.setup.localization.facts[seed]
+    marked = selection.mask(arm.units or {}, selection.space(run.setup.model)).marked
+    masks = [[path, list(rows.shape), np.packbits(rows).tolist()] for path, rows in marked.items()]
+    return runs.key_of(
+        "edit", arm.kind, seed, sweep.plain(settings.edit), loading.plain(settings.facts),
+        data.digest, settings.model.dtype, masks, original.key, followed,
+        run.oracles.get(seed) if arm.kind == "oracle" else None,
+    )  # fmt: skip
+
+
+def _changed(
+    run: Run, seed: int, arm: EditArm, followed: str, key: str, original: Original
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The leaves that an arm changes, and the settings that it tried."""
+    untried: dict[str, Any] = {"tried": [], "taken": None}
+    if arm.kind not in ("trained", "retain_only"):
+        _tick(run, sweep.steps(run.setup.config.edit), names.edit_stage(seed, arm.name))
+        if arm.kind != "sham":
+            return {}, untried
+        update = runs.arrays_of(run.out, names.edit_stage(seed, followed), "params")
+        return sweep.sham(run.setup, seed, update, original.params), untried
+    taken = None
+    if arm.kind == "retain_only":
+        path = runs.record_file(run.out, names.edit_stage(seed, followed))
+        taken = runs.read_json(path)["taken"]
+    edited = sweep.edit(
+        run.setup, run.trainer, run.edit_loss, run.grid, seed, arm, key, original.params, taken
+    )
+    tried = [setting._asdict() for setting in edited.tried]
+    return edited.leaves, {"tried": tried, "taken": edited.taken}
+
+
+def _measured(
+    run: Run, seed: int, arm: EditArm, params: PyTree, original: Original
+) -> dict[str, dict[str, np.ndarray]]:
+    """What a model answers, and what is read off its states."""
+    setup, states, own = run.setup, original.states, original.probes
+    if arm.name != ORIGINAL:
+        states = inside.states(setup, seed, params)
+        own = inside.fitted(setup, seed, states)
+    read = inside.read(setup, seed, states, {"own": own, "original": original.probes})
+    return {
+        "answers": asked.answered(setup.model, params, setup.asked[seed])._asdict(),
         "inside": {
             f"{kind}/{reader}": values
             for kind, by_reader in read._asdict().items()
             for reader, values in by_reader.items()
         },
+        "lens": inside.through_lens(setup, seed, params, states),
     }
-    arrays["lens"] = inside.through_lens(run.setup, seed, params, states)
-    if leaves:
-        arrays["params"] = leaves
-    runs.save_stage(run.out, name, key, record, arrays)
-    return key
-
-
-def _model_of(arm: EditArm, members: list[EditArm]) -> str:
-    """The trained arm that a control follows: the first for a sham, else the last."""
-    trained = [member.name for member in members if member.kind == "trained"]
-    return trained[0] if arm.kind == "sham" else trained[-1]
 
 
 def _params(
@@ -225,10 +241,6 @@ def _attacked(run: Run, seed: int, arm: EditArm, edit_key: str, original: Origin
             for kind, values in attack.rounded(run.setup, seed, params, bits)._asdict().items()
         }
     runs.save_stage(run.out, name, key, record, arrays)
-
-
-def _record(run: Run, seed: int, arm: str) -> dict[str, Any]:
-    return runs.read_json(runs.record_file(run.out, names.edit_stage(seed, arm)))
 
 
 def _tick(run: Run, count: int, name: str) -> None:

@@ -17,7 +17,7 @@ from relearn_jax import cli, loading, runs
 from relearn_jax.experiments import rounds
 from relearn_jax.experiments.facts.edits import arms, asked, attack, setup, sweep, texts
 from relearn_jax.experiments.facts.edits.arms import EditArm
-from relearn_jax.experiments.facts.edits.sweep import Setting, Tried
+from relearn_jax.experiments.facts.edits.sweep import Tried
 from relearn_jax.experiments.facts.stages import MODEL, attack_stage, edit_stage, stage
 from relearn_jax.localize import selection
 from relearn_jax.training import loop
@@ -174,7 +174,7 @@ def test_edits_see_each_fact_once_in_a_pass():
 
 def test_the_setting_keeps_most_among_those_that_edit_enough():
     def tried(edited, kept, finite=True):
-        return Tried(Setting(1.0, 1.0), edited, kept, finite)
+        return Tried(1.0, 1.0, edited, kept, finite)
 
     assert sweep.best([tried(1.0, 0.5), tried(0.96, 0.9), tried(0.9, 1.0)], 0.95) == 1
     assert sweep.best([tried(0.2, 1.0), tried(0.6, 0.5)], 0.95) == 1

@@ -53,7 +53,8 @@ class Setting(NamedTuple):
 class Tried(NamedTuple):
     """What a setting of the grid did, on the prompts of the edit's own format."""
 
-    setting: Setting
+    learning_rate: float
+    forget_weight: float
     edited: float
     """Share of the facts that are edited."""
     kept: float
@@ -62,7 +63,7 @@ class Tried(NamedTuple):
 
 
 class Edited(NamedTuple):
-    """An edited model."""
+    """The model of an arm after its edit."""
 
     leaves: dict[str, np.ndarray]
     """The leaves that changed, by path."""
@@ -233,7 +234,7 @@ def _tried(model: Model, params: PyTree, own: Asked, settings: config.Edit) -> t
     forget, retain = (own.of(settings.format, group) for group in (FORGET, VALIDATION))
     return tuple(
         Tried(
-            setting,
+            *setting,
             float(edited[c, forget].mean()),
             float(answers.target[c, retain].mean()),
             bool(np.isfinite(answers.target[c]).all()),
