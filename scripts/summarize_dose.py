@@ -8,7 +8,7 @@ Several runs that differ in what is retrained (their text, or frozen regrowth) s
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -107,6 +107,11 @@ def base(run: Run) -> pd.Series:
     return own[(own["arm"] == "base") & (own["stage"] == "base")].set_index("seed")["f1"]
 
 
+def headed(steps: Sequence[int]) -> list[tuple[int, str]]:
+    """Steps with their column heads. The last differs between texts, and is called the end."""
+    return [(step, str(step)) for step in steps[:-1]] + [(steps[-1], "end")]
+
+
 def steps(runs: Mapping[str, Run]) -> str:
     """F1 on the target by step of retraining, for every arm."""
     rows = {}
@@ -116,7 +121,7 @@ def steps(runs: Mapping[str, Run]) -> str:
             if arm in found.index.get_level_values("arm"):
                 some = found.loc[arm]
                 row = {"base": spread(base(run), 2)}
-                row |= {str(step): spread(some.loc[step], 2) for step in some.index}
+                row |= {head: spread(some.loc[s], 2) for s, head in headed(some.index)}
                 rows[f"{key}, {ARM_NAMES[arm]}"] = row
     return markdown(rows, "F1 on the target, by step")
 
@@ -137,7 +142,7 @@ def lead(runs: Mapping[str, Run]) -> str:
             rows[key] = gap
             by_ranking.setdefault(key.partition(", ")[2], []).append(gap)
     for key, gaps in by_ranking.items():
-        if len(gaps) > 1:
+        if len(gaps) > 1 and len({tuple(gap.index) for gap in gaps}) == 1:
             rows[f"mean of {len(gaps)} types, {key}"] = sum(gaps) / len(gaps)
     return differences(rows, "pruned less never learned, share of base F1")
 
@@ -145,7 +150,8 @@ def lead(runs: Mapping[str, Run]) -> str:
 def differences(rows: Mapping[str, pd.DataFrame], corner: str) -> str:
     """A row of means and intervals over seeds for each table of differences by step and seed."""
     shown = {
-        key: {str(step): interval(gap.loc[step]) for step in gap.index} for key, gap in rows.items()
+        key: {head: interval(gap.loc[step]) for step, head in headed(gap.index)}
+        for key, gap in rows.items()
     }
     return markdown(shown, corner)
 
@@ -250,13 +256,18 @@ def main() -> None:
     options = parse()
     runs = read(options.runs)
     full = {key: run for key, run in runs.items() if key.count(", ") == 1}
+    others = {key: run for key, run in runs.items() if "sentences" in key or "without" in key}
+    whole = {key: run for key, run in runs.items() if key not in others}
     results = {key: findings(run) for key, run in full.items()}
     first = {k: r for k, r in full.items() if r.target == next(iter(full.values())).target}
     parts = {
         "What pruning took": partial(damage, full),
-        "F1 by step": partial(steps, runs),
-        "Steps to recover": partial(speed, runs),
-        "Against a model that never learned the type": partial(lead, runs),
+        "F1 by step": partial(steps, whole),
+        "Steps to recover": partial(speed, whole),
+        "Other texts": partial(steps, others),
+        "Against a model that never learned the type": partial(
+            lead, {key: run for key, run in runs.items() if "without" not in key}
+        ),
         "Frozen regrowth": partial(frozen, runs),
         "Neurons": partial(neurons, results),
         "Saliency by layer": partial(where, first),

@@ -126,9 +126,9 @@ def test_dose_is_refused_for_a_localization_and_has_a_folder_of_its_own(
 ):
     from relearn_jax.experiments import driver
 
-    facts = Path(__file__).resolve().parents[1] / "configs" / "facts_world_ci.yaml"
+    facts = Path(__file__).resolve().parents[1] / "configs" / "facts_world_localize.yaml"
     assert cli.main(["dose", str(facts)]) == 2
-    assert "facts_world_ci is a localization" in capsys.readouterr().err
+    assert "facts_world_localize is a localization" in capsys.readouterr().err
     (tmp_path / "c.yaml").write_text("name: words\nexpected_minutes: 6")
     seen = []
     monkeypatch.setattr(driver, "run", lambda config, base, out, *_: seen.append((config, out)))
