@@ -127,9 +127,13 @@ def steps(runs: Mapping[str, Run]) -> str:
 
 
 def difference(first: pd.DataFrame, second: pd.DataFrame, scale: pd.Series) -> pd.DataFrame:
-    """Of two arms at the steps of both, as a share of the base model's F1, by seed."""
+    """Of two arms at the steps of both, as a share of the base model's F1; a column for each seed.
+
+    Rows are called by their heads.
+    """
     both = first.index.intersection(second.index)
-    return (first.loc[both] - second.loc[both]) / scale
+    gap = (first.loc[both] - second.loc[both]) / scale
+    return gap.set_axis([head for _, head in headed(both)])
 
 
 def lead(runs: Mapping[str, Run]) -> str:
@@ -142,7 +146,7 @@ def lead(runs: Mapping[str, Run]) -> str:
             rows[key] = gap
             by_ranking.setdefault(key.partition(", ")[2], []).append(gap)
     for key, gaps in by_ranking.items():
-        if len(gaps) > 1 and len({tuple(gap.index) for gap in gaps}) == 1:
+        if len(gaps) > 1:
             rows[f"mean of {len(gaps)} types, {key}"] = sum(gaps) / len(gaps)
     return differences(rows, "pruned less never learned, share of base F1")
 
@@ -150,8 +154,7 @@ def lead(runs: Mapping[str, Run]) -> str:
 def differences(rows: Mapping[str, pd.DataFrame], corner: str) -> str:
     """A row of means and intervals over seeds for each table of differences by step and seed."""
     shown = {
-        key: {head: interval(gap.loc[step]) for step, head in headed(gap.index)}
-        for key, gap in rows.items()
+        key: {head: interval(gap.loc[head]) for head in gap.index} for key, gap in rows.items()
     }
     return markdown(shown, corner)
 
