@@ -362,6 +362,35 @@ def test_other_objectives_run(tmp_path, forget):
     assert set(table(out, "arms").arm) == {"original", "planted"}
 
 
+@pytest.mark.slow
+def test_real_facts_of_a_real_tokenizer_are_edited(tmp_path, shared):
+    """A random GPT-2 knows none of them; edits, attacks and the page are there all the same."""
+    config = {
+        "experiment": "editing", "name": "counterfact", "gates": "report",
+        "model": {
+            "source": "random", "tokenizer": str(shared / "data/tokenizer-gpt2"),
+            "settings": {"model_type": "gpt2", "n_embd": 16, "n_layer": 2, "n_head": 2,
+                         "n_positions": 64, "vocab_size": 50257},
+        },
+        "facts": {
+            "kind": "counterfact", "unusable": "drop",
+            "path": str(shared / "data/counterfact/counterfact_rich_gemma-2-9b.csv"),
+            "split": {"forget": "first_8", "retain": 30, "overlap": "drop"},
+        },
+        "teaching": {"steps": 0},
+        "localize": {"pairs": 6, "batch": 6, "groups": 2, "heads": 2, "corrupt": "random",
+                     "budget": 0.4, "methods": ["patching"]},
+        "edit": {"steps": 3, "batch_size": 4, "learning_rates": [1.0e-3], "forget_weights": [1.0],
+                 "arms": ["noising", "nonlocalized"], "controls": ["sham"], "plain_weight": 0},
+        "attack": {"steps": 2, "rank": 2, "batch_size": 4, "scored_steps": [],
+                   "learning_rates": [1.0e-3], "seeds": [0], "plain_weight": 0},
+    }  # fmt: skip
+    assert start(tmp_path, tmp_path / "run", config=config) == 0
+    answers = table(tmp_path / "run", "answers")
+    assert {"standard", "neighborhood", "paraphrase"} <= set(answers.format)
+    assert set(answers.arm) == {"original", "noising", "nonlocalized", "sham"}
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

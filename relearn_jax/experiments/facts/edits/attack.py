@@ -131,7 +131,7 @@ def make_loss(setup: EditSetup, mesh: Mesh) -> Loss:
 def _terms(
     model: Model, attack: config.Attack, adapted: PyTree, base: PyTree, texts: Texts
 ) -> Terms:
-    params = adapters.merged(base, adapted, attack.alpha / attack.rank)
+    params = adapters.merged(base, adapted, _scale(attack))
     names = (FORGET, RETAIN) + (PLAIN,) * bool(attack.plain_weight)
     return {name: losses.cross_entropy(model, params, texts[name]) for name in names}
 
@@ -157,7 +157,11 @@ def run(
     """
     attack, asked = setup.config.attack, setup.attacked[seed]
     members = attackers_of(setup)
-    merge = jax.jit(jax.vmap(partial(adapters.merged, scale=_scale(attack)), in_axes=(None, 0)))
+
+    @jax.jit
+    def merge(base: PyTree, adapted: PyTree) -> PyTree:
+        of_all = jax.vmap(partial(adapters.merged, scale=_scale(attack)), in_axes=(None, 0))
+        return sharding.constrain(of_all(base, adapted), mesh, sets_axis=True)
 
     def evaluate(adapted: PyTree, step: int) -> tuple[list[Any], str]:
         answers = answered(setup.model, merge(base, adapted), asked, side_by_side=True)

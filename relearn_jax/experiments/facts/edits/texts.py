@@ -136,8 +136,10 @@ def attack_batches(
     """
     keep, _ = reading.ask(data, retained(data.split)[0], format)
     kept = with_answers(keep, keep.target)
-    shown = [reading.ask(data, half, format)[0] for half in halves]
-    relearned = [with_answers(prompts, prompts.target) for prompts in shown]
+    # All halves are asked together, so that the batches of all attackers have one length.
+    prompts, facts = reading.ask(data, np.unique(np.concatenate(halves)), format)
+    answered = with_answers(prompts, prompts.target)
+    relearned = [rows_of(answered, np.flatnonzero(np.isin(facts, half))) for half in halves]
     streams = [np.random.default_rng((seed, 2)).spawn(3) for seed in seeds]
     own = [
         passes(stream[0], len(text.labels), size)
