@@ -197,7 +197,8 @@ def attacked(tagger, driver="jit", sizes=(1, 1, 1, 1), chosen=(0, 1), shared=Fal
         reference = jax.tree.map(lambda x: stack([x] * len(chosen)), reference)
     round_ = Round(
         optimizer.Schedule(
-            np.float32(rates[rows]), *(np.full(len(chosen), x, np.float32) for x in (10.0, 0.0))
+            np.float32(rates[rows]),
+            *(np.full(len(chosen), x, np.float32) for x in (10.0, 0.0, 0.0)),
         ),
         jax.vmap(jax.random.key)(rows.astype(np.uint32)),
         weights={name: np.float32(weights[rows, i]) for i, name in enumerate(("forget", "retain"))},

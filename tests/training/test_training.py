@@ -210,6 +210,14 @@ def test_the_schedule_is_the_usual_linear_one(warmup):
     np.testing.assert_allclose(ours, reference.linear(3e-4, 50, warmup), rtol=1e-5)
 
 
+def test_the_cosine_schedule_is_that_of_optax():
+    settings = Training(learning_rate=3e-4, warmup=0.0)
+    schedule = optimizer.schedule(settings, 50, cosine=True)
+    ours = [float(optimizer.rate(schedule, jnp.int32(i))) for i in range(50)]
+    theirs = optax.cosine_decay_schedule(3e-4, 50)
+    np.testing.assert_allclose(ours, [theirs(i) for i in range(50)], rtol=1e-4, atol=1e-10)
+
+
 @pytest.fixture(scope="module")
 def driver(tagger):
     """The step of C sets on one device, and a state of two: the tagger, and its double."""
