@@ -375,7 +375,7 @@ def test_real_facts_of_a_real_tokenizer_are_edited(tmp_path, shared):
         "facts": {
             "kind": "counterfact", "unusable": "drop",
             "path": str(shared / "data/counterfact/counterfact_rich_gemma-2-9b.csv"),
-            "split": {"forget": "first_8", "retain": 30, "overlap": "drop"},
+            "min_probability": 0.9, "split": {"forget": "first_8", "overlap": "drop"},
         },
         "teaching": {"steps": 0},
         "localize": {"pairs": 6, "batch": 6, "groups": 2, "heads": 2, "corrupt": "random",
