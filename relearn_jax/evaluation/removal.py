@@ -118,4 +118,4 @@ def inside(readable: float) -> Reason:
 
 def _percent(share: float) -> str:
     """A share in words; below the floor counts as nothing."""
-    return "an unknown share" if share != share else f"{100 * max(share, 0):.0f} %"
+    return "an unknown share" if share != share else f"{100 * max(share, 0):.3g} %"

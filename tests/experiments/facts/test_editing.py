@@ -15,6 +15,7 @@ from undrawn import undrawn
 
 from relearn_jax import cli, loading, runs
 from relearn_jax.experiments import rounds
+from relearn_jax.experiments.facts import teaching
 from relearn_jax.experiments.facts.edits import arms, asked, attack, setup, sweep, texts
 from relearn_jax.experiments.facts.edits.arms import EditArm
 from relearn_jax.experiments.facts.edits.sweep import Tried
@@ -113,28 +114,32 @@ def test_the_sham_is_as_large_as_the_first_edit(finished):
         assert not np.allclose(leaf[1], sham[path][1], atol=1e-6)
 
 
-def test_the_oracle_was_never_taught_the_facts(finished, ready, monkeypatch):
-    """Its planting has only lines about other athletes."""
+def test_the_oracle_is_never_taught_the_facts(ready):
+    """Lines of its planting are about the other athletes, among them other planted ones."""
     data = ready.localization.facts[0]
-    lines = []
-    batch = teaching_batch = texts.worlds.training_batch
-
-    def watched(*arguments, **settings):
-        lines.append(teaching_batch(*arguments, **settings))
-        return lines[-1]
-
-    from relearn_jax.experiments.facts import teaching
-
-    monkeypatch.setattr(teaching.worlds, "training_batch", watched)
-    rng = np.random.default_rng(0)
-    teaching._lines(data.world, rng, 400, "plant", data.split.forget)
-    seen = {tuple(row) for lines_ in lines for row in lines_.ids}
+    lines = teaching._lines(data.world, np.random.default_rng(0), 400, "plant", data.split.forget)
+    seen = {tuple(row) for row in lines.ids}
     for name in ("standard", "qa"):
-        prompts = data.world.lines[name]
-        assert not seen & {tuple(prompts.ids[i]) for i in data.split.forget}
+        ids = data.world.lines[name].ids
+        assert not seen & {tuple(ids[i]) for i in data.split.forget}
         others = np.setdiff1d(data.world.groups["planted"], data.split.forget)
-        assert seen & {tuple(prompts.ids[i]) for i in others}
-    assert batch is teaching_batch
+        assert seen & {tuple(ids[i]) for i in others}
+
+
+def test_no_loss_holds_the_facts_that_choose_settings(ready):
+    data = ready.localization.facts[0]
+    held, validation = texts.retained(data.split)
+    assert not np.intersect1d(held, validation).size
+    asked_of = ready.asked[0]
+    chosen_by = asked_of.fact[asked_of.of("standard", "validation")]
+    np.testing.assert_array_equal(np.sort(chosen_by), np.sort(validation))
+    standard = data.world.lines["standard"]
+    own = {tuple(standard.ids[i][standard.mask[i]]) for i in validation}
+    steps = list(texts.edit_batches(data, "standard", data.split.forget, 0, 20, 6, False))
+    steps += next(texts.attack_batches(data, "standard", [data.split.forget], [0], 60, 1, False))
+    for batches in steps:
+        for ids, mask in zip(*batches["retain"].inputs, strict=True):
+            assert tuple(ids[mask]) not in own
 
 
 def test_halves_rotate(ready):

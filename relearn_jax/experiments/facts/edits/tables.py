@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from relearn_jax.evaluation import recovery
 from relearn_jax.experiments.facts import tables as localization
 from relearn_jax.experiments.facts import teaching
 from relearn_jax.experiments.facts.edits import attack, judging
 from relearn_jax.experiments.facts.edits.arms import ORIGINAL
 from relearn_jax.experiments.facts.edits.asked import RETAIN_TEST
 from relearn_jax.experiments.facts.edits.inside import READINGS
+from relearn_jax.experiments.facts.edits.judging import Judged
 from relearn_jax.experiments.facts.edits.results import EditResult, results
 from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.localize import selection
@@ -93,11 +95,25 @@ def arm_rows(result: EditResult) -> Iterator[Row]:
             else attackers.learning_rates[best.rate],
             "best_steps": -1 if best is None else attack.points(attackers)[best.point],
             "best_accuracy": np.nan if best is None else best.accuracy,
+            "steps_to_90": _steps_to_90(result, judged),
             "rate": np.nan if rate is None else rate.value,
             "rate_low": np.nan if rate is None else rate.low,
             "rate_high": np.nan if rate is None else rate.high,
             "wall_s": edited.record["wall_s"],
         }  # fmt: skip
+
+
+def _steps_to_90(result: EditResult, judged: Judged) -> float:
+    """Steps until the attacker's best has 90 % of what it gets from the original; NaN: never."""
+    original = judging.best_of(result, result.edited[ORIGINAL])
+    if judged.best is None or judged.best.void or original is None:
+        return np.nan
+    found = recovery.steps_to(
+        judged.curves.held_out[judged.best.rate].mean(-1),
+        attack.points(result.setup.config.attack),
+        0.9 * original.accuracy,
+    )
+    return np.nan if found is None else float(found)
 
 
 def grid_rows(result: EditResult) -> Iterator[Row]:
