@@ -16,7 +16,16 @@ from undrawn import undrawn
 from relearn_jax import cli, loading, runs
 from relearn_jax.experiments import rounds
 from relearn_jax.experiments.facts import teaching
-from relearn_jax.experiments.facts.edits import arms, asked, attack, setup, sweep, texts
+from relearn_jax.experiments.facts.edits import (
+    arms,
+    asked,
+    attack,
+    judging,
+    results,
+    setup,
+    sweep,
+    texts,
+)
 from relearn_jax.experiments.facts.edits.arms import EditArm
 from relearn_jax.experiments.facts.edits.sweep import Tried
 from relearn_jax.experiments.facts.stages import MODEL, attack_stage, edit_stage, stage
@@ -112,6 +121,25 @@ def test_the_sham_is_as_large_as_the_first_edit(finished):
         sizes = [np.linalg.norm((x[path] - before[path])[1]) for x in (edit, sham)]
         assert sizes[0] == pytest.approx(sizes[1], rel=1e-3)
         assert not np.allclose(leaf[1], sham[path][1], atol=1e-6)
+
+
+def test_shares_are_0_for_the_oracle_and_1_for_the_original(finished, ready):
+    """An arm that answers as the oracle does has lost everything, one like the original nothing."""
+    (result,) = results.results(ready, finished)
+    knows = result.asked.target
+    lacks = np.where(result.asked.fact % 2 == 0, -1, knows)
+
+    def saying(arm, says):
+        edited = result.edited[arm]
+        return edited._replace(answers=edited.answers._replace(says=says))
+
+    answers = {"original": knows, "oracle": lacks, "planted": lacks, "nonlocalized": knows}
+    edited = {arm: saying(arm, says) for arm, says in answers.items()}
+    made = result._replace(edited=result.edited | edited)
+    gone, same = (judging.judged(made, arm).behaviour for arm in ("planted", "nonlocalized"))
+    assert (gone.still, gone.leak) == (0, 0)
+    assert gone.kept < 1
+    assert (same.still, same.leak, same.kept, same.kept_elsewhere) == (1, 1, 1, 1)
 
 
 def test_the_oracle_is_never_taught_the_facts(ready):
