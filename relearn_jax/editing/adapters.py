@@ -14,10 +14,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from relearn_jax.models import paths
+from relearn_jax.models.layers import ADAPTER_DOWN, ADAPTER_UP
 
 PyTree = Any
 Shapes = Mapping[str, tuple[int, ...]]
-DOWN, UP, FULL = "adapter_down", "adapter_up", "adapter"
+FULL = "adapter"
+"""A matrix as large as the kernel, [I, O]."""
 
 
 def shapes(matrices: Shapes, rank: int | None) -> dict[str, tuple[int, ...]]:
@@ -33,8 +35,8 @@ def shapes(matrices: Shapes, rank: int | None) -> dict[str, tuple[int, ...]]:
         if rank is None:
             of_adapters[f"{folder}/{FULL}"] = (layers, rows, columns)
         else:
-            of_adapters[f"{folder}/{DOWN}"] = (layers, rows, rank)
-            of_adapters[f"{folder}/{UP}"] = (layers, rank, columns)
+            of_adapters[f"{folder}/{ADAPTER_DOWN}"] = (layers, rows, rank)
+            of_adapters[f"{folder}/{ADAPTER_UP}"] = (layers, rank, columns)
     return of_adapters
 
 
@@ -46,22 +48,23 @@ def draw(key: Array, shapes: Shapes) -> PyTree:
     leaves = {}
     for number, (path, shape) in enumerate(sorted(shapes.items())):
         leaves[path] = jnp.zeros(shape)
-        if path.endswith(DOWN):
+        if path.endswith(ADAPTER_DOWN):
             limit = 1 / math.sqrt(shape[1])
             own = jax.random.fold_in(key, number)
             leaves[path] = jax.random.uniform(own, shape, minval=-limit, maxval=limit)
     return paths.unflatten(leaves)
 
 
-def merged(params: PyTree, adapters: PyTree, scale: float = 1.0) -> PyTree:
-    """The parameters with adapters added: W + scale * down @ up, or W + adapter."""
-    leaves, added = paths.flatten(params), paths.flatten(adapters)
-    for path, adapter in added.items():
+def attached(scale: float, params: PyTree, adapters: PyTree) -> PyTree:
+    """The parameters with adapters beside their matrices, which `layers.Dense` adds, times `scale`.
+
+    A matrix of full rank is added here, times 1.
+    """
+    leaves = paths.flatten(params)
+    for path, adapter in paths.flatten(adapters).items():
         folder, _, name = path.rpartition("/")
-        kernel = f"{folder}/kernel"
-        if name == DOWN:
-            product = jnp.einsum("LIR,LRO->LIO", adapter, added[f"{folder}/{UP}"])
-            leaves[kernel] = leaves[kernel] + scale * product
-        elif name == FULL:
-            leaves[kernel] = leaves[kernel] + adapter
+        if name == FULL:
+            leaves[f"{folder}/kernel"] = leaves[f"{folder}/kernel"] + adapter
+        else:
+            leaves[path] = scale * adapter if name == ADAPTER_UP else adapter
     return paths.unflatten(leaves)

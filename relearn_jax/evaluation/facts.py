@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model
 
 PyTree = Any
+Change = Callable[[PyTree, PyTree], PyTree]
+"""(shared parameters, a model's own parameters) -> the model's parameters."""
 BATCH = 256
 
 
@@ -38,10 +41,20 @@ def answers(model: Model, params: PyTree, prompts: Prompts, batch: int = BATCH) 
 
 
 def answers_side_by_side(
-    model: Model, params: PyTree, prompts: Prompts, batch: int = BATCH
+    model: Model, change: Change, base: PyTree, own: PyTree, prompts: Prompts, batch: int = BATCH
 ) -> Answers:
-    """The answers of C models with parameters [C, ...]."""
-    return _in_batches(partial(_stacked_answers, model, params), prompts, batch)
+    """The answers of C models that share a base.
+
+    Args:
+      model: the architecture.
+      change: gives a model's parameters from the base and its own; pass the same object again, so
+        that it shares a program.
+      base: parameters that all models share.
+      own: the models' own parameters, [C, ...].
+      prompts: what they are asked.
+      batch: prompts at one time.
+    """
+    return _in_batches(partial(_stacked_answers, model, change, base, own), prompts, batch)
 
 
 def correct(
@@ -85,12 +98,17 @@ def _answers(
     return Answers(p[:, 0], p[:, 1], among[:, 0], jnp.argmax(logits, axis=-1))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 1))
 def _stacked_answers(
     model: Model,
-    params: PyTree,
+    change: Change,
+    base: PyTree,
+    own: PyTree,
     inputs: Inputs,
     last: Int[Array, " B"],
     words: Int[Array, "B W"],
 ) -> Answers:
-    return jax.vmap(lambda of_model: _answers(model, of_model, inputs, last, words))(params)
+    def of_model(own: PyTree) -> Answers:
+        return _answers(model, change(base, own), inputs, last, words)
+
+    return jax.vmap(of_model)(own)

@@ -166,7 +166,7 @@ class Block(nn.Module):
     ) -> tuple[Float[Array, "B T D"], Inside]:
         c = self.config
         norm = partial(layers.RMSNorm, c.epsilon, c.norm_offset)
-        dense = partial(layers.dense, dtype=self.dtype, bias=False)
+        dense = partial(layers.Dense, dtype=self.dtype, bias=False)
 
         x = norm(name="attention_norm")(h)
         q = layers.heads(dense(c.heads * c.head_width, name="query")(x), c.heads)

@@ -106,7 +106,7 @@ class Block(nn.Module):
         for_weights, for_attention, for_mlp = layers.split(keys, 3)
 
         x = layers.layer_norm(h, c.epsilon, "attention_norm")
-        qkv = layers.dense(3 * c.width, self.dtype, "qkv")(x)
+        qkv = layers.Dense(3 * c.width, self.dtype, name="qkv")(x)
         q, k, v = (
             touch(layers.heads(part, c.heads), site)
             for part, site in zip(
@@ -117,14 +117,14 @@ class Block(nn.Module):
         allowed = layers.causal(q, all_k) & inputs.mask[:, None, None, :]
         z = layers.attend(q, all_k, all_v, allowed, c.attention_dropout, for_weights)
         z = touch(z, row.heads)
-        x = layers.dense(c.width, self.dtype, "attention_out")(layers.joined(z))
+        x = layers.Dense(c.width, self.dtype, name="attention_out")(layers.joined(z))
         attention = touch(layers.dropout(x, c.hidden_dropout, for_attention), row.attention)
         h = h + attention
 
         read = touch(layers.layer_norm(h, c.epsilon, "mlp_norm"), row.mlp_in)
-        x = layers.dense(c.mlp_width, self.dtype, "up")(read)
+        x = layers.Dense(c.mlp_width, self.dtype, name="up")(read)
         neurons = touch(layers.ACTIVATIONS[c.activation](x), row.mlp)
-        x = layers.dense(c.width, self.dtype, "down")(neurons)
+        x = layers.Dense(c.width, self.dtype, name="down")(neurons)
         out = touch(layers.dropout(x, c.hidden_dropout, for_mlp), row.mlp_out)
         return h + out, Inside(q, k, v, z, attention, read, neurons, out)
 

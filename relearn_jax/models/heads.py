@@ -29,7 +29,7 @@ class TokenClassifier(nn.Module):
     @nn.compact
     def __call__(self, h: Float[Array, "B T D"], keys: RowKeys | None) -> Float[Array, "B T Y"]:
         h = layers.dropout(h, self.dropout, keys)
-        return layers.dense(self.labels, jnp.float32, "classifier")(h)
+        return layers.Dense(self.labels, jnp.float32, name="classifier")(h)
 
 
 class LanguageHead(nn.Module):

@@ -14,13 +14,33 @@ from jaxtyping import Array, Bool, Float, Int
 from relearn_jax.models.inputs import Past, RowKeys
 
 INIT = nn.initializers.normal(0.02)
+ADAPTER_DOWN, ADAPTER_UP = "adapter_down", "adapter_up"
+"""A low-rank adapter's two matrices, [I, R] and [R, O], beside their kernel [I, O]."""
 
 
-def dense(features: int, dtype: jnp.dtype, name: str, bias: bool = True) -> nn.Dense:
-    """An affine (or, without bias, a linear) map with float32 parameters, computed in `dtype`."""
-    return nn.Dense(
-        features, bias, dtype=dtype, param_dtype=jnp.float32, kernel_init=INIT, name=name
-    )
+class Dense(nn.Module):
+    """An affine (or, without bias, a linear) map with float32 parameters, computed in `dtype`.
+
+    A low-rank adapter among its parameters is added to the kernel W without computing their sum:
+    y = x W + (x down) up. So models side by side can share W.
+    """
+
+    features: int
+    dtype: jnp.dtype
+    bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
+        x = x.astype(self.dtype)
+        kernel = self.param("kernel", INIT, (x.shape[-1], self.features), jnp.float32)
+        y = jnp.dot(x, kernel.astype(self.dtype))
+        if self.has_variable("params", ADAPTER_DOWN):
+            down, up = (self.get_variable("params", name) for name in (ADAPTER_DOWN, ADAPTER_UP))
+            y += jnp.dot(jnp.dot(x, down.astype(self.dtype)), up.astype(self.dtype))
+        if self.bias:
+            zeros = nn.initializers.zeros_init()
+            y += self.param("bias", zeros, (self.features,), jnp.float32).astype(self.dtype)
+        return y
 
 
 def layer_norm(x: Float[Array, "... D"], epsilon: float, name: str) -> Float[Array, "... D"]:

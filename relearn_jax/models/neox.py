@@ -109,7 +109,7 @@ class Block(nn.Module):
         for_weights, for_attention, for_mlp = layers.split(keys, 3)
 
         x = layers.layer_norm(h, c.epsilon, "attention_norm")
-        qkv = layers.heads(layers.dense(3 * c.width, self.dtype, "qkv")(x), c.heads)
+        qkv = layers.heads(layers.Dense(3 * c.width, self.dtype, name="qkv")(x), c.heads)
         q, k, v = jnp.split(qkv, 3, axis=-1)
         radians = rotary.frequencies(c.rope, c.width // c.heads)
         first = 0 if past is None else past.keys.shape[1]
@@ -120,14 +120,14 @@ class Block(nn.Module):
         allowed = layers.causal(q, all_k) & inputs.mask[:, None, None, :]
         z = layers.attend(q, all_k, all_v, allowed, c.attention_dropout, for_weights)
         z = touch(z, row.heads)
-        x = layers.dense(c.width, self.dtype, "attention_out")(layers.joined(z))
+        x = layers.Dense(c.width, self.dtype, name="attention_out")(layers.joined(z))
         attention = touch(layers.dropout(x, c.hidden_dropout, for_attention), row.attention)
 
         stream = h if c.parallel else h + attention
         read = touch(layers.layer_norm(stream, c.epsilon, "mlp_norm"), row.mlp_in)
-        x = layers.dense(c.mlp_width, self.dtype, "up")(read)
+        x = layers.Dense(c.mlp_width, self.dtype, name="up")(read)
         neurons = touch(layers.ACTIVATIONS[c.activation](x), row.mlp)
-        x = layers.dense(c.width, self.dtype, "down")(neurons)
+        x = layers.Dense(c.width, self.dtype, name="down")(neurons)
         out = touch(layers.dropout(x, c.hidden_dropout, for_mlp), row.mlp_out)
         return h + attention + out, Inside(q, k, v, z, attention, read, neurons, out)
 

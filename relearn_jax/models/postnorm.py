@@ -71,19 +71,19 @@ class Block(nn.Module):
         for_weights, for_attention, for_mlp = layers.split(keys, 3)
 
         q, k, v = (
-            touch(layers.heads(layers.dense(c.width, self.dtype, name)(h), c.heads), site)
+            touch(layers.heads(layers.Dense(c.width, self.dtype, name=name)(h), c.heads), site)
             for name, site in (("query", row.queries), ("key", row.keys), ("value", row.values))
         )
         allowed = inputs.mask[:, None, None, :]
         z = touch(layers.attend(q, k, v, allowed, c.attention_dropout, for_weights), row.heads)
-        x = layers.dense(c.width, self.dtype, "attention_out")(layers.joined(z))
+        x = layers.Dense(c.width, self.dtype, name="attention_out")(layers.joined(z))
         attention = touch(layers.dropout(x, c.hidden_dropout, for_attention), row.attention)
         h = layers.layer_norm(h + attention, c.epsilon, "attention_norm")
 
         read = touch(h, row.mlp_in)
-        x = layers.dense(c.mlp_width, self.dtype, "up")(read)
+        x = layers.Dense(c.mlp_width, self.dtype, name="up")(read)
         neurons = touch(layers.ACTIVATIONS[c.activation](x), row.mlp)
-        x = layers.dense(c.width, self.dtype, "down")(neurons)
+        x = layers.Dense(c.width, self.dtype, name="down")(neurons)
         out = touch(layers.dropout(x, c.hidden_dropout, for_mlp), row.mlp_out)
         h = layers.layer_norm(h + out, c.epsilon, "output_norm")
         return h, Inside(q, k, v, z, attention, read, neurons, out)
@@ -103,7 +103,7 @@ class MaskedLanguageHead(nn.Module):
         words: Int[Array, "B W"] | None = None,
     ) -> Float[Array, "B T W"]:
         c = self.config
-        h = layers.ACTIVATIONS[c.activation](layers.dense(c.width, self.dtype, "transform")(h))
+        h = layers.ACTIVATIONS[c.activation](layers.Dense(c.width, self.dtype, name="transform")(h))
         h = layers.layer_norm(h, c.epsilon, "norm")
         bias = self.param("bias", nn.initializers.zeros, (c.vocabulary,))
         return products(h, vectors, words) + (bias if words is None else bias[words][:, None])

@@ -1,7 +1,8 @@
 """One forward pass for every family: a scan over stacked blocks, with sites and taps.
 
 Letters: B batch, T tokens, L layers, D width, F feed-forward width, V vocabulary, Y labels.
-Parameters are a plain dict {"embed", "blocks" (every leaf [L, ...]), "final"?, "head"?}.
+Parameters are a plain dict {"embed", "blocks" (every leaf [L, ...]), "final"?, "head"?}. Blocks may
+have an overlay (`overlay.py`) or hold adapters (`layers.Dense`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from relearn_jax.models import overlay
 from relearn_jax.models.family import Family, Task
 from relearn_jax.models.inputs import Inputs, Past, RowKeys
 from relearn_jax.models.layers import INIT, split
@@ -155,7 +157,7 @@ def hidden(
     rows = Taps(*(None if tap is None else tap.rows for tap in taps))
 
     def step(h: Array, layer: tuple) -> tuple[Array, Taps]:
-        p, row, tap_rows, window, k = layer
+        p, (row, tap_rows, window, k) = layer
         h = touch(h, row.states)
         state = read(taps.states, h, tap_rows.states)
         optional = _optional(window, None)
@@ -163,15 +165,14 @@ def hidden(
         readings = map(read, taps[1:], inside, tap_rows[1:])
         return _placed(model, h), Taps(state, *readings)
 
-    scanned = (
-        params["blocks"],
+    others = (
         sites._replace(states=_rows(sites.states, slice(0, layers))),
         rows._replace(states=_rows(rows.states, slice(0, layers))),
         _windows(model),
         None if keys is None else jnp.stack(split(for_blocks, layers)),
     )
     body = jax.checkpoint(step, prevent_cse=False) if model.remat else step
-    h, readings = lax.scan(body, h, scanned)
+    h, readings = overlay.scan(body, h, params["blocks"], others)
 
     h = final(model, params, h)
     h = touch(h, _rows(sites.states, layers))

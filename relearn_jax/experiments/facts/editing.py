@@ -40,22 +40,21 @@ from relearn_jax.experiments.facts.localization import Decoder
 from relearn_jax.experiments.rounds import Trainer
 from relearn_jax.experiments.watcher import Watcher
 from relearn_jax.localize import selection
+from relearn_jax.models import paths
+from relearn_jax.models.overlay import Layers
 from relearn_jax.parallel import mesh as meshes
-from relearn_jax.training.losses import Loss
 
 PyTree = Any
 
 
 class Run(NamedTuple):
-    """A run in progress. The losses are shared by all arms, and so are the compiled steps."""
+    """A run in progress."""
 
     setup: EditSetup
     out: Path
     trainer: Trainer
     grid: Mesh
-    edit_loss: Loss
-    attackers: Mesh
-    attack_loss: Loss
+    attackers: attack.Program
     oracles: dict[int, str]
     """The key of each seed's oracle; empty without oracles."""
 
@@ -73,16 +72,12 @@ def run(setup: EditSetup, out: Path, watch: Watcher) -> None:
     """Localize, edit, ask and attack for every seed; save the stages in a run directory."""
     decoders = localization.run(setup.localization, out, watch)
     oracles = oracle.teach(setup, out, watch) if "oracle" in setup.config.edit.controls else {}
-    grid = sweep.grid_mesh(setup.config)
-    attackers = attack.mesh_of(setup)
     run = Run(
         setup,
         out,
         Trainer(out, setup.config, watch, {}),
-        grid,
-        sweep.make_loss(setup, grid),
-        attackers,
-        attack.make_loss(setup, attackers),
+        sweep.grid_mesh(setup.config),
+        attack.program(setup),
         oracles,
     )
     for seed, decoder in decoders.items():
@@ -130,12 +125,12 @@ def _edited(
         _tick(run, sweep.steps(run.setup.config.edit), name)
         return key
     began = time.perf_counter()
-    leaves, record = _changed(run, seed, arm, followed, key, original)
-    params = _params(run, seed, arm, leaves, original)
+    rows, record = _changed(run, seed, arm, followed, key, original)
+    params = _params(run, seed, arm, record["layers"], rows, original)
     record |= {"kind": arm.kind, "text": sweep.text_loss(run.setup, seed, params)}
     arrays = _measured(run, seed, arm, params, original)
     record["wall_s"] = round(time.perf_counter() - began, 2)
-    runs.save_stage(run.out, name, key, record, arrays | ({"params": leaves} if leaves else {}))
+    runs.save_stage(run.out, name, key, record, arrays | ({"params": rows} if rows else {}))
     return key
 
 
@@ -161,23 +156,29 @@ def _edit_key(run: Run, seed: int, arm: EditArm, followed: str, original: Origin
 def _changed(
     run: Run, seed: int, arm: EditArm, followed: str, key: str, original: Original
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The leaves that an arm changes, and the settings that it tried."""
-    untried: dict[str, Any] = {"tried": [], "taken": None}
+    """The rows that an arm changes, with their layers and the settings that it tried."""
+    untried: dict[str, Any] = {"tried": [], "taken": None, "layers": []}
     if arm.kind not in ("trained", "retain_only"):
         _tick(run, sweep.steps(run.setup.config.edit), names.edit_stage(seed, arm.name))
         if arm.kind != "sham":
             return {}, untried
-        update = runs.arrays_of(run.out, names.edit_stage(seed, followed), "params")
-        return sweep.sham(run.setup, seed, update, original.params), untried
+        layers, rows = _rows_of(run, names.edit_stage(seed, followed))
+        shaken = sweep.sham(seed, layers, rows, original.params)
+        return shaken, untried | {"layers": layers}
     taken = None
     if arm.kind == "retain_only":
         path = runs.record_file(run.out, names.edit_stage(seed, followed))
         taken = runs.read_json(path)["taken"]
-    edited = sweep.edit(
-        run.setup, run.trainer, run.edit_loss, run.grid, seed, arm, key, original.params, taken
-    )
+    edited = sweep.edit(run.setup, run.trainer, run.grid, seed, arm, key, original.params, taken)
     tried = [setting._asdict() for setting in edited.tried]
-    return edited.leaves, {"tried": tried, "taken": edited.taken}
+    return edited.rows, {"tried": tried, "taken": edited.taken, "layers": edited.layers}
+
+
+def _rows_of(run: Run, stage: str) -> tuple[Layers, dict[str, np.ndarray]]:
+    """The rows that a finished edit changed, with their layers; empty without an edit."""
+    if not runs.has_arrays(run.out, stage, "params"):
+        return (), {}
+    return results.read_layers(run.out, stage), runs.arrays_of(run.out, stage, "params")
 
 
 def _measured(
@@ -201,14 +202,19 @@ def _measured(
 
 
 def _params(
-    run: Run, seed: int, arm: EditArm, leaves: dict[str, np.ndarray], original: Original
+    run: Run,
+    seed: int,
+    arm: EditArm,
+    layers: Layers,
+    rows: dict[str, np.ndarray],
+    original: Original,
 ) -> PyTree:
     """The parameters of an edited model on the devices."""
     mesh = meshes.make(run.setup.config.parallel, 1)
     if arm.name == ORACLE:
         whole = runs.arrays_of(run.out, names.stage(seed, ORACLE), "params")
-        return sweep.with_leaves({}, whole, mesh)
-    return sweep.with_leaves(original.params, leaves, mesh) if leaves else original.params
+        return paths.unflatten(sweep.placed(whole, mesh))
+    return sweep.with_rows(original.params, layers, rows, mesh) if rows else original.params
 
 
 def _attacked(run: Run, seed: int, arm: EditArm, edit_key: str, original: Original) -> None:
@@ -220,14 +226,9 @@ def _attacked(run: Run, seed: int, arm: EditArm, edit_key: str, original: Origin
     if runs.finished(run.out, name, key) is not None:
         _tick(run, len(members) * settings.steps, name)
         return
-    edit = names.edit_stage(seed, arm.name)
-    leaves = {}
-    if runs.has_arrays(run.out, edit, "params"):
-        leaves = runs.arrays_of(run.out, edit, "params")
-    params = _params(run, seed, arm, leaves, original)
-    done = attack.run(
-        run.setup, run.trainer, run.attack_loss, run.attackers, seed, name, key, params
-    )
+    layers, rows = _rows_of(run, names.edit_stage(seed, arm.name))
+    params = _params(run, seed, arm, layers, rows, original)
+    done = attack.run(run.setup, run.trainer, run.attackers, seed, name, key, params)
     record = {
         "attackers": [list(member) for member in members],
         "points": list(attack.points(settings)),

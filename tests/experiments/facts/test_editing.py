@@ -102,11 +102,13 @@ def test_every_arm_answers_every_fact_in_every_format(finished):
 
 
 def test_only_the_chosen_layers_change(finished):
-    before, after = params(finished, stage(0, MODEL)), params(finished, edit_stage(0, "planted"))
-    assert set(after) == {f"blocks/{name}/kernel" for name in ("gate", "up", "down")}
-    for path, leaf in after.items():
-        np.testing.assert_array_equal(leaf[[0, 2]], before[path][[0, 2]])
-        assert not np.array_equal(leaf[1], before[path][1])
+    before, name = params(finished, stage(0, MODEL)), edit_stage(0, "planted")
+    assert dict(results.read_layers(finished, name)) == {
+        f"blocks/{name}/kernel": (1,) for name in ("gate", "up", "down")
+    }
+    for path, rows in params(finished, name).items():
+        assert rows.shape == (1, *before[path].shape[1:])
+        assert not np.array_equal(rows[0], before[path][1])
 
 
 def test_everything_changes_but_embeddings_and_norms(finished, ready):
@@ -118,9 +120,9 @@ def test_the_sham_is_as_large_as_the_first_edit(finished):
     before = params(finished, stage(0, MODEL))
     edit, sham = (params(finished, edit_stage(0, arm)) for arm in ("planted", "sham"))
     for path, leaf in edit.items():
-        sizes = [np.linalg.norm((x[path] - before[path])[1]) for x in (edit, sham)]
+        sizes = [np.linalg.norm(x[path][0] - before[path][1]) for x in (edit, sham)]
         assert sizes[0] == pytest.approx(sizes[1], rel=1e-3)
-        assert not np.allclose(leaf[1], sham[path][1], atol=1e-6)
+        assert not np.allclose(leaf, sham[path], atol=1e-6)
 
 
 def test_shares_are_0_for_the_oracle_and_1_for_the_original(finished, ready):
@@ -237,7 +239,7 @@ def test_answers_do_not_depend_on_the_batch(finished, ready):
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     stacked = jax.tree.map(lambda leaf: np.stack([leaf, 0 * leaf]), model)
-    both = facts.answers_side_by_side(ready.model, stacked, prompts, 50)
+    both = facts.answers_side_by_side(ready.model, lambda _, own: own, {}, stacked, prompts, 50)
     np.testing.assert_allclose(both.target[0], whole.target, rtol=1e-4, atol=1e-6)
 
 
@@ -452,6 +454,8 @@ def test_an_edited_decoder_is_exported(finished, tmp_path):
     opened = checkpoint.open_checkpoint(str(to))
     model = checkpoint.describe(opened, "language-model")
     loaded = paths.flatten(checkpoint.load(opened, model, jax.random.key(0))[0])
-    whole = params(finished, stage(0, MODEL)) | params(finished, edit_stage(0, "planted"))
+    whole = params(finished, stage(0, MODEL))
+    for path, rows in params(finished, edit_stage(0, "planted")).items():
+        whole[path][1:2] = rows
     for path, leaf in whole.items():
         np.testing.assert_array_equal(loaded[path], leaf)

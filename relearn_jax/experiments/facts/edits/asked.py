@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from relearn_jax.data.facts.formats import OTHER_SUBJECTS
 from relearn_jax.data.facts.prompts import Prompts, take
 from relearn_jax.data.facts.reading import FactData
 from relearn_jax.evaluation import facts
-from relearn_jax.evaluation.facts import Answers
+from relearn_jax.evaluation.facts import Answers, Change
 from relearn_jax.experiments.facts.edits.texts import retained
 from relearn_jax.models.transformer import Model
 
@@ -107,10 +108,20 @@ def _first(others: Int[np.ndarray, "B A"]) -> Int[np.ndarray, " B"]:
     return others[:, 0] if others.shape[1] else np.full(len(others), -1, np.int32)
 
 
-def answered(model: Model, params: PyTree, asked: Asked, side_by_side: bool = False) -> Answers:
-    """The answers of one model [Q], or of C models side by side [C, Q]."""
-    read = facts.answers_side_by_side if side_by_side else facts.answers
-    parts = [read(model, params, prompts) for prompts in asked.prompts]
+def answered(model: Model, params: PyTree, asked: Asked) -> Answers:
+    """The answers of one model, [Q]."""
+    return _all(asked, partial(facts.answers, model, params))
+
+
+def answered_side_by_side(
+    model: Model, change: Change, base: PyTree, own: PyTree, asked: Asked
+) -> Answers:
+    """The answers of C models that share a base, [C, Q] (`facts.answers_side_by_side`)."""
+    return _all(asked, partial(facts.answers_side_by_side, model, change, base, own))
+
+
+def _all(asked: Asked, of: Callable[[Prompts], Answers]) -> Answers:
+    parts = [of(prompts) for prompts in asked.prompts]
     return Answers(*(np.concatenate(each, axis=-1) for each in zip(*parts, strict=True)))
 
 

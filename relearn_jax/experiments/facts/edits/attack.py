@@ -21,9 +21,10 @@ from relearn_jax import config, loading, runs
 from relearn_jax.data.facts.splits import Split
 from relearn_jax.editing import adapters, rounding
 from relearn_jax.editing.objectives import FORGET, PLAIN, RETAIN
+from relearn_jax.evaluation.facts import Change
 from relearn_jax.experiments import rounds
 from relearn_jax.experiments.facts.edits import texts
-from relearn_jax.experiments.facts.edits.asked import answered
+from relearn_jax.experiments.facts.edits.asked import answered, answered_side_by_side
 from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.experiments.facts.edits.sweep import training
 from relearn_jax.experiments.rounds import Plan, Trainer
@@ -123,15 +124,32 @@ def _shown(split: Split, attacker: Attacker) -> Int[np.ndarray, " h"]:
     return half_of(split, attacker._replace(half=max(attacker.half, 0)))
 
 
-def make_loss(setup: EditSetup, mesh: Mesh) -> Loss:
-    """The loss of all attacks on a mesh; make it once, so that they share a compiled step."""
-    return partial(_terms, sharding.spread(setup.model, mesh), setup.config.attack)
+class Program(NamedTuple):
+    """What all attacks of a run share, so that they also share compiled programs."""
+
+    mesh: Mesh
+    attach: Change
+    """Puts an attacker's adapters into the attacked model."""
+    loss: Loss
+
+
+def program(setup: EditSetup) -> Program:
+    """The program of all attacks; make it once."""
+    attack, mesh = setup.config.attack, mesh_of(setup)
+    attach = partial(adapters.attached, attack.alpha / attack.rank)
+    loss = partial(_terms, sharding.spread(setup.model, mesh), attack, attach)
+    return Program(mesh, attach, loss)
 
 
 def _terms(
-    model: Model, attack: config.Attack, adapted: PyTree, base: PyTree, texts: Texts
+    model: Model,
+    attack: config.Attack,
+    attach: Change,
+    adapted: PyTree,
+    base: PyTree,
+    texts: Texts,
 ) -> Terms:
-    params = adapters.merged(base, adapted, _scale(attack))
+    params = attach(base, adapted)
     names = (FORGET, RETAIN) + (PLAIN,) * bool(attack.plain_weight)
     return {name: losses.cross_entropy(model, params, texts[name]) for name in names}
 
@@ -139,8 +157,7 @@ def _terms(
 def run(
     setup: EditSetup,
     trainer: Trainer,
-    loss: Loss,
-    mesh: Mesh,
+    program: Program,
     seed: int,
     name: str,
     key: str,
@@ -150,21 +167,16 @@ def run(
 
     Args:
       setup, trainer: of the run.
-      loss, mesh: from `make_loss`, for this number of attackers.
+      program: of the run.
       seed: of the model.
       name, key: of the attack's stage.
       base: the attacked model.
     """
     attack, asked = setup.config.attack, setup.attacked[seed]
-    members = attackers_of(setup)
-
-    @jax.jit
-    def merge(base: PyTree, adapted: PyTree) -> PyTree:
-        of_all = jax.vmap(partial(adapters.merged, scale=_scale(attack)), in_axes=(None, 0))
-        return sharding.constrain(of_all(base, adapted), mesh, sets_axis=True)
+    members, mesh = attackers_of(setup), program.mesh
 
     def evaluate(adapted: PyTree, step: int) -> tuple[list[Any], str]:
-        answers = answered(setup.model, merge(base, adapted), asked, side_by_side=True)
+        answers = answered_side_by_side(setup.model, program.attach, base, adapted, asked)
         right, injected = answers.says == asked.target, answers.says == asked.injected
         entries = [
             {"step": step, "right": _packed(right[c]), "injected": _packed(injected[c])}
@@ -180,7 +192,7 @@ def run(
         keys=[runs.key_of(key, n) for n in range(len(members))],
         shapes=shapes,
         mesh=mesh,
-        loss=loss,
+        loss=program.loss,
         settings=training(attack.clip_norm, attack.batch_size),
         steps=attack.steps,
         batches=partial(_batches, setup, seed, mesh),
@@ -238,10 +250,6 @@ def rounded(setup: EditSetup, seed: int, params: PyTree, bits: int) -> Rounded:
     asked, matrices = setup.attacked[seed], selection.space(setup.model).shapes
     answers = answered(setup.model, rounding.rounded(params, matrices, bits), asked)
     return Rounded(answers.says == asked.target, answers.says == asked.injected)
-
-
-def _scale(attack: config.Attack) -> float:
-    return attack.alpha / attack.rank
 
 
 def _drawn(mesh: Mesh, members: tuple[Attacker, ...], shapes: adapters.Shapes) -> Callable:

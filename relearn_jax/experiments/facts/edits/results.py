@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from relearn_jax import runs
@@ -25,7 +26,8 @@ from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.experiments.facts.setup import open_decoder, world_of
 from relearn_jax.localize import selection
 from relearn_jax.localize.selection import Space
-from relearn_jax.models import paths
+from relearn_jax.models import overlay, paths
+from relearn_jax.models.overlay import Layers
 from relearn_jax.parallel import mesh as meshes_of
 
 
@@ -95,6 +97,12 @@ def _read(out: Path, seed: int, arm: EditArm, leader: str) -> Edited:
         runs.arrays_of(out, attacked, "attack") if done else None,
         runs.arrays_of(out, attacked, "rounded") if rounded else {},
     )
+
+
+def read_layers(out: Path, stage: str) -> Layers:
+    """The layers that a finished edit trained."""
+    record = runs.read_json(runs.record_file(out, stage))
+    return tuple((path, tuple(layers)) for path, layers in record["layers"])
 
 
 def reportable(setup: EditSetup, out: Path) -> bool:
@@ -168,8 +176,8 @@ def exported(config: Editing, run: Path, name: StageName) -> Exported:
     data = reading.read(world_of(config.localization, seed), run)
     decoder = open_decoder(config.localization, data)
     leaves = runs.arrays_of(run, folder, "params")
+    params = paths.unflatten(leaves)
     if folder.startswith(names.edit_stage(seed, "")):
-        leaves = runs.arrays_of(run, names.stage(seed, names.MODEL), "params") | leaves
-    return Exported(
-        decoder.model, paths.unflatten(leaves), decoder.checkpoint.settings, data.tokenizer
-    )
+        before = paths.unflatten(runs.arrays_of(run, names.stage(seed, names.MODEL), "params"))
+        params = jax.tree.map(np.asarray, overlay.filled(read_layers(run, folder), before, leaves))
+    return Exported(decoder.model, params, decoder.checkpoint.settings, data.tokenizer)

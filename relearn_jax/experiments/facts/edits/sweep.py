@@ -25,14 +25,15 @@ from relearn_jax.experiments.facts.edits.asked import (
     FORGET,
     VALIDATION,
     Asked,
-    answered,
+    answered_side_by_side,
     subset,
 )
 from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.experiments.rounds import Plan, Trainer
 from relearn_jax.localize import selection
-from relearn_jax.models import masks, paths, weights
+from relearn_jax.models import overlay, paths, weights
 from relearn_jax.models.masks import Mask
+from relearn_jax.models.overlay import Layers
 from relearn_jax.models.transformer import Model
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding, stacking
@@ -65,8 +66,10 @@ class Tried(NamedTuple):
 class Edited(NamedTuple):
     """The model of an arm after its edit."""
 
-    leaves: dict[str, np.ndarray]
-    """The leaves that changed, by path."""
+    layers: Layers
+    """The layers that were trained."""
+    rows: dict[str, np.ndarray]
+    """Their leaves [K, ...], by path."""
     tried: tuple[Tried, ...]
     taken: int
     """Index of the setting that is taken."""
@@ -83,32 +86,22 @@ def steps(edit: config.Edit) -> int:
     return len(grid(edit)) * edit.steps * edit.parts
 
 
-def make_loss(setup: EditSetup, mesh: Mesh) -> Loss:
-    """The loss of all edits on a mesh; make it once, so that they share a compiled step."""
-    return partial(_terms, sharding.spread(setup.model, mesh), setup.config.edit)
-
-
 def _terms(
-    model: Model, edit: config.Edit, params: PyTree, reference: PyTree, texts: Texts
+    model: Model, edit: config.Edit, layers: Layers, rows: PyTree, base: PyTree, texts: Texts
 ) -> Terms:
+    """The loss of an edit of some layers of the model `base`, which is also its reference."""
+    params = overlay.laid(layers, base, rows)
     names = {FORGET_TERM: edit.forget, RETAIN_TERM: edit.retain}
     if edit.plain_weight:
         names[PLAIN_TERM] = "plain_text"
     return {
-        term: OBJECTIVES[name].function(model, params, reference, texts)
-        for term, name in names.items()
+        term: OBJECTIVES[name].function(model, params, base, texts) for term, name in names.items()
     }
-
-
-def needs_reference(edit: config.Edit) -> bool:
-    """Whether the loss compares with the model before the edit."""
-    return any(OBJECTIVES[name].reference for name in (edit.forget, edit.retain))
 
 
 def edit(
     setup: EditSetup,
     trainer: Trainer,
-    loss: Loss,
     mesh: Mesh,
     seed: int,
     arm: EditArm,
@@ -120,7 +113,7 @@ def edit(
 
     Args:
       setup, trainer: of the run.
-      loss, mesh: from `make_loss`, for a grid of this size.
+      mesh: from `grid_mesh`.
       seed: of the model.
       arm: what may change.
       key: of the arm's stage.
@@ -128,19 +121,26 @@ def edit(
       taken: index of the setting to take, for an arm without a loss on the facts to forget.
     """
     settings, asked = setup.config.edit, setup.asked[seed]
-    plans = [_plan(setup, loss, mesh, seed, arm, key, base, part) for part in range(settings.parts)]
-    trained, wall_s = stacking.stack(mesh, [base] * len(grid(settings))), 0.0
+    marked = selection.mask(arm.units or {}, selection.space(setup.model))
+    layers = overlay.layers_of(marked.marked)
+    loss = partial(_terms, sharding.spread(setup.model, mesh), settings, layers)
+    plans = [
+        _plan(setup, loss, mesh, seed, arm, key, base, marked, layers, part)
+        for part in range(settings.parts)
+    ]
+    rows = paths.unflatten(overlay.rows(base, layers))
+    trained, wall_s = stacking.stack(mesh, [rows] * len(grid(settings))), 0.0
     for plan in plans:
         done = rounds.train(trainer, plan, lambda models=trained: models)
         trained, wall_s = done.params, wall_s + done.times["wall_s"]
     own = subset(asked, asked.of(settings.format, FORGET, VALIDATION))
-    tried = _tried(setup.model, trained, own, settings)
+    tried = _tried(setup.model, layers, base, trained, own, settings)
     chosen = best(tried, settings.matched) if taken is None else taken
     member = paths.flatten(stacking.one_model(mesh, trained, chosen))
-    leaves = {path: hosts.fetch(leaf) for path, leaf in member.items() if plan.trainable(path)}
+    edited = {path: hosts.fetch(leaf) for path, leaf in member.items()}
     for plan in plans:
         rounds.forget_checkpoints(trainer, plan)
-    return Edited(leaves, tried, chosen, round(wall_s * len(tried), 2))
+    return Edited(layers, edited, tried, chosen, round(wall_s * len(tried), 2))
 
 
 def _plan(
@@ -151,12 +151,14 @@ def _plan(
     arm: EditArm,
     key: str,
     base: PyTree,
+    marked: Mask,
+    layers: Layers,
     part: int,
 ) -> Plan:
     """The training of all settings on one part of the facts to forget."""
     settings, edit = setup.config, setup.config.edit
     data, members = setup.localization.facts[seed], grid(edit)
-    movable, held = _movable(setup.model, arm, mesh, len(members))
+    shapes = weights.shapes(setup.model)
     forget = [0.0 if arm.kind == "retain_only" else member.forget_weight for member in members]
     term_weights = {
         FORGET_TERM: forget,
@@ -166,7 +168,7 @@ def _plan(
     return Plan(
         names=[f"seed{seed}-edit-{arm.name}-{part}-{n}" for n in range(len(members))],
         keys=[runs.key_of(key, part, n) for n in range(len(members))],
-        shapes=weights.shapes(setup.model),
+        shapes={path: (len(chosen), *shapes[path][1:]) for path, chosen in layers},
         mesh=mesh,
         loss=loss,
         settings=training(edit.clip_norm, edit.batch_size, edit.weight_decay),
@@ -178,10 +180,9 @@ def _plan(
         learning_rates=[member.learning_rate for member in members],
         cosine=True,
         weights=term_weights,
-        reference=base if needs_reference(edit) else None,
+        reference=base,
         shared_reference=True,
-        held=held,
-        trainable=movable.__contains__,
+        held=_held(marked, layers, mesh, len(members)),
         may_diverge=True,
     )
 
@@ -194,19 +195,14 @@ def training(clip_norm: float, batch_size: int, weight_decay: float = 0.0) -> co
     )  # fmt: skip
 
 
-def _movable(model: Model, arm: EditArm, mesh: Mesh, count: int) -> tuple[frozenset[str], Mask]:
-    """The leaves that are trained, and their entries that do not change.
-
-    Arms of feed-forward layers train the same leaves, and so share a compiled step.
-    """
-    space = selection.space(model)
-    marked = selection.mask(arm.units or {}, space).marked
-    attention = any(marked[path].any() for path in space.matrices["attention"])
-    parts = tuple(space.matrices) if attention else ("mlp",)
-    movable = frozenset(path for part in parts for path in space.matrices[part])
-    others = masks.complement(Mask({path: marked[path] for path in movable})).marked
-    held = {path: stacking.per_set(mesh, [rows] * count) for path, rows in others.items()}
-    return movable, Mask(held)
+def _held(marked: Mask, layers: Layers, mesh: Mesh, count: int) -> Mask | None:
+    """The entries of trained layers that do not change, of each of `count` models."""
+    held = {}
+    for path, chosen in layers:
+        others = ~marked.marked[path][np.array(chosen)]
+        if others.any():
+            held[path] = stacking.per_set(mesh, [others] * count)
+    return Mask(held) if held else None
 
 
 def _batches(
@@ -228,8 +224,10 @@ def _batches(
             yield texts.filled(batch, rows)
 
 
-def _tried(model: Model, params: PyTree, own: Asked, settings: config.Edit) -> tuple[Tried, ...]:
-    answers = answered(model, params, own, side_by_side=True)
+def _tried(
+    model: Model, layers: Layers, base: PyTree, rows: PyTree, own: Asked, settings: config.Edit
+) -> tuple[Tried, ...]:
+    answers = answered_side_by_side(model, partial(overlay.laid, layers), base, rows, own)
     edited = is_edited(answers.says, own, settings.forget)
     forget, retain = (own.of(settings.format, group) for group in (FORGET, VALIDATION))
     return tuple(
@@ -263,17 +261,23 @@ def best(tried: Sequence[Tried], matched: float) -> int:
     return max(usable, key=lambda n: (tried[n].edited, tried[n].kept))
 
 
-def with_leaves(base: PyTree, leaves: Mapping[str, np.ndarray], mesh: Mesh) -> PyTree:
-    """The model `base` with some leaves replaced."""
+def with_rows(base: PyTree, layers: Layers, rows: Mapping[str, np.ndarray], mesh: Mesh) -> PyTree:
+    """The model `base` with the leaves of some layers replaced."""
+    return overlay.filled(layers, base, placed(rows, mesh))
+
+
+def placed(leaves: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Leaves on the devices, by path."""
     place = sharding.placer(mesh)
-    placed = {path: jax.device_put(leaf, place(path, leaf.shape)) for path, leaf in leaves.items()}
-    return paths.unflatten({**paths.flatten(base), **placed})
+    return {path: jax.device_put(leaf, place(path, leaf.shape)) for path, leaf in leaves.items()}
 
 
-def sham(setup: EditSetup, seed: int, leaves: Mapping[str, np.ndarray], base: PyTree) -> dict:
-    """Leaves of the sham: random updates as large as those of an edit."""
-    before = paths.flatten(base)
-    updates = {path: leaf - before[path] for path, leaf in leaves.items()}
+def sham(
+    seed: int, layers: Layers, rows: Mapping[str, np.ndarray], base: PyTree
+) -> dict[str, np.ndarray]:
+    """Rows of the sham: random updates as large as those of an edit."""
+    before = overlay.rows(base, layers)
+    updates = {path: row - before[path] for path, row in rows.items()}
     drawn = controls.sham(jax.random.fold_in(jax.random.key(seed), 1), updates)
     return {path: np.asarray(before[path] + update) for path, update in drawn.items()}
 
