@@ -4,7 +4,7 @@ Files are YAML; `--a.b=c` on the command line overrides one value. Unknown keys 
 wrong type raise a UserError with the nearest valid name (`loading.load`).
 """
 
-from relearn_jax.config.editing import Attack, Edit, Editing
+from relearn_jax.config.editing import Attack, Edit, Editing, SideEffects
 from relearn_jax.config.facts import Facts, FactSplit, World
 from relearn_jax.config.localization import Localization, Localize, Method, Teaching
 from relearn_jax.config.relearning import (
@@ -60,6 +60,7 @@ __all__ = [
     "Retrain",
     "Retrained",
     "Sets",
+    "SideEffects",
     "Site",
     "Source",
     "Teaching",

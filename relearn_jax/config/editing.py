@@ -28,7 +28,7 @@ class Edit:
     retain: Retain = "keep_answers"
     retain_weight: float = 1.0
     plain_weight: float = 1.0
-    """Weight of the loss on running text (the world's random text); 0: without it."""
+    """Weight of the loss on running text (`side_effects.text`); 0: without it."""
     format: str = "standard"
     """The format of the prompts to edit; all others are only tested."""
     arms: tuple[str, ...] = ()
@@ -95,6 +95,32 @@ class Attack:
 
 
 @dataclass(frozen=True)
+class SideEffects:
+    """What an edit should leave alone: running text, and answers to other questions."""
+
+    text: str = ""
+    """A text file, whose windows are the running text of edits and attacks. Empty: the world's
+    random text."""
+    test_text: str = ""
+    """A text file that is only measured; empty: the last tenth of `text`."""
+    tokens: int = 128
+    """Tokens of a window of text."""
+    windows: int = 64
+    """Number of windows that are measured."""
+    questions: str = ""
+    """Multiple-choice questions like MMLU's: a CSV file, or a folder of them, one for each
+    subject. Empty: none."""
+    examples: str = ""
+    """Solved examples, in the same form."""
+    shots: int = 5
+    """Number of examples before each question."""
+    count: int = 300
+    """Number of questions, drawn by the first of the seeds."""
+    longest: int = 1024
+    """Questions with more tokens, examples included, are left out."""
+
+
+@dataclass(frozen=True)
 class Editing:
     """The config of editing: a localization, edits of what it chooses, and attacks on the edits."""
 
@@ -112,6 +138,7 @@ class Editing:
     localize: Localize = field(default_factory=Localize)
     edit: Edit = Edit()
     attack: Attack = Attack()
+    side_effects: SideEffects = SideEffects()
     parallel: Parallel = field(default_factory=Parallel)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     expected_minutes: float | None = None
@@ -136,6 +163,7 @@ class Editing:
             *self.localization.problems(),
             *_edit_problems(self),
             *_attack_problems(self.attack),
+            *_side_problems(self),
         ]
 
 
@@ -156,10 +184,6 @@ def _edit_problems(config: Editing) -> list[str]:
         problems.append(
             "edit.controls: an oracle is a model that was never taught the facts, which needs "
             "facts.kind world; leave oracle out"
-        )
-    if edit.plain_weight and not config.taught:
-        problems.append(
-            "edit.plain_weight: running text comes from facts.kind world so far; set it to 0"
         )
     if "planted" in edit.arms and not config.teaching.plant_layers:
         problems.append("edit.arms: planted needs teaching.plant_layers")
@@ -185,6 +209,33 @@ def _attack_problems(attack: Attack) -> list[str]:
     wrong = [step for step in attack.scored_steps if not 0 < step < attack.steps]
     if wrong:
         problems.append(f"attack.scored_steps {wrong}: should be between 0 and attack.steps")
+    return problems
+
+
+def _side_problems(config: Editing) -> list[str]:
+    side, problems = config.side_effects, []
+    weights = {"edit": config.edit.plain_weight, "attack": config.attack.plain_weight}
+    for name, weight in weights.items():
+        if weight and not config.taught and not side.text:
+            problems.append(
+                f"{name}.plain_weight: name a text file in side_effects.text, or set it to 0"
+            )
+    if config.taught and (side.text or side.questions):
+        problems.append(
+            "side_effects: the built-in world has its own words, so it cannot read other text; "
+            "leave text and questions out"
+        )
+    if side.test_text and not side.text:
+        problems.append("side_effects.test_text does nothing without side_effects.text")
+    if side.examples and not side.questions:
+        problems.append("side_effects.examples does nothing without side_effects.questions")
+    if side.questions and side.shots and not side.examples:
+        problems.append("side_effects.examples: name solved examples, or set shots to 0")
+    if side.tokens < 2 or min(side.windows, side.count, side.longest) < 1 or side.shots < 0:
+        problems.append(
+            "side_effects: tokens must be at least 2, windows, count and longest positive, and "
+            "shots not negative"
+        )
     return problems
 
 

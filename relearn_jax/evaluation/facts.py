@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from relearn_jax.data.facts.prompts import Prompts, take
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.transformer import Model
+from relearn_jax.parallel import mesh as meshes
+from relearn_jax.parallel import sharding
 
 PyTree = Any
 Change = Callable[[PyTree, PyTree], PyTree]
@@ -31,6 +34,8 @@ class Answers(NamedTuple):
     """Probability of the first alternative among all words; 0 without one."""
     share: Float[np.ndarray, " B"]
     """Probability of the right answer among it and its alternatives."""
+    first: Bool[np.ndarray, " B"]
+    """Whether the right answer is more likely than each of its alternatives."""
     says: Int[np.ndarray, " B"]
     """Token id of the most likely of all words."""
 
@@ -41,7 +46,13 @@ def answers(model: Model, params: PyTree, prompts: Prompts, batch: int = BATCH) 
 
 
 def answers_side_by_side(
-    model: Model, change: Change, base: PyTree, own: PyTree, prompts: Prompts, batch: int = BATCH
+    model: Model,
+    change: Change,
+    mesh: Mesh,
+    base: PyTree,
+    own: PyTree,
+    prompts: Prompts,
+    batch: int = BATCH,
 ) -> Answers:
     """The answers of C models that share a base.
 
@@ -49,12 +60,13 @@ def answers_side_by_side(
       model: the architecture.
       change: gives a model's parameters from the base and its own; pass the same object again, so
         that it shares a program.
+      mesh: the devices of the models.
       base: parameters that all models share.
       own: the models' own parameters, [C, ...].
       prompts: what they are asked.
       batch: prompts at one time.
     """
-    return _in_batches(partial(_stacked_answers, model, change, base, own), prompts, batch)
+    return _in_batches(partial(_stacked_answers, model, change, mesh, base, own), prompts, batch)
 
 
 def correct(
@@ -95,13 +107,15 @@ def _answers(
     logp = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), jnp.maximum(words, 0), axis=-1)
     p = jnp.where(words < 0, 0.0, jnp.exp(logp))
     among = jax.nn.softmax(jnp.where(words < 0, -jnp.inf, logp), axis=-1)
-    return Answers(p[:, 0], p[:, 1], among[:, 0], jnp.argmax(logits, axis=-1))
+    first = jnp.argmax(among, axis=-1) == 0
+    return Answers(p[:, 0], p[:, 1], among[:, 0], first, jnp.argmax(logits, axis=-1))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def _stacked_answers(
     model: Model,
     change: Change,
+    mesh: Mesh,
     base: PyTree,
     own: PyTree,
     inputs: Inputs,
@@ -111,4 +125,5 @@ def _stacked_answers(
     def of_model(own: PyTree) -> Answers:
         return _answers(model, change(base, own), inputs, last, words)
 
-    return jax.vmap(of_model)(own)
+    found = jax.vmap(of_model)(sharding.constrain(own, mesh, sets_axis=True))
+    return jax.lax.with_sharding_constraint(found, meshes.replicated(mesh))

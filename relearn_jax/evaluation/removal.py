@@ -17,6 +17,9 @@ KEPT_ELSEWHERE = 0.8
 """The same in any other format."""
 TEXT = 0.1
 """A model is damaged if its loss on running text rises by more, in nats a token."""
+KEPT_QUESTIONS = 0.8
+"""A model is damaged if its right choices in questions about other things, beyond chance, are below
+this share of the original's."""
 STILL = 0.2
 """A fact is not edited if, beyond the floor, this share is still answered right in the format of
 the edit."""
@@ -39,6 +42,9 @@ class Behaviour(NamedTuple):
     """The lowest such share over all other formats."""
     text: float
     """Rise of the loss on running text, in nats a token; 0 without one."""
+    questions: float
+    """Right choices in questions about other things over the original's, beyond chance; NaN without
+    questions, or where the original guesses."""
     still: float
     """Right answers to forgotten facts in the format of the edit, over the original's, beyond the
     floor."""
@@ -73,6 +79,12 @@ def behaviour(measured: Behaviour) -> Reason:
         )
     if m.text > TEXT:
         return Reason("damaged", f"loss on running text up by {m.text:.2f} nats, above {TEXT:g}")
+    if m.questions < KEPT_QUESTIONS:
+        return Reason(
+            "damaged",
+            f"{_percent(m.questions)} of right choices in other questions kept, below "
+            f"{KEPT_QUESTIONS:.0%}",
+        )
     if m.still > STILL:
         return Reason("not edited", f"{_percent(m.still)} still answered right, above {STILL:.0%}")
     if m.leak > LEAK:

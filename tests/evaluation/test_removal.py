@@ -10,7 +10,7 @@ from relearn_jax.evaluation.removal import Behaviour
 
 GONE = Behaviour(
     kept=1.0, kept_elsewhere=1.0, text=0.0, still=0.0, leak=0.0, recovery=0.0, unrelated=0.0,
-    rounded=0.0,
+    rounded=0.0, questions=1.0,
 )  # fmt: skip
 
 
@@ -22,6 +22,8 @@ GONE = Behaviour(
         ({"kept": 0.5, "still": 1.0}, "damaged"),
         ({"kept_elsewhere": 0.7}, "damaged"),
         ({"text": 0.2}, "damaged"),
+        ({"questions": 0.7}, "damaged"),
+        ({"questions": np.nan}, "removed"),
         ({"still": 0.6}, "not edited"),
         ({"still": 0.6, "recovery": 1.0}, "not edited"),
         ({"leak": 0.3}, "hidden"),

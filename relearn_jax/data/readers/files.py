@@ -18,14 +18,19 @@ def locate(path: str, base: Path, key: str) -> Path:
     """
     if not path:
         raise UserError(f"`{key}` is empty: name the file to read.")
-    file = Path(path).expanduser()
-    file = file if file.is_absolute() else base / file
+    file = placed(path, base)
     if not file.is_file():
         kind = "is a folder, not a file" if file.is_dir() else "does not exist"
         raise UserError(
             f"`{key}`: {file} {kind}. Relative paths start at the config's folder ({base})."
         )
     return file
+
+
+def placed(path: str, base: Path) -> Path:
+    """A path that a config names; relative paths start at `base`."""
+    file = Path(path).expanduser()
+    return file if file.is_absolute() else base / file
 
 
 def read_lines(path: Path) -> list[str]:

@@ -149,6 +149,7 @@ def _edit_key(run: Run, seed: int, arm: EditArm, followed: str, original: Origin
     return runs.key_of(
         "edit", arm.kind, seed, sweep.plain(settings.edit), loading.plain(settings.facts),
         data.digest, settings.model.dtype, masks, original.key, followed,
+        run.setup.side_digests(seed),
         run.oracles.get(seed) if arm.kind == "oracle" else None,
     )  # fmt: skip
 
@@ -189,6 +190,10 @@ def _measured(
     if arm.name != ORIGINAL:
         states = inside.states(setup, seed, params)
         own = inside.fitted(setup, seed, states)
+    questions = {}
+    if setup.questions is not None:
+        right = asked.right_choices(setup.model, params, setup.questions)
+        questions = {"questions": {"right": right}}
     read = inside.read(setup, seed, states, {"own": own, "original": original.probes})
     return {
         "answers": asked.answered(setup.model, params, setup.asked[seed])._asdict(),
@@ -198,6 +203,7 @@ def _measured(
             for reader, values in by_reader.items()
         },
         "lens": inside.through_lens(setup, seed, params, states),
+        **questions,
     }
 
 

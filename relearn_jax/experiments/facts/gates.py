@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from relearn_jax.data import running_text
 from relearn_jax.data.facts.prompts import Prompts, last_of_subject
 from relearn_jax.data.facts.world import World, additive_baseline
 from relearn_jax.errors import UserError
 from relearn_jax.evaluation import facts, text
-from relearn_jax.experiments.facts import teaching
 from relearn_jax.localize import probes
 from relearn_jax.localize.effects import Effect, Effects
 from relearn_jax.localize.localizer import Arrays
@@ -65,7 +65,7 @@ def knowledge(model: Model, params: PyTree, world: World, seed: int) -> list[Gat
             for name, limit in PLANTED.items()
             if name in correct
         ]
-    above = text.loss(model, params, teaching.random_text(world, seed)) - world.entropy
+    above = text.loss(model, params, running_text.of_world(world, seed).test) - world.entropy
     gates.append(Gate("text: nats above the entropy", above, TEXT, at_least=False))
     chance = 1 / len(np.unique(world.sport))
     additive = additive_baseline(world).accuracy

@@ -150,9 +150,3 @@ def _together(lines: Sequence[worlds.Batch]) -> TokenBatch:
     ids, mask, labels = (np.stack(parts) for parts in zip(*lines, strict=True))
     row = np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape[:2])
     return TokenBatch(Inputs(ids, mask), labels, row)
-
-
-def random_text(world: World, seed: int, lines: int = 256) -> TokenBatch:
-    """Random lines of text that were not used in teaching."""
-    text = worlds.text_batch(world, np.random.default_rng((seed, 7)), lines)
-    return TokenBatch(Inputs(text.ids, text.mask), text.labels, np.arange(lines))

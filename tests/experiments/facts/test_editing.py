@@ -14,6 +14,7 @@ import yaml
 from undrawn import undrawn
 
 from relearn_jax import cli, loading, runs
+from relearn_jax.config import Parallel
 from relearn_jax.experiments import rounds
 from relearn_jax.experiments.facts import teaching
 from relearn_jax.experiments.facts.edits import (
@@ -30,6 +31,7 @@ from relearn_jax.experiments.facts.edits.arms import EditArm
 from relearn_jax.experiments.facts.edits.sweep import Tried
 from relearn_jax.experiments.facts.stages import MODEL, attack_stage, edit_stage, stage
 from relearn_jax.localize import selection
+from relearn_jax.parallel import mesh as meshes
 from relearn_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -239,7 +241,10 @@ def test_answers_do_not_depend_on_the_batch(finished, ready):
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     stacked = jax.tree.map(lambda leaf: np.stack([leaf, 0 * leaf]), model)
-    both = facts.answers_side_by_side(ready.model, lambda _, own: own, {}, stacked, prompts, 50)
+    mesh = meshes.make(Parallel(), 2)
+    both = facts.answers_side_by_side(
+        ready.model, lambda _, own: own, mesh, {}, stacked, prompts, 50
+    )
     np.testing.assert_allclose(both.target[0], whole.target, rtol=1e-4, atol=1e-6)
 
 
@@ -416,14 +421,25 @@ def test_real_facts_of_a_real_tokenizer_are_edited(tmp_path, shared):
         "localize": {"pairs": 6, "batch": 6, "groups": 2, "heads": 2, "corrupt": "random",
                      "budget": 0.4, "methods": ["patching"]},
         "edit": {"steps": 3, "batch_size": 4, "learning_rates": [1.0e-3], "forget_weights": [1.0],
-                 "arms": ["noising", "nonlocalized"], "controls": ["sham"], "plain_weight": 0},
+                 "arms": ["noising", "nonlocalized"], "controls": ["sham"]},
         "attack": {"steps": 2, "rank": 2, "batch_size": 4, "scored_steps": [],
-                   "learning_rates": [1.0e-3], "seeds": [0], "plain_weight": 0},
+                   "learning_rates": [1.0e-3], "seeds": [0]},
+        "side_effects": {
+            "text": str(shared / "data/lm-wikitext2/valid.txt"), "tokens": 32, "windows": 8,
+            "test_text": str(shared / "data/lm-wikitext2/test.txt"),
+            "questions": str(shared / "data/mmlu/test"), "shots": 0, "count": 20,
+        },
     }  # fmt: skip
     assert start(tmp_path, tmp_path / "run", config=config) == 0
     answers = table(tmp_path / "run", "answers")
     assert {"standard", "neighborhood", "paraphrase"} <= set(answers.format)
     assert set(answers.arm) == {"original", "noising", "nonlocalized", "sham"}
+    arms = table(tmp_path / "run", "arms").set_index("arm")
+    # Of 20 questions those of 64 tokens or fewer; the loss is about that of all words alike.
+    assert 0 < arms.questions_asked["sham"] < 20
+    assert arms.text["original"] == pytest.approx(np.log(50257), abs=0.5)
+    asked = table(tmp_path / "run", "questions").groupby("arm").asked.sum()
+    assert (asked == arms.questions_asked).all()
 
 
 @pytest.mark.parametrize(
@@ -437,6 +453,8 @@ def test_real_facts_of_a_real_tokenizer_are_edited(tmp_path, shared):
         ("--attack.seeds=[]", "at least one seed"),
         ("--facts.split.forget=planted_1", "at least two"),
         ("--edit.controls=[shame]", "sham"),
+        ("--side_effects.text=a.txt", "has its own words"),
+        ("--side_effects.examples=a.csv", "does nothing without"),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(tmp_path, capsys, setting, message):

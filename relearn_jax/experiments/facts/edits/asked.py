@@ -7,12 +7,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jax.sharding import Mesh
+from jaxtyping import Bool, Int
 
 from relearn_jax.data.facts import reading
 from relearn_jax.data.facts.formats import OTHER_SUBJECTS
 from relearn_jax.data.facts.prompts import Prompts, take
 from relearn_jax.data.facts.reading import FactData
+from relearn_jax.data.questions import Questions
 from relearn_jax.evaluation import facts
 from relearn_jax.evaluation.facts import Answers, Change
 from relearn_jax.experiments.facts.edits.texts import retained
@@ -24,6 +26,9 @@ FORGET, HELD_OUT, VALIDATION, RETAIN_TEST = "forget", "held_out", "validation", 
 that it is judged by. No loss holds any of the retained."""
 BUCKET = 16
 """Prompts are padded to a multiple of this many tokens, so that formats share programs."""
+
+FEW = 16
+"""Long prompts at one time."""
 
 
 class Asked(NamedTuple):
@@ -114,10 +119,16 @@ def answered(model: Model, params: PyTree, asked: Asked) -> Answers:
 
 
 def answered_side_by_side(
-    model: Model, change: Change, base: PyTree, own: PyTree, asked: Asked
+    model: Model, change: Change, mesh: Mesh, base: PyTree, own: PyTree, asked: Asked
 ) -> Answers:
     """The answers of C models that share a base, [C, Q] (`facts.answers_side_by_side`)."""
-    return _all(asked, partial(facts.answers_side_by_side, model, change, base, own))
+    return _all(asked, partial(facts.answers_side_by_side, model, change, mesh, base, own))
+
+
+def right_choices(model: Model, params: PyTree, questions: Questions) -> Bool[np.ndarray, " Q"]:
+    """For each question, whether the right choice is the most likely of its choices."""
+    parts = (facts.answers(model, params, part, FEW) for part in questions.prompts)
+    return np.concatenate([part.first for part in parts])
 
 
 def _all(asked: Asked, of: Callable[[Prompts], Answers]) -> Answers:

@@ -176,7 +176,7 @@ def run(
     members, mesh = attackers_of(setup), program.mesh
 
     def evaluate(adapted: PyTree, step: int) -> tuple[list[Any], str]:
-        answers = answered_side_by_side(setup.model, program.attach, base, adapted, asked)
+        answers = answered_side_by_side(setup.model, program.attach, mesh, base, adapted, asked)
         right, injected = answers.says == asked.target, answers.says == asked.injected
         entries = [
             {"step": step, "right": _packed(right[c]), "injected": _packed(injected[c])}
@@ -272,7 +272,7 @@ def _batches(setup: EditSetup, seed: int, mesh: Mesh, epoch: int, skip: int) -> 
         [attacker.seed for attacker in members],
         attack.batch_size,
         attack.steps,
-        bool(attack.plain_weight),
+        setup.running[seed] if attack.plain_weight else None,
     )
     rows = meshes.rows_of(mesh, attack.batch_size).total
     for step, of_members in enumerate(steps):

@@ -9,6 +9,7 @@ import numpy as np
 
 from relearn_jax.data.facts.formats import OTHER_SUBJECTS
 from relearn_jax.data.facts.reading import FactData
+from relearn_jax.data.questions import LETTERS
 from relearn_jax.evaluation import recovery, removal
 from relearn_jax.evaluation.recovery import Best, Curves, Rate
 from relearn_jax.evaluation.removal import Behaviour, Reason
@@ -128,6 +129,7 @@ def judged(result: EditResult, name: str) -> Judged:
         _ratio(result, name, own),
         min((_ratio(result, name, f) for f in others), default=1.0),
         0.0 if None in text else text[0] - text[1],
+        _questions(result, name),
         _beyond(result, name, own),
         max((_beyond(result, name, f) for f in about_fact(data) if f != own), default=0.0),
         np.nan if rate is None else rate.value,
@@ -146,6 +148,21 @@ def judged(result: EditResult, name: str) -> Judged:
         best,
         rate,
     )
+
+
+def _questions(result: EditResult, name: str) -> float:
+    """Right choices over the original's, both beyond chance; NaN where the original guesses.
+
+    The original guesses if its right choices are less than two standard errors beyond chance.
+    """
+    now, before = (result.edited[n].questions for n in (name, ORIGINAL))
+    if now is None or before is None:
+        return np.nan
+    guess = 1 / len(LETTERS)
+    error = np.sqrt(guess * (1 - guess) / len(before))
+    if before.mean() < guess + 2 * error:
+        return np.nan
+    return float((now.mean() - guess) / (before.mean() - guess))
 
 
 def _ratio(result: EditResult, name: str, format: str) -> float:

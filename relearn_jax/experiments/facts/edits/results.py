@@ -48,6 +48,8 @@ class Edited(NamedTuple):
     """Answers under attack, [C, P, Q]; None before the attack."""
     rounded: Mapping[str, np.ndarray]
     """Answers after rounding, [Q]: `8/right`, `4/injected`, ..."""
+    questions: np.ndarray | None
+    """Whether each question about other things is answered right; None without questions."""
 
 
 class EditResult(NamedTuple):
@@ -96,6 +98,9 @@ def _read(out: Path, seed: int, arm: EditArm, leader: str) -> Edited:
         runs.arrays_of(out, name, "lens"),
         runs.arrays_of(out, attacked, "attack") if done else None,
         runs.arrays_of(out, attacked, "rounded") if rounded else {},
+        runs.arrays_of(out, name, "questions")["right"]
+        if runs.has_arrays(out, name, "questions")
+        else None,
     )
 
 

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relearn_jax.config import Editing
+from relearn_jax.data import questions, running_text
+from relearn_jax.data.facts.reading import FactData
+from relearn_jax.data.questions import Questions
+from relearn_jax.data.readers.files import locate, placed
+from relearn_jax.data.running_text import RunningText
 from relearn_jax.errors import UserError
 from relearn_jax.experiments.facts import setup as localization
 from relearn_jax.experiments.facts.edits import arms, asked
@@ -31,11 +36,20 @@ class EditSetup:
     """Prompts for every edited model."""
     attacked: Mapping[int, Asked]
     """Prompts for every attacked model."""
+    running: Mapping[int, RunningText | None]
+    """Running text; None without any."""
+    questions: Questions | None
+    """Questions about other things."""
 
     @property
     def model(self) -> Model:
         """The decoder."""
         return self.localization.decoder.model
+
+    def side_digests(self, seed: int) -> list[str]:
+        """Digests of running text and questions; empty where there are none."""
+        texts = (self.running[seed], self.questions)
+        return ["" if text is None else text.digest for text in texts]
 
 
 def prepare(config: Editing, base: Path) -> EditSetup:
@@ -71,6 +85,39 @@ def prepare(config: Editing, base: Path) -> EditSetup:
             seed: asked.ask(data, config.attack.formats, (FORGET, HELD_OUT, RETAIN_TEST))
             for seed, data in localized.facts.items()
         },
+        {seed: _running(config, base, data, seed) for seed, data in localized.facts.items()},
+        _questions(config, base, localized),
+    )
+
+
+def _running(config: Editing, base: Path, data: FactData, seed: int) -> RunningText | None:
+    side = config.side_effects
+    if data.world is not None:
+        return running_text.of_world(data.world, seed)
+    if not side.text:
+        return None
+    return running_text.of_files(
+        locate(side.text, base, "side_effects.text"),
+        locate(side.test_text, base, "side_effects.test_text") if side.test_text else None,
+        data.tokenizer,
+        side.tokens,
+        side.windows,
+        seed,
+    )
+
+
+def _questions(config: Editing, base: Path, localized: Setup) -> Questions | None:
+    side, data = config.side_effects, localized.facts[config.seeds[0]]
+    if not side.questions:
+        return None
+    return questions.prompts(
+        questions.read(placed(side.questions, base)),
+        questions.read(placed(side.examples, base)) if side.shots else (),
+        side.shots,
+        side.count,
+        config.seeds[0],
+        data.tokenizer,
+        min(side.longest, localized.decoder.model.config.positions),
     )
 
 
@@ -88,6 +135,21 @@ def summary(setup: EditSetup, out: Path | None = None) -> list[str]:
         f"  edit         {len(split.forget)} facts by {edit.forget}, {len(split.retain)} retained, "
         f"{len(split.retain_test)} retained for tests; {edit.steps} steps, {grid} settings for "
         "each arm",
+        *_side_summary(setup),
         f"  attack       relearning of one half by {adapter}, {attack.steps} steps, {attacks} "
         "attackers for each arm",
     ]
+
+
+def _side_summary(setup: EditSetup) -> list[str]:
+    lines, running = [], setup.running[setup.config.seeds[0]]
+    if running is not None and running.digest:
+        rows, tokens = running.test.labels.shape
+        lines.append(f"  text         loss on {rows} windows of {tokens} tokens")
+    if setup.questions is not None:
+        count, out = len(setup.questions.subjects), setup.questions.too_long
+        subjects = len(set(setup.questions.subjects))
+        lines.append(
+            f"  questions    {count} on {subjects} subjects" + f", {out} too long" * bool(out)
+        )
+    return lines

@@ -14,11 +14,11 @@ from jax.sharding import Mesh
 from relearn_jax import config, hosts, loading, runs
 from relearn_jax.config import Editing
 from relearn_jax.data.facts.reading import FactData
+from relearn_jax.data.running_text import RunningText
 from relearn_jax.editing import controls
 from relearn_jax.editing.objectives import OBJECTIVES
 from relearn_jax.evaluation import text
 from relearn_jax.experiments import rounds
-from relearn_jax.experiments.facts import teaching
 from relearn_jax.experiments.facts.edits import texts
 from relearn_jax.experiments.facts.edits.arms import EditArm
 from relearn_jax.experiments.facts.edits.asked import (
@@ -134,7 +134,7 @@ def edit(
         done = rounds.train(trainer, plan, lambda models=trained: models)
         trained, wall_s = done.params, wall_s + done.times["wall_s"]
     own = subset(asked, asked.of(settings.format, FORGET, VALIDATION))
-    tried = _tried(setup.model, layers, base, trained, own, settings)
+    tried = _tried(setup.model, layers, mesh, base, trained, own, settings)
     chosen = best(tried, settings.matched) if taken is None else taken
     member = paths.flatten(stacking.one_model(mesh, trained, chosen))
     edited = {path: hosts.fetch(leaf) for path, leaf in member.items()}
@@ -173,7 +173,7 @@ def _plan(
         loss=loss,
         settings=training(edit.clip_norm, edit.batch_size, edit.weight_decay),
         steps=edit.steps,
-        batches=partial(_batches, data, settings, seed, mesh, part),
+        batches=partial(_batches, data, setup.running[seed], settings, seed, mesh, part),
         seeds=[seed] * len(members),
         streams=list(range(len(members))),
         number=1 + part,
@@ -206,7 +206,14 @@ def _held(marked: Mask, layers: Layers, mesh: Mesh, count: int) -> Mask | None:
 
 
 def _batches(
-    data: FactData, settings: Editing, seed: int, mesh: Mesh, part: int, epoch: int, skip: int
+    data: FactData,
+    running: RunningText | None,
+    settings: Editing,
+    seed: int,
+    mesh: Mesh,
+    part: int,
+    epoch: int,
+    skip: int,
 ) -> Iterator[Batches]:
     edit = settings.edit
     batches = texts.edit_batches(
@@ -216,7 +223,7 @@ def _batches(
         seed,
         edit.batch_size,
         edit.steps,
-        bool(edit.plain_weight),
+        running if edit.plain_weight else None,
     )
     rows = meshes.rows_of(mesh, edit.batch_size).total
     for step, batch in enumerate(batches):
@@ -225,9 +232,15 @@ def _batches(
 
 
 def _tried(
-    model: Model, layers: Layers, base: PyTree, rows: PyTree, own: Asked, settings: config.Edit
+    model: Model,
+    layers: Layers,
+    mesh: Mesh,
+    base: PyTree,
+    rows: PyTree,
+    own: Asked,
+    settings: config.Edit,
 ) -> tuple[Tried, ...]:
-    answers = answered_side_by_side(model, partial(overlay.laid, layers), base, rows, own)
+    answers = answered_side_by_side(model, partial(overlay.laid, layers), mesh, base, rows, own)
     edited = is_edited(answers.says, own, settings.forget)
     forget, retain = (own.of(settings.format, group) for group in (FORGET, VALIDATION))
     return tuple(
@@ -283,12 +296,11 @@ def sham(
 
 
 def text_loss(setup: EditSetup, seed: int, params: PyTree) -> float | None:
-    """Loss above the entropy of the world's running text, in nats a token; None without one."""
-    world = setup.localization.facts[seed].world
-    if world is None:
+    """Loss on running text above its entropy, in nats a token; None without text."""
+    running = setup.running[seed]
+    if running is None:
         return None
-    lines = teaching.random_text(world, seed)
-    return text.loss(setup.model, params, lines) - world.entropy
+    return text.loss(setup.model, params, running.test) - running.entropy
 
 
 def plain(settings: config.Edit) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def write(setup: EditSetup, out: Path) -> None:
     makers = {
         "answers": answer_rows, "arms": arm_rows, "grid": grid_rows, "attacks": attack_rows,
         "inside": inside_rows, "lens": lens_rows, "layers_attacked": layer_rows,
+        "questions": question_rows,
     }  # fmt: skip
     for name, rows_of in makers.items():
         rows = [{"seed": result.seed, **row} for result in finished for row in rows_of(result)]
@@ -83,6 +84,8 @@ def arm_rows(result: EditResult) -> Iterator[Row]:
             "edited": taken.get("edited", np.nan),
             "matched": bool(taken and taken["edited"] >= config.edit.matched),
             "text": edited.record["text"],
+            "questions": np.nan if edited.questions is None else float(edited.questions.mean()),
+            "questions_asked": 0 if edited.questions is None else len(edited.questions),
             **{f"behaviour_{k}": v for k, v in judged.behaviour._asdict().items()},
             "verdict": "" if name == ORIGINAL else judged.verdict.verdict,
             "reason": "" if name == ORIGINAL else judged.verdict.reason,
@@ -176,6 +179,17 @@ def inside_rows(result: EditResult) -> Iterator[Row]:
                         "injected": float(injected[p, state].mean()),
                         "facts": right.shape[2],
                     }  # fmt: skip
+
+
+def question_rows(result: EditResult) -> Iterator[Row]:
+    """Answers to questions about other things: one row for each subject."""
+    for name, edited in result.edited.items():
+        if edited.questions is None:
+            continue
+        subjects = np.array(result.setup.questions.subjects)
+        for subject in dict.fromkeys(subjects.tolist()):
+            own = edited.questions[subjects == subject]
+            yield {"arm": name, "subject": subject, "right": int(own.sum()), "asked": len(own)}
 
 
 def lens_rows(result: EditResult) -> Iterator[Row]:

@@ -10,10 +10,10 @@ from jaxtyping import Int
 from relearn_jax.data.alignment import IGNORED
 from relearn_jax.data.batching import TokenBatch
 from relearn_jax.data.facts import reading
-from relearn_jax.data.facts import world as worlds
 from relearn_jax.data.facts.prompts import Prompts
 from relearn_jax.data.facts.reading import FactData
 from relearn_jax.data.facts.splits import Split
+from relearn_jax.data.running_text import RunningText
 from relearn_jax.editing.objectives import FORGET, INJECTED, PLAIN, RETAIN
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.training.step import Batches
@@ -88,11 +88,11 @@ def edit_batches(
     seed: int,
     size: int,
     steps: int,
-    plain: bool,
+    running: RunningText | None,
 ) -> Iterator[Batches]:
     """The texts of each step of an edit of the facts `rows`.
 
-    Forgotten and injected answers go row by row.
+    Forgotten and injected answers go row by row. `running` is None for an edit without text.
     """
     forget, _ = reading.ask(data, rows, format)
     keep, _ = reading.ask(data, retained(data.split)[0], format)
@@ -109,8 +109,8 @@ def edit_batches(
         drawn = next(forgotten)
         batches = {name: rows_of(texts[name], drawn) for name in (FORGET, INJECTED)}
         batches[RETAIN] = rows_of(texts[RETAIN], next(kept))
-        if plain:
-            batches[PLAIN] = running_text(data, text_rng, size)
+        if running is not None:
+            batches[PLAIN] = running.draw(text_rng, size)
         yield batches
 
 
@@ -121,7 +121,7 @@ def attack_batches(
     seeds: Sequence[int],
     size: int,
     steps: int,
-    plain: bool,
+    running: RunningText | None,
 ) -> Iterator[list[Batches]]:
     """The texts of each step of an attack, for each of C attackers.
 
@@ -132,7 +132,7 @@ def attack_batches(
       seeds: the attackers' seeds; attackers with the same seed see the same retained facts.
       size: rows of each text.
       steps: number of steps.
-      plain: whether there is running text.
+      running: running text; None without it.
     """
     keep, _ = reading.ask(data, retained(data.split)[0], format)
     kept = with_answers(keep, keep.target)
@@ -153,13 +153,7 @@ def attack_batches(
                 FORGET: rows_of(text, next(own[c])),
                 RETAIN: rows_of(kept, next(others[c])),
             }
-            if plain:
-                batches[PLAIN] = running_text(data, streams[c][2], size)
+            if running is not None:
+                batches[PLAIN] = running.draw(streams[c][2], size)
             step.append(batches)
         yield step
-
-
-def running_text(data: FactData, rng: np.random.Generator, rows: int) -> TokenBatch:
-    """Running text: random lines of the built-in world."""
-    ids, mask, labels = worlds.text_batch(data.world, rng, rows)
-    return TokenBatch(Inputs(ids, mask), labels, np.arange(rows, dtype=np.int32))

@@ -82,13 +82,15 @@ def verdict(run: EditRun, results: Tables) -> Drawn:
     rule = (
         f"<p>The rule, by what a model answers, in this order. Damaged: less than {r.KEPT:.0%} of "
         f"the retained facts kept, less than {r.KEPT_ELSEWHERE:.0%} in any other format, or "
-        f"{r.TEXT:g} nats more loss on running text. Not edited: more than {r.STILL:.0%} of the "
-        f"forgotten facts still answered right. Hidden: more than {r.LEAK:.0%} answered right in "
-        "another format, after rounding, or while trained on other text, or more than "
-        f"{r.RECOVERY:.0%} brought back by relearning. Unclear: no attack counts. Removed: none "
-        "of these. All shares of forgotten facts are beyond what the oracle answers (chance, for "
-        "the oracle itself), over what the model before the edit answers beyond it. By what probes "
-        "read: hidden where probes of the model before the edit still read more than "
+        f"{r.TEXT:g} nats more loss on running text, or less than {r.KEPT_QUESTIONS:.0%} of the "
+        "right choices in questions about other things kept, beyond chance. Not edited: more than "
+        f"{r.STILL:.0%} of the forgotten facts still answered right. Hidden: more than "
+        f"{r.LEAK:.0%} answered right in another format, after rounding, or while trained on "
+        f"other text, or more than {r.RECOVERY:.0%} brought back by relearning. Unclear: no attack "
+        "counts. Removed: none of these. All shares of forgotten facts are beyond what the oracle "
+        "answers (chance, for the oracle itself), over what the model before the edit answers "
+        "beyond it. By what probes read: hidden where probes of the model before the edit still "
+        "read more than "
         f"{r.READABLE:.0%}.</p>"
     )
     return table(results["verdicts"], note=over_seeds(run.seeds)) + rule + _disagree(run), ()

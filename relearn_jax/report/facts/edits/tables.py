@@ -122,6 +122,7 @@ def settings(run: EditRun) -> Table:
         Column("behaviour_kept", "kept", "percent", "does"),
         Column("behaviour_kept_elsewhere", "kept, worst format", "percent", "does"),
         Column("behaviour_text", "text loss", "signed", "does"),
+        Column("questions", "other questions", "percent", "does"),
     )
     numbers = [c.key for c in columns if c.form != "text"]
     values = arms.reindex(columns=["seed", "arm", *numbers])
