@@ -47,6 +47,10 @@ class Edit:
     steps with a fresh optimizer (sequential editing)."""
     batch_size: int = 24
     """Rows of each text in a step."""
+    accumulate: int = 1
+    """Number of parts in which a step is computed, one after another, to save memory."""
+    side_by_side: int | None = None
+    """Number of settings that are trained at one time; null: all."""
     learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     """Every arm is tuned by itself: each learning rate with each weight of the forget loss."""
     forget_weights: tuple[float, ...] = (0.2, 1.0)
@@ -73,6 +77,9 @@ class Attack:
     """Draw adapters, batches and halves; they are not the seeds of the models."""
     steps: int = 40
     batch_size: int = 24
+    accumulate: int = 1
+    side_by_side: int | None = None
+    """Number of attackers at one time; null: all."""
     scored_steps: tuple[int, ...] = (5, 10, 20)
     """Scored after these steps too, besides 0 and the last."""
     retain_weight: float = 1.0
@@ -176,6 +183,7 @@ def _edit_problems(config: Editing) -> list[str]:
     problems += _grid("edit.forget_weights", edit.forget_weights)
     if edit.steps < 1 or edit.batch_size < 1 or edit.parts < 1:
         problems.append("edit: steps, batch_size and parts must be positive")
+    problems += _memory_problems("edit", edit)
     if edit.random_draws < 0 or edit.retain_weight < 0 or edit.plain_weight < 0:
         problems.append("edit: random_draws and weights must not be negative")
     if not 0 < edit.matched <= 1:
@@ -194,6 +202,7 @@ def _attack_problems(attack: Attack) -> list[str]:
     problems = repeated("attack.seeds", attack.seeds)
     problems += repeated("attack.learning_rates", attack.learning_rates)
     problems += _grid("attack.learning_rates", attack.learning_rates)
+    problems += _memory_problems("attack", attack)
     if attack.steps < 1 or attack.batch_size < 1 or attack.rank < 1 or attack.alpha <= 0:
         problems.append("attack: steps, batch_size, rank and alpha must be positive")
     if not attack.seeds or min(attack.seeds, default=0) < 0:
@@ -236,6 +245,15 @@ def _side_problems(config: Editing) -> list[str]:
             "side_effects: tokens must be at least 2, windows, count and longest positive, and "
             "shots not negative"
         )
+    return problems
+
+
+def _memory_problems(name: str, part: Edit | Attack) -> list[str]:
+    problems = []
+    if part.accumulate < 1 or part.batch_size % max(part.accumulate, 1):
+        problems.append(f"{name}.accumulate must divide {name}.batch_size")
+    if part.side_by_side is not None and part.side_by_side < 1:
+        problems.append(f"{name}.side_by_side must be positive, or null")
     return problems
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jax.sharding import Mesh
 
 from relearn_jax import loading, runs
 from relearn_jax.errors import Stopped
@@ -53,8 +52,6 @@ class Run(NamedTuple):
     setup: EditSetup
     out: Path
     trainer: Trainer
-    grid: Mesh
-    attackers: attack.Program
     oracles: dict[int, str]
     """The key of each seed's oracle; empty without oracles."""
 
@@ -76,8 +73,6 @@ def run(setup: EditSetup, out: Path, watch: Watcher) -> None:
         setup,
         out,
         Trainer(out, setup.config, watch, {}),
-        sweep.grid_mesh(setup.config),
-        attack.program(setup),
         oracles,
     )
     for seed, decoder in decoders.items():
@@ -170,7 +165,7 @@ def _changed(
     if arm.kind == "retain_only":
         path = runs.record_file(run.out, names.edit_stage(seed, followed))
         taken = runs.read_json(path)["taken"]
-    edited = sweep.edit(run.setup, run.trainer, run.grid, seed, arm, key, original.params, taken)
+    edited = sweep.edit(run.setup, run.trainer, seed, arm, key, original.params, taken)
     tried = [setting._asdict() for setting in edited.tried]
     return edited.rows, {"tried": tried, "taken": edited.taken, "layers": edited.layers}
 
@@ -234,7 +229,7 @@ def _attacked(run: Run, seed: int, arm: EditArm, edit_key: str, original: Origin
         return
     layers, rows = _rows_of(run, names.edit_stage(seed, arm.name))
     params = _params(run, seed, arm, layers, rows, original)
-    done = attack.run(run.setup, run.trainer, run.attackers, seed, name, key, params)
+    done = attack.run(run.setup, run.trainer, seed, name, key, params)
     record = {
         "attackers": [list(member) for member in members],
         "points": list(attack.points(settings)),

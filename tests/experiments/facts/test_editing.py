@@ -167,8 +167,8 @@ def test_no_loss_holds_the_facts_that_choose_settings(ready):
     np.testing.assert_array_equal(np.sort(chosen_by), np.sort(validation))
     standard = data.world.lines["standard"]
     own = {tuple(standard.ids[i][standard.mask[i]]) for i in validation}
-    steps = list(texts.edit_batches(data, "standard", data.split.forget, 0, 20, 6, False))
-    steps += next(texts.attack_batches(data, "standard", [data.split.forget], [0], 60, 1, False))
+    steps = list(texts.edit_batches(data, "standard", data.split.forget, 0, 20, 6, None))
+    steps += next(texts.attack_batches(data, "standard", [data.split.forget], [0], 60, 1, None))
     for batches in steps:
         for ids, mask in zip(*batches["retain"].inputs, strict=True):
             assert tuple(ids[mask]) not in own
@@ -190,7 +190,13 @@ def test_attackers_see_only_their_half(ready):
     members = [m for m in attack.attackers(settings, 3) if m.kind == "relearn"]
     halves = [attack.half_of(data.split, member) for member in members]
     steps = texts.attack_batches(
-        data, "standard", halves, [m.seed for m in members], settings.batch_size, 5, True
+        data,
+        "standard",
+        halves,
+        [m.seed for m in members],
+        settings.batch_size,
+        5,
+        ready.running[0],
     )
     standard = data.world.lines["standard"]
     for step in steps:
@@ -331,7 +337,7 @@ def test_each_part_sees_its_own_facts(ready):
     for rows in texts.parts_of(data.split, 3):
         assert len(rows) == 3
         own = {tuple(standard.ids[i][standard.mask[i]]) for i in rows}
-        batches = texts.edit_batches(data, "standard", rows, 0, 4, 3, False)
+        batches = texts.edit_batches(data, "standard", rows, 0, 4, 3, None)
         for batch in batches:
             for ids, mask in zip(*batch["forget"].inputs, strict=True):
                 assert tuple(ids[mask]) in own
@@ -439,7 +445,7 @@ def test_real_facts_of_a_real_tokenizer_are_edited(tmp_path, shared):
     assert 0 < arms.questions_asked["sham"] < 20
     assert arms.text["original"] == pytest.approx(np.log(50257), abs=0.5)
     asked = table(tmp_path / "run", "questions").groupby("arm").asked.sum()
-    assert (asked == arms.questions_asked).all()
+    assert (asked == arms.questions_asked[asked.index]).all()
 
 
 @pytest.mark.parametrize(
@@ -477,3 +483,16 @@ def test_an_edited_decoder_is_exported(finished, tmp_path):
         whole[path][1:2] = rows
     for path, leaf in whole.items():
         np.testing.assert_array_equal(loaded[path], leaf)
+
+
+@pytest.mark.slow
+def test_results_do_not_depend_on_how_many_models_are_side_by_side(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    for name in ("edit-nonlocalized", "attack-nonlocalized"):
+        shutil.rmtree(out / f"stages/seed0-{name}")
+    assert start(tmp_path, out, "--reuse", "--edit.side_by_side=1", "--attack.side_by_side=2") == 0
+    for name in ("arms", "attacks", "grid"):
+        ours, theirs = (table(folder, name) for folder in (out, finished))
+        numbers = ours.select_dtypes("number").columns.drop("wall_s", errors="ignore")
+        np.testing.assert_allclose(ours[numbers], theirs[numbers], rtol=1e-3, atol=1e-3)

@@ -21,12 +21,11 @@ from relearn_jax import config, loading, runs
 from relearn_jax.data.facts.splits import Split
 from relearn_jax.editing import adapters, rounding
 from relearn_jax.editing.objectives import FORGET, PLAIN, RETAIN
-from relearn_jax.evaluation.facts import Change
 from relearn_jax.experiments import rounds
 from relearn_jax.experiments.facts.edits import texts
 from relearn_jax.experiments.facts.edits.asked import answered, answered_side_by_side
 from relearn_jax.experiments.facts.edits.setup import EditSetup
-from relearn_jax.experiments.facts.edits.sweep import training
+from relearn_jax.experiments.facts.edits.sweep import chunks, training
 from relearn_jax.experiments.rounds import Plan, Trainer
 from relearn_jax.localize import selection
 from relearn_jax.models.masks import Mask
@@ -34,7 +33,7 @@ from relearn_jax.models.transformer import Model
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding, stacking
 from relearn_jax.training import losses
-from relearn_jax.training.losses import Loss, Terms, Texts
+from relearn_jax.training.losses import Terms, Texts
 from relearn_jax.training.step import Batches
 
 PyTree = Any
@@ -98,11 +97,6 @@ def attackers_of(setup: EditSetup) -> tuple[Attacker, ...]:
     return attackers(setup.config.attack, setup.model.config.layers)
 
 
-def mesh_of(setup: EditSetup) -> Mesh:
-    """The mesh of all attackers."""
-    return meshes.make(setup.config.parallel, len(attackers_of(setup)))
-
-
 def points(attack: config.Attack) -> tuple[int, ...]:
     """Numbers of steps at which attackers are scored, without 0."""
     return (*sorted(set(attack.scored_steps)), attack.steps)
@@ -124,59 +118,69 @@ def _shown(split: Split, attacker: Attacker) -> Int[np.ndarray, " h"]:
     return half_of(split, attacker._replace(half=max(attacker.half, 0)))
 
 
-class Program(NamedTuple):
-    """What all attacks of a run share, so that they also share compiled programs."""
+class Attach(NamedTuple):
+    """Puts an attacker's adapters into the attacked model. Equal values share programs."""
 
-    mesh: Mesh
-    attach: Change
-    """Puts an attacker's adapters into the attacked model."""
-    loss: Loss
+    scale: float
 
-
-def program(setup: EditSetup) -> Program:
-    """The program of all attacks; make it once."""
-    attack, mesh = setup.config.attack, mesh_of(setup)
-    attach = partial(adapters.attached, attack.alpha / attack.rank)
-    loss = partial(_terms, sharding.spread(setup.model, mesh), attack, attach)
-    return Program(mesh, attach, loss)
+    def __call__(self, base: PyTree, adapted: PyTree) -> PyTree:
+        return adapters.attached(self.scale, base, adapted)
 
 
-def _terms(
-    model: Model,
-    attack: config.Attack,
-    attach: Change,
-    adapted: PyTree,
-    base: PyTree,
-    texts: Texts,
-) -> Terms:
-    params = attach(base, adapted)
-    names = (FORGET, RETAIN) + (PLAIN,) * bool(attack.plain_weight)
-    return {name: losses.cross_entropy(model, params, texts[name]) for name in names}
+class AttackLoss(NamedTuple):
+    """The loss of attackers. Equal losses share a compiled step."""
+
+    model: Model
+    attach: Attach
+    plain: bool
+    """Whether there is running text."""
+
+    def __call__(self, adapted: PyTree, base: PyTree, texts: Texts) -> Terms:
+        params = self.attach(base, adapted)
+        names = (FORGET, RETAIN) + (PLAIN,) * self.plain
+        return {name: losses.cross_entropy(self.model, params, texts[name]) for name in names}
 
 
 def run(
     setup: EditSetup,
     trainer: Trainer,
-    program: Program,
     seed: int,
     name: str,
     key: str,
     base: PyTree,
 ) -> Attacked:
-    """Attack a model with all attackers.
+    """Attack a model with all attackers, some side by side.
 
     Args:
       setup, trainer: of the run.
-      program: of the run.
       seed: of the model.
       name, key: of the attack's stage.
       base: the attacked model.
     """
+    parts = [
+        _run(setup, trainer, seed, name, key, base, numbers)
+        for numbers in chunks(len(attackers_of(setup)), setup.config.attack.side_by_side)
+    ]
+    right, injected, wall_s = zip(*parts, strict=True)
+    return Attacked(np.concatenate(right), np.concatenate(injected), round(sum(wall_s), 2))
+
+
+def _run(
+    setup: EditSetup,
+    trainer: Trainer,
+    seed: int,
+    name: str,
+    key: str,
+    base: PyTree,
+    numbers: range,
+) -> Attacked:
     attack, asked = setup.config.attack, setup.attacked[seed]
-    members, mesh = attackers_of(setup), program.mesh
+    members = attackers_of(setup)[numbers.start : numbers.stop]
+    mesh = meshes.make(setup.config.parallel, len(members))
+    attach = Attach(attack.alpha / attack.rank)
 
     def evaluate(adapted: PyTree, step: int) -> tuple[list[Any], str]:
-        answers = answered_side_by_side(setup.model, program.attach, mesh, base, adapted, asked)
+        answers = answered_side_by_side(setup.model, attach, mesh, base, adapted, asked)
         right, injected = answers.says == asked.target, answers.says == asked.injected
         entries = [
             {"step": step, "right": _packed(right[c]), "injected": _packed(injected[c])}
@@ -188,16 +192,16 @@ def run(
         selection.space(setup.model).shapes, attack.rank if attack.adapter == "lora" else None
     )
     plan = Plan(
-        names=[f"{name}-{n}" for n in range(len(members))],
-        keys=[runs.key_of(key, n) for n in range(len(members))],
+        names=[f"{name}-{n}" for n in numbers],
+        keys=[runs.key_of(key, n) for n in numbers],
         shapes=shapes,
         mesh=mesh,
-        loss=program.loss,
-        settings=training(attack.clip_norm, attack.batch_size),
+        loss=AttackLoss(sharding.spread(setup.model, mesh), attach, bool(attack.plain_weight)),
+        settings=training(attack),
         steps=attack.steps,
-        batches=partial(_batches, setup, seed, mesh),
+        batches=partial(_batches, setup, seed, mesh, members),
         seeds=[attacker.seed for attacker in members],
-        streams=list(range(len(members))),
+        streams=list(numbers),
         number=2,
         learning_rates=[attacker.learning_rate for attacker in members],
         cosine=True,
@@ -216,7 +220,7 @@ def run(
             np.array([[_unpacked(e[kind]) for e in entries] for entries in trained.evaluations])
             for kind in ("right", "injected")
         ),
-        round(trained.times["wall_s"] * len(members), 2),
+        trained.times["wall_s"] * len(members),
     )
 
 
@@ -262,9 +266,15 @@ def _drawn(mesh: Mesh, members: tuple[Attacker, ...], shapes: adapters.Shapes) -
     return draw
 
 
-def _batches(setup: EditSetup, seed: int, mesh: Mesh, epoch: int, skip: int) -> Iterator[Batches]:
+def _batches(
+    setup: EditSetup,
+    seed: int,
+    mesh: Mesh,
+    members: tuple[Attacker, ...],
+    epoch: int,
+    skip: int,
+) -> Iterator[Batches]:
     attack, data = setup.config.attack, setup.localization.facts[seed]
-    members = attackers_of(setup)
     steps = texts.attack_batches(
         data,
         attack.formats[0],
@@ -274,7 +284,7 @@ def _batches(setup: EditSetup, seed: int, mesh: Mesh, epoch: int, skip: int) -> 
         attack.steps,
         setup.running[seed] if attack.plain_weight else None,
     )
-    rows = meshes.rows_of(mesh, attack.batch_size).total
+    rows = meshes.rows_of(mesh, attack.batch_size, attack.accumulate).total
     for step, of_members in enumerate(steps):
         if step >= skip:
             each = [texts.filled(batches, rows) for batches in of_members]
@@ -291,5 +301,5 @@ def _unpacked(text: str) -> list[bool]:
 
 def plain(attack: config.Attack) -> dict[str, Any]:
     """Settings that the answers of attackers depend on."""
-    judging = ("kept", "fitted")
-    return {name: value for name, value in loading.plain(attack).items() if name not in judging}
+    outside = ("kept", "fitted", "side_by_side")
+    return {name: value for name, value in loading.plain(attack).items() if name not in outside}

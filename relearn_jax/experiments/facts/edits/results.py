@@ -133,7 +133,15 @@ def stages(setup: EditSetup) -> list[str]:
 
 def meshes(setup: EditSetup, out: Path) -> dict[str, dict[str, int]]:
     """Sizes of the mesh axes, by the number of models side by side."""
-    numbers = {len(sweep.grid(setup.config.edit)), len(attack.attackers_of(setup))}
+    edit, attacked = setup.config.edit, setup.config.attack
+    numbers = {
+        len(numbers)
+        for count, size in (
+            (len(sweep.grid(edit)), edit.side_by_side),
+            (len(attack.attackers_of(setup)), attacked.side_by_side),
+        )
+        for numbers in sweep.chunks(count, size)
+    }
     own = {str(n): dict(meshes_of.make(setup.config.parallel, n).shape) for n in sorted(numbers)}
     return provenance.meshes(setup.localization, out) | own
 

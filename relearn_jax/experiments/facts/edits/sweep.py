@@ -37,7 +37,7 @@ from relearn_jax.models.overlay import Layers
 from relearn_jax.models.transformer import Model
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding, stacking
-from relearn_jax.training.losses import Loss, Terms, Texts
+from relearn_jax.training.losses import Terms, Texts
 from relearn_jax.training.step import Batches
 
 PyTree = Any
@@ -76,6 +76,28 @@ class Edited(NamedTuple):
     wall_s: float
 
 
+class EditLoss(NamedTuple):
+    """The loss of edits of some layers. Equal losses share a compiled step."""
+
+    model: Model
+    edit: config.Edit
+    layers: Layers
+
+    def __call__(self, rows: PyTree, base: PyTree, texts: Texts) -> Terms:
+        """The terms of `base` with `rows` in its layers; `base` is the reference too."""
+        params = overlay.laid(self.layers, base, rows)
+        return {
+            term: OBJECTIVES[name].function(self.model, params, base, texts)
+            for term, name in terms_of(self.edit).items()
+        }
+
+
+def terms_of(edit: config.Edit) -> dict[str, str]:
+    """The terms of the loss, with the name of each one's objective."""
+    plain = {PLAIN_TERM: "plain_text"} if edit.plain_weight else {}
+    return {FORGET_TERM: edit.forget, RETAIN_TERM: edit.retain, **plain}
+
+
 def grid(edit: config.Edit) -> tuple[Setting, ...]:
     """All settings that an arm tries."""
     return tuple(Setting(*pair) for pair in product(edit.learning_rates, edit.forget_weights))
@@ -86,34 +108,33 @@ def steps(edit: config.Edit) -> int:
     return len(grid(edit)) * edit.steps * edit.parts
 
 
-def _terms(
-    model: Model, edit: config.Edit, layers: Layers, rows: PyTree, base: PyTree, texts: Texts
-) -> Terms:
-    """The loss of an edit of some layers of the model `base`, which is also its reference."""
-    params = overlay.laid(layers, base, rows)
-    names = {FORGET_TERM: edit.forget, RETAIN_TERM: edit.retain}
-    if edit.plain_weight:
-        names[PLAIN_TERM] = "plain_text"
-    return {
-        term: OBJECTIVES[name].function(model, params, base, texts) for term, name in names.items()
-    }
+class Arm(NamedTuple):
+    """An arm of a seed, ready to be trained."""
+
+    seed: int
+    name: str
+    kind: str
+    key: str
+    """Of its stage."""
+    base: PyTree
+    """The model before the edit."""
+    marked: Mask
+    layers: Layers
 
 
 def edit(
     setup: EditSetup,
     trainer: Trainer,
-    mesh: Mesh,
     seed: int,
     arm: EditArm,
     key: str,
     base: PyTree,
     taken: int | None = None,
 ) -> Edited:
-    """Train every setting of an arm, and take one.
+    """Train every setting of an arm, some side by side, and take one.
 
     Args:
       setup, trainer: of the run.
-      mesh: from `grid_mesh`.
       seed: of the model.
       arm: what may change.
       key: of the arm's stage.
@@ -122,84 +143,89 @@ def edit(
     """
     settings, asked = setup.config.edit, setup.asked[seed]
     marked = selection.mask(arm.units or {}, selection.space(setup.model))
-    layers = overlay.layers_of(marked.marked)
-    loss = partial(_terms, sharding.spread(setup.model, mesh), settings, layers)
-    plans = [
-        _plan(setup, loss, mesh, seed, arm, key, base, marked, layers, part)
-        for part in range(settings.parts)
-    ]
-    rows = paths.unflatten(overlay.rows(base, layers))
-    trained, wall_s = stacking.stack(mesh, [rows] * len(grid(settings))), 0.0
-    for plan in plans:
-        done = rounds.train(trainer, plan, lambda models=trained: models)
-        trained, wall_s = done.params, wall_s + done.times["wall_s"]
-    own = subset(asked, asked.of(settings.format, FORGET, VALIDATION))
-    tried = _tried(setup.model, layers, mesh, base, trained, own, settings)
-    chosen = best(tried, settings.matched) if taken is None else taken
-    member = paths.flatten(stacking.one_model(mesh, trained, chosen))
-    edited = {path: hosts.fetch(leaf) for path, leaf in member.items()}
-    for plan in plans:
+    own = Arm(seed, arm.name, arm.kind, key, base, marked, overlay.layers_of(marked.marked))
+    prompts = subset(asked, asked.of(settings.format, FORGET, VALIDATION))
+    tried: list[Tried] = []
+    done: list[Plan] = []
+    rows, wall_s = {}, 0.0
+    for numbers in chunks(len(grid(settings)), settings.side_by_side):
+        mesh = meshes.make(setup.config.parallel, len(numbers))
+        start = paths.unflatten(overlay.rows(base, own.layers))
+        trained = stacking.stack(mesh, [start] * len(numbers))
+        for part in range(settings.parts):
+            plan = _plan(setup, own, mesh, numbers, part)
+            done.append(plan)
+            found = rounds.train(trainer, plan, lambda models=trained: models)
+            trained = found.params
+            wall_s += found.times["wall_s"] * len(numbers)
+        tried += _tried(setup.model, own, mesh, trained, prompts, settings, numbers)
+        chosen = best(tried, settings.matched) if taken is None else taken
+        # Only the best so far is kept: all settings of a large model would not fit.
+        if chosen in numbers:
+            member = stacking.one_model(mesh, trained, chosen - numbers.start)
+            rows = {path: hosts.fetch(leaf) for path, leaf in paths.flatten(member).items()}
+    for plan in done:
         rounds.forget_checkpoints(trainer, plan)
-    return Edited(layers, edited, tried, chosen, round(wall_s * len(tried), 2))
+    return Edited(own.layers, rows, tuple(tried), chosen, round(wall_s, 2))
 
 
-def _plan(
-    setup: EditSetup,
-    loss: Loss,
-    mesh: Mesh,
-    seed: int,
-    arm: EditArm,
-    key: str,
-    base: PyTree,
-    marked: Mask,
-    layers: Layers,
-    part: int,
-) -> Plan:
-    """The training of all settings on one part of the facts to forget."""
+def chunks(count: int, size: int | None) -> list[range]:
+    """The numbers below `count` in runs of at most `size`."""
+    size = size or count
+    return [range(begin, min(begin + size, count)) for begin in range(0, count, size)]
+
+
+def _plan(setup: EditSetup, arm: Arm, mesh: Mesh, numbers: range, part: int) -> Plan:
+    """The training of some settings on one part of the facts to forget."""
     settings, edit = setup.config, setup.config.edit
-    data, members = setup.localization.facts[seed], grid(edit)
+    members = [grid(edit)[number] for number in numbers]
     shapes = weights.shapes(setup.model)
     forget = [0.0 if arm.kind == "retain_only" else member.forget_weight for member in members]
+    fixed = {RETAIN_TERM: edit.retain_weight, PLAIN_TERM: edit.plain_weight}
     term_weights = {
-        FORGET_TERM: forget,
-        RETAIN_TERM: [edit.retain_weight] * len(members),
-        **({PLAIN_TERM: [edit.plain_weight] * len(members)} if edit.plain_weight else {}),
+        term: forget if term == FORGET_TERM else [fixed[term]] * len(members)
+        for term in terms_of(edit)
     }
     return Plan(
-        names=[f"seed{seed}-edit-{arm.name}-{part}-{n}" for n in range(len(members))],
-        keys=[runs.key_of(key, part, n) for n in range(len(members))],
-        shapes={path: (len(chosen), *shapes[path][1:]) for path, chosen in layers},
+        names=[f"seed{arm.seed}-edit-{arm.name}-{part}-{number}" for number in numbers],
+        keys=[runs.key_of(arm.key, part, number) for number in numbers],
+        shapes={path: (len(chosen), *shapes[path][1:]) for path, chosen in arm.layers},
         mesh=mesh,
-        loss=loss,
-        settings=training(edit.clip_norm, edit.batch_size, edit.weight_decay),
+        loss=EditLoss(sharding.spread(setup.model, mesh), edit, arm.layers),
+        settings=training(edit),
         steps=edit.steps,
-        batches=partial(_batches, data, setup.running[seed], settings, seed, mesh, part),
-        seeds=[seed] * len(members),
-        streams=list(range(len(members))),
+        batches=partial(
+            _batches,
+            setup.localization.facts[arm.seed], setup.running[arm.seed], settings, arm.seed, mesh,
+            part,
+        ),
+        seeds=[arm.seed] * len(members),
+        streams=list(numbers),
         number=1 + part,
         learning_rates=[member.learning_rate for member in members],
         cosine=True,
         weights=term_weights,
-        reference=base,
+        reference=arm.base,
         shared_reference=True,
-        held=_held(marked, layers, mesh, len(members)),
+        held=_held(arm, mesh, len(members)),
         may_diverge=True,
-    )
-
-
-def training(clip_norm: float, batch_size: int, weight_decay: float = 0.0) -> config.Training:
-    """Settings of an optimizer whose learning rates are given apart."""
-    return config.Training(
-        epochs=1, batch_size=batch_size, learning_rate=1.0, weight_decay=weight_decay,
-        clip_norm=clip_norm, dropout=0.0,
     )  # fmt: skip
 
 
-def _held(marked: Mask, layers: Layers, mesh: Mesh, count: int) -> Mask | None:
+def training(part: config.Edit | config.Attack) -> config.Training:
+    """Settings of the optimizer of an edit or attack, whose learning rates are given apart."""
+    return config.Training(
+        epochs=1, batch_size=part.batch_size, learning_rate=1.0,
+        weight_decay=getattr(part, "weight_decay", 0.0), clip_norm=part.clip_norm, dropout=0.0,
+        accumulate=part.accumulate,
+    )  # fmt: skip
+
+
+def _held(arm: Arm, mesh: Mesh, count: int) -> Mask | None:
     """The entries of trained layers that do not change, of each of `count` models."""
     held = {}
-    for path, chosen in layers:
-        others = ~marked.marked[path][np.array(chosen)]
+    for path, chosen in arm.layers:
+        others = ~arm.marked.marked[path][np.array(chosen)]
         if others.any():
             held[path] = stacking.per_set(mesh, [others] * count)
     return Mask(held) if held else None
@@ -225,7 +251,7 @@ def _batches(
         edit.steps,
         running if edit.plain_weight else None,
     )
-    rows = meshes.rows_of(mesh, edit.batch_size).total
+    rows = meshes.rows_of(mesh, edit.batch_size, edit.accumulate).total
     for step, batch in enumerate(batches):
         if step >= skip:
             yield texts.filled(batch, rows)
@@ -233,25 +259,26 @@ def _batches(
 
 def _tried(
     model: Model,
-    layers: Layers,
+    arm: Arm,
     mesh: Mesh,
-    base: PyTree,
     rows: PyTree,
-    own: Asked,
+    prompts: Asked,
     settings: config.Edit,
-) -> tuple[Tried, ...]:
-    answers = answered_side_by_side(model, partial(overlay.laid, layers), mesh, base, rows, own)
-    edited = is_edited(answers.says, own, settings.forget)
-    forget, retain = (own.of(settings.format, group) for group in (FORGET, VALIDATION))
-    return tuple(
+    numbers: range,
+) -> list[Tried]:
+    change = partial(overlay.laid, arm.layers)
+    answers = answered_side_by_side(model, change, mesh, arm.base, rows, prompts)
+    edited = is_edited(answers.says, prompts, settings.forget)
+    forget, retain = (prompts.of(settings.format, group) for group in (FORGET, VALIDATION))
+    return [
         Tried(
-            *setting,
+            *grid(settings)[number],
             float(edited[c, forget].mean()),
             float(answers.target[c, retain].mean()),
             bool(np.isfinite(answers.target[c]).all()),
         )
-        for c, setting in enumerate(grid(settings))
-    )
+        for c, number in enumerate(numbers)
+    ]
 
 
 def is_edited(says: np.ndarray, asked: Asked, forget: config.Forget) -> np.ndarray:
@@ -305,10 +332,5 @@ def text_loss(setup: EditSetup, seed: int, params: PyTree) -> float | None:
 
 def plain(settings: config.Edit) -> dict[str, Any]:
     """Settings that an edit depends on, but not which arms there are."""
-    outside = ("arms", "controls", "random_draws")
+    outside = ("arms", "controls", "random_draws", "side_by_side")
     return {name: value for name, value in loading.plain(settings).items() if name not in outside}
-
-
-def grid_mesh(settings: Editing) -> Mesh:
-    """The mesh of a grid of edits."""
-    return meshes.make(settings.parallel, len(grid(settings.edit)))
