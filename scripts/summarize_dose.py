@@ -28,6 +28,7 @@ from relearn_jax.report.concepts.page import findings
 from relearn_jax.report.concepts.reading import Run, read_head, read_run
 from relearn_jax.report.draw import Plot, save
 
+END = 10**9
 ARMS = ("concept", "layer_matched", "random", "bottom", "oracle")
 SHOWN = ("concept", "layer_matched", "oracle")
 """Arms of the README's figure."""
@@ -86,17 +87,22 @@ def damage(runs: Mapping[str, Run]) -> str:
                 for arm, frame in against.items()
             },
             "selectivity": interval(own["selectivity"]),
-            "above its control": interval(own["against"]),
+            "above its control": interval(own.get("against", ())),
             "verdict, by seed": ", ".join(own["kind"]),
         }
     return markdown(rows, "pruned")
 
 
 def by_step(run: Run, kind: str | None = None) -> pd.DataFrame:
-    """F1 on the target: a row for each arm and step, a column for each seed."""
+    """F1 on the target: a row for each arm and step, a column for each seed.
+
+    The last step, which differs between texts and seeds, is `END`.
+    """
     scores = run.tables["scores"]
     scores = scores[(scores["type"] == (kind or run.target)) & (scores["variant"] == "word")]
     scores = scores[scores["arm"] != "base"]
+    last = scores.groupby(["arm", "seed"])["step"].transform("max")
+    scores = scores.assign(step=scores["step"].where(scores["step"] < last, END))
     return scores.pivot_table(index=["arm", "step"], columns="seed", values="f1")
 
 
@@ -108,8 +114,8 @@ def base(run: Run) -> pd.Series:
 
 
 def headed(steps: Sequence[int]) -> list[tuple[int, str]]:
-    """Steps with their column heads. The last differs between texts, and is called the end."""
-    return [(step, str(step)) for step in steps[:-1]] + [(steps[-1], "end")]
+    """Steps with their column heads."""
+    return [(step, "end" if step == END else str(step)) for step in steps]
 
 
 def steps(runs: Mapping[str, Run]) -> str:
@@ -189,9 +195,14 @@ def frozen(runs: Mapping[str, Run]) -> str:
     rows = {}
     for key, run in runs.items():
         other = runs.get(f"{key}, frozen")
-        if other is not None:
-            ends = (by_step(each).loc["concept"] for each in (run, other))
-            rows[key] = difference(*ends, base(run))
+        if other is None:
+            continue
+        free, held = by_step(run), by_step(other)
+        for arm in ARMS:
+            if all(arm in found.index.get_level_values("arm") for found in (free, held)):
+                rows[f"{key}, {ARM_NAMES[arm]}"] = difference(
+                    free.loc[arm], held.loc[arm], base(run)
+                )
     return differences(rows, "free less frozen, share of base F1")
 
 
