@@ -36,7 +36,10 @@ class Dense(nn.Module):
         y = jnp.dot(x, kernel.astype(self.dtype))
         if self.has_variable("params", ADAPTER_DOWN):
             down, up = (self.get_variable("params", name) for name in (ADAPTER_DOWN, ADAPTER_UP))
-            y += jnp.dot(jnp.dot(x, down.astype(self.dtype)), up.astype(self.dtype))
+            # Two axes: with more, XLA copies x to contract it in the backward pass.
+            rows = x.reshape(-1, x.shape[-1])
+            added = jnp.dot(jnp.dot(rows, down.astype(self.dtype)), up.astype(self.dtype))
+            y += added.reshape(y.shape)
         if self.bias:
             zeros = nn.initializers.zeros_init()
             y += self.param("bias", zeros, (self.features,), jnp.float32).astype(self.dtype)

@@ -17,7 +17,8 @@ import numpy as np
 from relearn_jax import loading, runs
 from relearn_jax.errors import Stopped
 from relearn_jax.experiments.experiment import Experiment
-from relearn_jax.experiments.facts import localization, plan, provenance
+from relearn_jax.experiments.facts import localization, provenance
+from relearn_jax.experiments.facts import plan as localized_plan
 from relearn_jax.experiments.facts import results as localized
 from relearn_jax.experiments.facts import stages as names
 from relearn_jax.experiments.facts.edits import (
@@ -27,6 +28,7 @@ from relearn_jax.experiments.facts.edits import (
     inside,
     judging,
     oracle,
+    plan,
     results,
     setup,
     sweep,
@@ -264,7 +266,7 @@ def steps(setup: EditSetup) -> int:
 EXPERIMENT = Experiment(
     setup=setup.prepare,
     summary=setup.summary,
-    plan=lambda setup: plan.summary(setup.localization),
+    plan=lambda setup: [*localized_plan.summary(setup.localization), *plan.summary(setup)],
     steps=steps,
     run=run,
     stages=results.stages,

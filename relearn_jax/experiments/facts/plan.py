@@ -46,7 +46,7 @@ def make(
     count, length = pairs.clean.ids.shape
     rows = min(settings.batch, count)
     words = question(pairs.clean, pairs.corrupt, settings.corrupt == "swapped").words.shape[1]
-    params = _params(model, mesh)
+    params = param_shapes(model, mesh)
     inputs, question_shape = _shapes(mesh, rows, length, words)
     cache = jax.eval_shape(partial(questions.run, model), params, inputs, question_shape)
     shapes = Shapes(model, params, settings, inputs, question_shape, cache, first_position(pairs))
@@ -95,22 +95,25 @@ def summary(setup: Setup) -> list[str]:
     name, largest = max(estimate.temporary.items(), key=lambda item: item[1])
     where = f"each of {mesh.size} devices" if mesh.size > 1 else "one device"
     return [
-        f"  memory       {_bytes(estimate.params + largest)} on {where}: parameters "
-        f"{_bytes(estimate.params)}, {name} {_bytes(largest)}",
-        f"  work         {_flops(estimate.flops)} a seed in matrix products of blocks",
+        f"  memory       {in_bytes(estimate.params + largest)} on {where}: parameters "
+        f"{in_bytes(estimate.params)}, {name} {in_bytes(largest)}",
+        f"  work         {in_flops(estimate.flops)} a seed in matrix products of blocks",
     ]
 
 
-def _bytes(count: float) -> str:
+def in_bytes(count: float) -> str:
+    """A number of bytes in words."""
     return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
 
 
-def _flops(count: float) -> str:
+def in_flops(count: float) -> str:
+    """A number of operations in words."""
     size, unit = next((s, u) for s, u in ((1e15, "P"), (1e12, "T"), (0, "G")) if count >= s)
     return f"{count / (size or 1e9):.3g} {unit}FLOP"
 
 
-def _params(model: Model, mesh: Mesh) -> Any:
+def param_shapes(model: Model, mesh: Mesh) -> Any:
+    """Shapes of a model's parameters, placed on the mesh."""
     shapes = jax.eval_shape(lambda: transformer.init(model, jax.random.key(0)))
     places = sharding.shardings(shapes, mesh)
     return jax.tree.map(

@@ -127,6 +127,11 @@ class Attach(NamedTuple):
         return adapters.attached(self.scale, base, adapted)
 
 
+def attach_of(attack: config.Attack) -> Attach:
+    """How a config's adapters are attached."""
+    return Attach(attack.alpha / attack.rank)
+
+
 class AttackLoss(NamedTuple):
     """The loss of attackers. Equal losses share a compiled step."""
 
@@ -177,7 +182,7 @@ def _run(
     attack, asked = setup.config.attack, setup.attacked[seed]
     members = attackers_of(setup)[numbers.start : numbers.stop]
     mesh = meshes.make(setup.config.parallel, len(members))
-    attach = Attach(attack.alpha / attack.rank)
+    attach = attach_of(attack)
 
     def evaluate(adapted: PyTree, step: int) -> tuple[list[Any], str]:
         answers = answered_side_by_side(setup.model, attach, mesh, base, adapted, asked)
