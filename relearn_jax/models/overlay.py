@@ -86,7 +86,7 @@ def scan(step: Callable[..., tuple], h: Array, blocks: PyTree, others: PyTree) -
       (the last h, the readings of all layers)
     """
     if not isinstance(blocks, Overlay):
-        return lax.scan(step, h, (blocks, others))
+        return lax.scan(_frugal(step), h, (blocks, others))
     count = jax.tree.leaves(blocks.blocks)[0].shape[0]
 
     def own(h: Array, layer: tuple) -> tuple:
@@ -99,8 +99,7 @@ def scan(step: Callable[..., tuple], h: Array, blocks: PyTree, others: PyTree) -
         leaves |= {path.removeprefix(BLOCKS): leaf for path, leaf in rows.items()}
         return step(h, (paths.unflatten(leaves), row))
 
-    body = jax.checkpoint(own, prevent_cse=False, policy=_saved)
-    readings = []
+    body, readings = _frugal(own), []
     for first, last in _runs(blocks.layers, count):
         part = slice(first, last)
         rows = {
@@ -124,6 +123,10 @@ def _runs(layers: Layers, count: int) -> list[tuple[int, int]]:
     return [(run[0], run[-1] + 1) for run in runs]
 
 
+def _frugal(step: Callable[..., tuple]) -> Callable[..., tuple]:
+    """A step whose backward pass slices and casts parameters again, so that no copy is kept."""
+    return jax.checkpoint(step, prevent_cse=False, policy=_saved)
+
+
 def _saved(primitive: Any, *_: Any, **__: Any) -> bool:
-    """What the backward pass keeps: all but slices of the frozen blocks, and their casts."""
     return primitive.name not in ("dynamic_slice", "squeeze", "convert_element_type")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -35,6 +37,8 @@ from relearn_jax.parallel import mesh as meshes
 from relearn_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("undrawn")
+ROOT = Path(__file__).resolve().parents[3]
+PUBLISHED = sorted(path.name for path in (ROOT / "configs").glob("*_edit.yaml"))
 SMALL = {
     "experiment": "editing",
     "name": "small",
@@ -496,3 +500,23 @@ def test_results_do_not_depend_on_how_many_models_are_side_by_side(finished, tmp
         ours, theirs = (table(folder, name) for folder in (out, finished))
         numbers = ours.select_dtypes("number").columns.drop("wall_s", errors="ignore")
         np.testing.assert_allclose(ours[numbers], theirs[numbers], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_edits_are_ready_but_for_their_weights(name, shared, tmp_path):
+    """With a small model and another tokenizer, everything else that they name is there."""
+    small = yaml.safe_load((ROOT / "configs" / name).read_text())
+    small["model"] = {
+        "source": "random", "tokenizer": str(shared / "data/tokenizer-gpt2"),
+        "settings": {"model_type": "gpt2", "n_embd": 16, "n_layer": 4, "n_head": 2,
+                     "n_positions": 1024, "vocab_size": 50257},
+    }  # fmt: skip
+    small["teaching"] = {"steps": 0}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(small))
+    ready = setup.prepare(loading.load(path), ROOT / "configs")
+    lines = "\n".join(setup.summary(ready))
+    assert re.search(r"edit +\d+ facts by injection", lines)
+    assert re.search(r"questions +\d+ on \d+ subjects", lines)
+    assert ready.running[0].test.labels.shape == (64, 128)
