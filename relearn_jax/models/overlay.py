@@ -73,7 +73,9 @@ def filled(layers: Layers, params: PyTree, rows: Mapping[str, Array]) -> PyTree:
     return paths.unflatten(leaves)
 
 
-def scan(step: Callable[..., tuple], h: Array, blocks: PyTree, others: PyTree) -> tuple:
+def scan(
+    step: Callable[..., tuple], h: Array, blocks: PyTree, others: PyTree, remat: bool = False
+) -> tuple:
     """`lax.scan` of `step` over blocks, which may have an overlay.
 
     Args:
@@ -81,17 +83,19 @@ def scan(step: Callable[..., tuple], h: Array, blocks: PyTree, others: PyTree) -
       h: what enters the first block.
       blocks: every leaf [L, ...], or an overlay.
       others: leaves [L, ...], such as interventions.
+      remat: whether the backward pass computes all of a block again; else it only slices and casts
+        parameters again, so that no copy of them is kept.
 
     Returns:
       (the last h, the readings of all layers)
     """
     if not isinstance(blocks, Overlay):
-        return lax.scan(_frugal(step), h, (blocks, others))
+        return lax.scan(_checkpointed(step, remat), h, (blocks, others))
     count = jax.tree.leaves(blocks.blocks)[0].shape[0]
 
     def own(h: Array, layer: tuple) -> tuple:
         index, rows, row = layer
-        # Sliced here, and again in the backward pass: a slice outside of the loop would be a copy.
+        # Sliced here, as a slice outside of the loop would be a copy.
         frozen = jax.tree.map(
             partial(lax.dynamic_index_in_dim, index=index, keepdims=False), blocks.blocks
         )
@@ -99,7 +103,7 @@ def scan(step: Callable[..., tuple], h: Array, blocks: PyTree, others: PyTree) -
         leaves |= {path.removeprefix(BLOCKS): leaf for path, leaf in rows.items()}
         return step(h, (paths.unflatten(leaves), row))
 
-    body, readings = _frugal(own), []
+    body, readings = _checkpointed(own, remat), []
     for first, last in _runs(blocks.layers, count):
         part = slice(first, last)
         rows = {
@@ -123,9 +127,8 @@ def _runs(layers: Layers, count: int) -> list[tuple[int, int]]:
     return [(run[0], run[-1] + 1) for run in runs]
 
 
-def _frugal(step: Callable[..., tuple]) -> Callable[..., tuple]:
-    """A step whose backward pass slices and casts parameters again, so that no copy is kept."""
-    return jax.checkpoint(step, prevent_cse=False, policy=_saved)
+def _checkpointed(step: Callable[..., tuple], remat: bool) -> Callable[..., tuple]:
+    return jax.checkpoint(step, prevent_cse=False, policy=None if remat else _saved)
 
 
 def _saved(primitive: Any, *_: Any, **__: Any) -> bool:

@@ -171,8 +171,7 @@ def hidden(
         _windows(model),
         None if keys is None else jnp.stack(split(for_blocks, layers)),
     )
-    body = jax.checkpoint(step, prevent_cse=False) if model.remat else step
-    h, readings = overlay.scan(body, h, params["blocks"], others)
+    h, readings = overlay.scan(step, h, params["blocks"], others, model.remat)
 
     h = final(model, params, h)
     h = touch(h, _rows(sites.states, layers))
