@@ -51,6 +51,9 @@ class Text(NamedTuple):
     """Dropout keys, one for each row; None for evaluation."""
     sites: Sites = Sites()
     """Interventions on the forward pass."""
+    labelled: int | None = None
+    """Largest number of labelled tokens in a row, for which alone logits are then computed; None:
+    any number."""
 
 
 Texts = Mapping[str, Text]
@@ -73,12 +76,23 @@ def next_token(model: Model, params: PyTree, reference: None, texts: Texts) -> T
 
 def cross_entropy(model: Model, params: PyTree, text: Text) -> Term:
     """Cross-entropy of a text's labels; a language model's logits are computed in chunks."""
-    batch, keys, sites = text
-    h, _ = transformer.hidden(model, params, batch.inputs, sites, keys=keys)
+    labels, keys = text.batch.labels, text.keys
+    h, _ = transformer.hidden(model, params, text.batch.inputs, text.sites, keys=keys)
+    if text.labelled is not None:
+        h, labels = first_labelled(h, labels, text.labelled)
     head = partial(transformer.head, model, params, keys=keys)
     if model.task == "language-model":
-        return chunked_token_loss(head, h, batch.labels, CHUNK)
-    return token_loss(head(h), batch.labels)
+        return chunked_token_loss(head, h, labels, CHUNK)
+    return token_loss(head(h), labels)
+
+
+def first_labelled(
+    h: Float[Array, "B T D"], labels: Int[Array, "B T"], count: int
+) -> tuple[Float[Array, "B K D"], Int[Array, "B K"]]:
+    """States and labels of the first `count` labelled tokens of each row, in order."""
+    places = jnp.argsort(labels < 0, axis=1, stable=True)[:, :count]
+    states = jnp.take_along_axis(h, places[..., None], axis=1)
+    return states, jnp.take_along_axis(labels, places, axis=1)
 
 
 def token_loss(logits: Float[Array, "B T Y"], labels: Int[Array, "B T"]) -> Term:

@@ -74,17 +74,22 @@ def test_next_tokens_follow_real_ones_only():
     np.testing.assert_array_equal(losses.next_tokens(inputs), wanted)
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
-def test_a_language_models_loss_is_that_of_its_logits(family):
+@pytest.fixture(params=["bert", "gpt2"])
+def decoder(request):
+    """A small language model and its parameters."""
     sizes = {
         "bert": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
         "gpt2": {"n_embd": 16, "n_layer": 1, "n_head": 2},
-    }[family]
+    }[request.param]
     ck = checkpoint.open_checkpoint(
-        "random", settings={"model_type": family, "vocab_size": 300, **sizes}
+        "random", settings={"model_type": request.param, "vocab_size": 300, **sizes}
     )
     model = checkpoint.describe(ck, "language-model")
-    params, _ = checkpoint.load(ck, model, jax.random.key(0))
+    return model, checkpoint.load(ck, model, jax.random.key(0))[0]
+
+
+def test_a_language_models_loss_is_that_of_its_logits(decoder):
+    model, params = decoder
     rng = np.random.default_rng(0)
     inputs = Inputs(rng.integers(0, 300, (2, 40)), np.arange(40) < np.array([[40], [13]]))
     batch = TokenBatch(inputs, losses.next_tokens(inputs), np.arange(2))
@@ -101,3 +106,30 @@ def test_a_language_models_loss_is_that_of_its_logits(family):
 
     a, b = (jax.jit(jax.value_and_grad(f, has_aux=True))(params) for f in (whole, of_model))
     chex.assert_trees_all_close(a, b, rtol=1e-6, atol=1e-5)
+
+
+def test_logits_of_labelled_tokens_alone_give_the_same_loss_and_gradient(decoder):
+    """Rows with a label, with one at another place, and padding rows without any."""
+    model, params = decoder
+    rng = np.random.default_rng(0)
+    inputs = Inputs(rng.integers(0, 300, (4, 9)), np.ones((4, 9), bool))
+    labels = np.full((4, 9), -100)
+    labels[[0, 1, 2], [8, 3, 0]] = rng.integers(0, 300, 3)
+    text = losses.Text(TokenBatch(inputs, labels, np.arange(4)))
+
+    def of(count):
+        def mean(params):
+            return losses.cross_entropy(model, params, text._replace(labelled=count)).mean
+
+        return jax.jit(jax.value_and_grad(mean))(params)
+
+    chex.assert_trees_all_close(of(1), of(None), rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(of(2), of(None), rtol=1e-5, atol=1e-6)
+
+
+def test_the_first_labelled_tokens_are_taken_in_order():
+    h = np.arange(2 * 4 * 1).reshape(2, 4, 1).astype(np.float32)
+    labels = np.array([[-100, 5, -100, 6], [-100, -100, -100, 7]])
+    states, found = losses.first_labelled(h, labels, 2)
+    np.testing.assert_array_equal(found, [[5, 6], [7, -100]])
+    np.testing.assert_array_equal(states[..., 0], [[1, 3], [7, 4]])

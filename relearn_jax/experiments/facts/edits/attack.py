@@ -140,10 +140,10 @@ class AttackLoss(NamedTuple):
     plain: bool
     """Whether there is running text."""
 
-    def __call__(self, adapted: PyTree, base: PyTree, texts: Texts) -> Terms:
-        params = self.attach(base, adapted)
+    def __call__(self, adapted: PyTree, base: PyTree, of_step: Texts) -> Terms:
+        params, asked = self.attach(base, adapted), texts.answered_once(of_step)
         names = (FORGET, RETAIN) + (PLAIN,) * self.plain
-        return {name: losses.cross_entropy(self.model, params, texts[name]) for name in names}
+        return {name: losses.cross_entropy(self.model, params, asked[name]) for name in names}
 
 
 def run(

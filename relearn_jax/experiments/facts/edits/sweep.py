@@ -83,11 +83,11 @@ class EditLoss(NamedTuple):
     edit: config.Edit
     layers: Layers
 
-    def __call__(self, rows: PyTree, base: PyTree, texts: Texts) -> Terms:
+    def __call__(self, rows: PyTree, base: PyTree, of_step: Texts) -> Terms:
         """The terms of `base` with `rows` in its layers; `base` is the reference too."""
-        params = overlay.laid(self.layers, base, rows)
+        params, asked = overlay.laid(self.layers, base, rows), texts.answered_once(of_step)
         return {
-            term: OBJECTIVES[name].function(self.model, params, base, texts)
+            term: OBJECTIVES[name].function(self.model, params, base, asked)
             for term, name in terms_of(self.edit).items()
         }
 

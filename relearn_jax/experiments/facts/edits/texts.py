@@ -16,6 +16,7 @@ from relearn_jax.data.facts.splits import Split
 from relearn_jax.data.running_text import RunningText
 from relearn_jax.editing.objectives import FORGET, INJECTED, PLAIN, RETAIN
 from relearn_jax.models.inputs import Inputs
+from relearn_jax.training.losses import Text, Texts
 from relearn_jax.training.step import Batches
 
 VALIDATION = 5
@@ -38,6 +39,13 @@ def with_answers(prompts: Prompts, answers: Int[np.ndarray, " B"]) -> TokenBatch
     labels = np.full(prompts.ids.shape, IGNORED, np.int32)
     labels[np.arange(count), prompts.last] = answers
     return TokenBatch(Inputs(prompts.ids, prompts.mask), labels, np.arange(count, dtype=np.int32))
+
+
+def answered_once(texts: Texts) -> dict[str, Text]:
+    """Texts of a step whose prompts, but not the running text, have one labelled token each."""
+    return {
+        name: text if name == PLAIN else text._replace(labelled=1) for name, text in texts.items()
+    }
 
 
 def rows_of(text: TokenBatch, rows: Int[np.ndarray, " b"]) -> TokenBatch:
