@@ -168,7 +168,7 @@ def test_axes_left_open_take_what_the_others_leave():
 def apart(model, params, reference, texts):
     """Two terms on two texts of different sizes; the second compares with a reference."""
     forget = losses.cross_entropy(model, params, texts["forget"])
-    batch, keys, sites = texts["retain"]
+    batch, keys, sites, _ = texts["retain"]
     ours, theirs = (
         transformer.apply(model, p, batch.inputs, sites, keys=keys)[0] for p in (params, reference)
     )

@@ -123,7 +123,7 @@ def test_frozen_leaves_have_no_gradients_moments_or_updates_in_memory(tagger):
 def two_terms(model, params, reference, texts):
     """What is forgotten, climbing; and what is kept, against the reference's own logits."""
     forget = losses.cross_entropy(model, params, texts["forget"])
-    batch, keys, _ = texts["retain"]
+    batch, keys, *_ = texts["retain"]
     ours, theirs = (
         transformer.apply(model, p, batch.inputs, keys=k)[0]
         for p, k in ((params, keys), (reference, None))
