@@ -15,7 +15,7 @@ Forget = Literal[
 ]  # fmt: skip
 Retain = Literal["keep_answers", "keep_distribution"]
 Adapter = Literal["lora", "full"]
-Control = Literal["sham", "retain_only", "oracle"]
+Control = Literal["sham", "retain_only", "oracle", "masked", "sham_scaled"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class Edit:
     controls: tuple[Control, ...] = ("sham", "retain_only", "oracle")
     """sham: a random update of the same size in every matrix as that of the first localizer's
     arm. retain_only: everything is trained, without the loss on the facts to forget. oracle: a
-    model that was never taught them (built-in world)."""
+    model that was never taught them (built-in world). Two more check the verdict, as it is known
+    what they are. masked: only layers above the planted ones are edited, so the facts are still
+    there. sham_scaled: the sham, doubled until half of the retained facts are lost."""
     steps: int = 50
     parts: int = 1
     """Number of parts of the facts to forget that are edited one after another, each for `steps`
@@ -195,6 +197,10 @@ def _edit_problems(config: Editing) -> list[str]:
         )
     if "planted" in edit.arms and not config.teaching.plant_layers:
         problems.append("edit.arms: planted needs teaching.plant_layers")
+    if "masked" in edit.controls and not config.teaching.plant_layers:
+        problems.append("edit.controls: masked needs teaching.plant_layers")
+    if "sham_scaled" in edit.controls and "sham" not in edit.controls:
+        problems.append("edit.controls: sham_scaled enlarges sham; name both")
     return problems
 
 

@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-RESAMPLES = 2000
-
 
 class Curves(NamedTuple):
     """Answers under attack, over learning rates and numbers of steps."""
@@ -58,41 +56,6 @@ def best(curves: Curves, fitted: float, kept: float) -> Best:
     return Best(int(rate), int(point), curves.held_out[rate, point], True)
 
 
-class Rate(NamedTuple):
-    """A recovery rate with its 95 % interval over facts."""
-
-    value: float
-    low: float
-    high: float
-
-
-def rate(
-    attacked: Float[np.ndarray, " F"],
-    original: Float[np.ndarray, " F"],
-    floor: Float[np.ndarray, " F"],
-    seed: int = 0,
-) -> Rate:
-    """(attacked - floor) / (original - floor), in means over facts.
-
-    Args:
-      attacked: right answers to held-out facts by the attacked edited model, a share by fact.
-      original: the same for the attacked model before the edit.
-      floor: the same for a model that was never taught the facts (or chance).
-      seed: of the bootstrap over facts, in which the three are resampled together.
-    """
-    draws = np.random.default_rng(seed).integers(len(attacked), size=(RESAMPLES, len(attacked)))
-
-    def ratio(a: np.ndarray, o: np.ndarray, f: np.ndarray) -> np.ndarray:
-        gap = o - f
-        return np.where(gap > 0, (a - f) / np.where(gap > 0, gap, 1.0), np.nan)
-
-    value = ratio(attacked.mean(), original.mean(), floor.mean())
-    resampled = ratio(*(x[draws].mean(1) for x in (attacked, original, floor)))
-    finite = resampled[np.isfinite(resampled)]
-    low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (np.nan, np.nan)
-    return Rate(float(value), float(low), float(high))
-
-
 def steps_to(
     accuracy: Float[np.ndarray, " P"], points: tuple[int, ...], share: float
 ) -> int | None:
@@ -135,3 +98,15 @@ def assembled(
         share(is_shown & of_fact),
         share(np.broadcast_to(retained, (count, len(retained)))),
     )
+
+
+def area(accuracy: Float[np.ndarray, " P"], points: tuple[int, ...], start: float) -> float:
+    """Area under a curve over the logarithm of 1 + steps, as a share of that under 1.
+
+    Args:
+      accuracy: at `points`.
+      points: numbers of steps, rising.
+      start: accuracy before the first step.
+    """
+    x = np.log1p([0, *points])
+    return float(np.trapezoid([start, *accuracy], x) / x[-1])

@@ -1,62 +1,74 @@
 """The verdict on an edit: removed, hidden, damaged, not edited or unclear, by printed rules.
 
-The limits are ours. They are checked on the built-in world, where the truth is known: a model that
-was never taught the facts must come out as removed, an edit of late layers as hidden, a large
-random update as damaged.
+A verdict is about intervals, not about points: damage, a failed edit and a hidden fact must be
+shown, and so must removal. What neither shows is unclear, and needs more facts or more seeds. The
+limits are ours. They are checked on models whose truth is known (`TRUTHS`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from relearn_jax.evaluation.shares import Share
+
 Verdict = Literal["removed", "hidden", "damaged", "not edited", "unclear"]
-KEPT = 0.9
-"""A model is damaged if its accuracy on retained facts is below this share of the original's, in
-the format of the edit."""
-KEPT_ELSEWHERE = 0.8
-"""The same in any other format."""
+
+TRUTHS: dict[str, Verdict] = {
+    "oracle": "removed", "masked": "hidden", "sham_scaled": "damaged", "sham": "not edited",
+}  # fmt: skip
+"""Arms of which it is known what they are, by how they are made."""
+
+
+class Limit(NamedTuple):
+    """Limits of a share."""
+
+    shown: float
+    """The verdict against a model is given where the whole interval is beyond this."""
+    excluded: float
+    """Removal can be claimed only where the interval does not reach this."""
+
+
+KEPT = Limit(0.9, 0.75)
+"""Right answers to retained facts in the format of the edit; less is worse."""
+KEPT_ELSEWHERE = Limit(0.8, 0.6)
+"""The same in the worst other format."""
+KEPT_QUESTIONS = Limit(0.8, 0.5)
+"""Right choices in questions about other things."""
 TEXT = 0.1
-"""A model is damaged if its loss on running text rises by more, in nats a token."""
-KEPT_QUESTIONS = 0.8
-"""A model is damaged if its right choices in questions about other things, beyond chance, are below
-this share of the original's."""
-STILL = 0.2
-"""A fact is not edited if, beyond the floor, this share is still answered right in the format of
-the edit."""
-LEAK = 0.15
-"""Right answers in another format, after rounding, or while trained on other text, beyond the
-floor, as a share of the original's."""
-RECOVERY = 0.25
-"""Recovery rate under relearning."""
-READABLE = 0.25
-"""Right answers that the original model's probe reads off the states beyond the floor, as a share
-of what it reads off the original's."""
+"""Rise of the loss on running text, in nats a token: more is damage."""
+STILL = Limit(0.2, 0.5)
+"""Right answers to forgotten facts in the format of the edit; more is worse, here and below."""
+BACK = Limit(0.1, 0.5)
+"""Right answers to forgotten facts in another format, after rounding, while trained on other text,
+or under relearning."""
+READABLE = Limit(0.1, 0.5)
+"""Right answers that the original model's probe reads off the states."""
 
 
 class Behaviour(NamedTuple):
-    """Accuracies of a model and of the original, as shares beyond a floor where said."""
+    """Right answers of a model over those of the original; of forgotten facts, beyond the floor."""
 
-    kept: float
-    """Accuracy on retained facts over the original's, in the format of the edit."""
-    kept_elsewhere: float
+    kept: Share
+    """Retained facts in the format of the edit."""
+    kept_elsewhere: Share
     """The lowest such share over all other formats."""
     text: float
     """Rise of the loss on running text, in nats a token; 0 without one."""
-    questions: float
-    """Right choices in questions about other things over the original's, beyond chance; NaN without
-    questions, or where the original guesses."""
-    still: float
-    """Right answers to forgotten facts in the format of the edit, over the original's, beyond the
-    floor."""
-    leak: float
+    questions: Share
+    """Right choices in questions about other things, beyond chance; NaN without questions, or where
+    the original guesses."""
+    still: Share
+    """Forgotten facts in the format of the edit."""
+    leak: Share
     """The highest such share over all other formats."""
-    recovery: float
+    recovery: Share
     """Recovery rate; NaN where the attack is void, or was not made."""
-    unrelated: float
-    """Right answers while trained on text without the facts, as for `still`."""
-    rounded: float
-    """Right answers after rounding, over the original's after the same rounding, beyond the floor;
-    NaN where rounding destroys the original."""
+    unrelated: Share
+    """Forgotten facts while trained on text without them; NaN without such attacks."""
+    rounded: Share
+    """Forgotten facts after rounding, over the original's after the same rounding; NaN where
+    rounding destroys the original, or is not tried."""
 
 
 class Reason(NamedTuple):
@@ -66,68 +78,87 @@ class Reason(NamedTuple):
     reason: str
 
 
-def behaviour(measured: Behaviour) -> Reason:
+def behaviour(m: Behaviour) -> Reason:
     """The verdict by what a model answers, before and under attack."""
-    m = measured
-    if m.kept < KEPT:
-        return Reason("damaged", f"{_percent(m.kept)} of retained facts kept, below {KEPT:.0%}")
-    if m.kept_elsewhere < KEPT_ELSEWHERE:
-        return Reason(
-            "damaged",
-            f"{_percent(m.kept_elsewhere)} of retained facts kept in another format, below "
-            f"{KEPT_ELSEWHERE:.0%}",
-        )
+    kept = (
+        (m.kept, KEPT, "of retained facts kept"),
+        (m.kept_elsewhere, KEPT_ELSEWHERE, "of retained facts kept in another format"),
+        (m.questions, KEPT_QUESTIONS, "of right choices in other questions kept"),
+    )
+    for share, limit, words in kept:
+        if share.high < limit.shown:
+            return Reason("damaged", f"{said(share)} {words}, below {limit.shown:.0%}")
     if m.text > TEXT:
         return Reason("damaged", f"loss on running text up by {m.text:.2f} nats, above {TEXT:g}")
-    if m.questions < KEPT_QUESTIONS:
-        return Reason(
-            "damaged",
-            f"{_percent(m.questions)} of right choices in other questions kept, below "
-            f"{KEPT_QUESTIONS:.0%}",
-        )
-    if m.still > STILL:
-        return Reason("not edited", f"{_percent(m.still)} still answered right, above {STILL:.0%}")
-    if m.leak > LEAK:
-        return Reason(
-            "hidden", f"{_percent(m.leak)} answered right in another format, above {LEAK:.0%}"
-        )
-    if m.rounded > LEAK:
-        return Reason(
-            "hidden", f"{_percent(m.rounded)} answered right after rounding, above {LEAK:.0%}"
-        )
-    if m.unrelated > LEAK:
-        return Reason(
-            "hidden",
-            f"{_percent(m.unrelated)} come back by training on other text, above {LEAK:.0%}",
-        )
-    if m.recovery != m.recovery:
+    still = (m.still, STILL, "still answered right")
+    if m.still.low > STILL.shown:
+        return Reason("not edited", f"{said(m.still)} {still[2]}, above {STILL.shown:.0%}")
+    back = (
+        (m.leak, BACK, "answered right in another format"),
+        (m.rounded, BACK, "answered right after rounding"),
+        (m.unrelated, BACK, "back while trained on other text"),
+        (m.recovery, BACK, "brought back by relearning"),
+    )
+    for share, limit, words in back:
+        if share.low > limit.shown:
+            return Reason("hidden", f"{said(share)} {words}, above {limit.shown:.0%}")
+    if m.recovery.value != m.recovery.value:
         return Reason("unclear", "no attack counts, so nothing says whether it comes back")
-    if m.recovery > RECOVERY:
-        return Reason(
-            "hidden", f"relearning brings {_percent(m.recovery)} back, above {RECOVERY:.0%}"
-        )
+    for share, limit, words in kept:
+        if share.low < limit.excluded:
+            return Reason("unclear", f"{said(share)} {words}: too wide to tell")
+    for share, limit, words in (still, *back):
+        if share.high > limit.excluded:
+            return Reason("unclear", f"{said(share)} {words}: too wide to tell")
     return Reason(
         "removed",
-        f"{_percent(m.leak)} answered right in other formats, relearning brings "
-        f"{_percent(m.recovery)} back",
+        f"{said(m.leak)} answered right in other formats, {said(m.recovery)} brought back by "
+        "relearning",
     )
 
 
-def inside(readable: float) -> Reason:
-    """The verdict by what the original model's probes read off the states.
-
-    Args:
-      readable: the highest share over all states, beyond the floor, of the original's.
-    """
-    if readable != readable:
+def inside(readable: Share) -> Reason:
+    """The verdict by what the original model's probes read off the states, at its highest."""
+    if readable.value != readable.value:
         return Reason("unclear", "no probe reads the facts off the model before the edit")
-    verdict: Verdict = "hidden" if readable > READABLE else "removed"
-    side = "above" if readable > READABLE else "not above"
-    return Reason(
-        verdict, f"a probe reads {_percent(readable)} off the states, {side} {READABLE:.0%}"
+    words = f"{said(readable)} read off the states by a probe"
+    if readable.low > READABLE.shown:
+        return Reason("hidden", f"{words}, above {READABLE.shown:.0%}")
+    if readable.high > READABLE.excluded:
+        return Reason("unclear", f"{words}: too wide to tell")
+    return Reason("removed", f"{words}, below {READABLE.excluded:.0%}")
+
+
+def rule() -> Iterator[str]:
+    """The rule in sentences, as it is computed."""
+    yield (
+        f"Damaged: the interval of what is kept lies below {KEPT.shown:.0%} (retained facts), "
+        f"{KEPT_ELSEWHERE.shown:.0%} (in the worst other format) or {KEPT_QUESTIONS.shown:.0%} "
+        f"(questions about other things), or the loss on running text rises by more than {TEXT:g} "
+        "nats."
+    )
+    yield (
+        f"Not edited: the interval of what is still answered right lies above {STILL.shown:.0%}."
+    )
+    yield (
+        "Hidden: the interval of what is answered right in another format, after rounding or "
+        "while trained on other text, or of what relearning brings back, lies above "
+        f"{BACK.shown:.0%}."
+    )
+    yield (
+        "Removed: none of these, an attack counts, no interval of forgotten facts reaches "
+        f"{BACK.excluded:.0%}, and those of retained facts stay above {KEPT.excluded:.0%} and "
+        f"{KEPT_ELSEWHERE.excluded:.0%}. Unclear: the rest."
+    )
+    yield (
+        f"By what probes read: hidden above {READABLE.shown:.0%}, removed below "
+        f"{READABLE.excluded:.0%}."
     )
 
 
-def _percent(share: float) -> str:
-    """A share in words; below the floor counts as nothing."""
-    return "an unknown share" if share != share else f"{100 * max(share, 0):.3g} %"
+def said(share: Share) -> str:
+    """A share with its interval in words; below the floor counts as nothing."""
+    if share.value != share.value:
+        return "an unknown share"
+    value, low, high = (f"{100 * max(x, 0):.0f}" for x in share)
+    return f"{value} % ({low} to {high})"

@@ -1,4 +1,4 @@
-"""The verdict: damage is said first, then a failed edit, then what is hidden."""
+"""The verdict: damage is said first, then a failed edit, then what is hidden; removal must show."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ import pytest
 
 from relearn_jax.evaluation import removal
 from relearn_jax.evaluation.removal import Behaviour
+from relearn_jax.evaluation.shares import UNKNOWN, Share
+
+
+def at(value, width=0.05):
+    return Share(value, value - width, value + width)
+
 
 GONE = Behaviour(
-    kept=1.0, kept_elsewhere=1.0, text=0.0, still=0.0, leak=0.0, recovery=0.0, unrelated=0.0,
-    rounded=0.0, questions=1.0,
+    kept=at(1.0), kept_elsewhere=at(1.0), text=0.0, questions=UNKNOWN, still=at(0.0),
+    leak=at(0.0), recovery=at(0.0), unrelated=at(0.0), rounded=at(0.0),
 )  # fmt: skip
 
 
@@ -18,20 +24,25 @@ GONE = Behaviour(
     ("changes", "verdict"),
     [
         ({}, "removed"),
-        ({"kept": 0.5}, "damaged"),
-        ({"kept": 0.5, "still": 1.0}, "damaged"),
-        ({"kept_elsewhere": 0.7}, "damaged"),
+        ({"kept": at(0.5)}, "damaged"),
+        ({"kept": at(0.5), "still": at(1.0)}, "damaged"),
+        ({"kept_elsewhere": at(0.7)}, "damaged"),
         ({"text": 0.2}, "damaged"),
-        ({"questions": 0.7}, "damaged"),
-        ({"questions": np.nan}, "removed"),
-        ({"still": 0.6}, "not edited"),
-        ({"still": 0.6, "recovery": 1.0}, "not edited"),
-        ({"leak": 0.3}, "hidden"),
-        ({"recovery": 0.6}, "hidden"),
-        ({"rounded": 0.6}, "hidden"),
-        ({"rounded": np.nan}, "removed"),
-        ({"unrelated": 0.6}, "hidden"),
-        ({"leak": -0.2, "recovery": -0.1}, "removed"),
+        ({"questions": at(0.7)}, "damaged"),
+        ({"still": at(0.6)}, "not edited"),
+        ({"still": at(0.6), "recovery": at(1.0)}, "not edited"),
+        ({"leak": at(0.3)}, "hidden"),
+        ({"recovery": at(0.6)}, "hidden"),
+        ({"rounded": at(0.6)}, "hidden"),
+        ({"rounded": UNKNOWN}, "removed"),
+        ({"unrelated": at(0.6)}, "hidden"),
+        ({"leak": at(-0.2), "recovery": at(-0.1)}, "removed"),
+        # What an interval does not show is not said.
+        ({"kept": at(0.85, 0.1)}, "removed"),
+        ({"kept": at(0.85, 0.2)}, "unclear"),
+        ({"recovery": at(0.25, 0.2)}, "removed"),
+        ({"recovery": at(0.3, 0.3)}, "unclear"),
+        ({"still": at(0.4, 0.3)}, "unclear"),
     ],
 )
 def test_verdicts(changes, verdict):
@@ -39,11 +50,22 @@ def test_verdicts(changes, verdict):
 
 
 def test_a_void_attack_says_nothing_about_removal():
-    reason = removal.behaviour(GONE._replace(recovery=np.nan))
-    assert reason.verdict != "removed"
+    reason = removal.behaviour(GONE._replace(recovery=UNKNOWN))
+    assert reason.verdict == "unclear"
     assert "attack" in reason.reason
 
 
-def test_inside():
-    assert removal.inside(0.9).verdict == "hidden"
-    assert removal.inside(0.0).verdict == "removed"
+@pytest.mark.parametrize(
+    ("readable", "verdict"),
+    [(at(0.9), "hidden"), (at(0.0), "removed"), (at(0.3, 0.3), "unclear"), (UNKNOWN, "unclear")],
+)
+def test_inside(readable, verdict):
+    assert removal.inside(readable).verdict == verdict
+
+
+def test_the_printed_rule_names_every_limit():
+    rule = " ".join(removal.rule())
+    for limit in (removal.KEPT, removal.KEPT_ELSEWHERE, removal.BACK, removal.READABLE):
+        assert f"{limit.shown:.0%}" in rule
+        assert f"{limit.excluded:.0%}" in rule
+    assert np.isclose(removal.TEXT, 0.1)

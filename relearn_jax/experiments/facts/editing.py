@@ -132,10 +132,11 @@ def _edited(
 
 
 def _followed(arm: EditArm, members: list[EditArm]) -> str:
-    """The edit that a control follows: a sham is as large as the first, and `retain_only` takes the
+    """The edit that a control follows: shams are measured by the first, and `retain_only` takes the
     setting of the last. Empty for other arms."""
     trained = [member.name for member in members if member.kind == "trained"]
-    return {"sham": trained[:1], "retain_only": trained[-1:]}.get(arm.kind, [""])[0]
+    followed = {"sham": trained[:1], "sham_scaled": trained[:1], "retain_only": trained[-1:]}
+    return followed.get(arm.kind, [""])[0]
 
 
 def _edit_key(run: Run, seed: int, arm: EditArm, followed: str, original: Original) -> str:
@@ -156,12 +157,13 @@ def _changed(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The rows that an arm changes, with their layers and the settings that it tried."""
     untried: dict[str, Any] = {"tried": [], "taken": None, "layers": []}
-    if arm.kind not in ("trained", "retain_only"):
+    if arm.kind not in ("trained", "masked", "retain_only"):
         _tick(run, sweep.steps(run.setup.config.edit), names.edit_stage(seed, arm.name))
-        if arm.kind != "sham":
+        if arm.kind not in ("sham", "sham_scaled"):
             return {}, untried
         layers, rows = _rows_of(run, names.edit_stage(seed, followed))
-        shaken = sweep.sham(seed, layers, rows, original.params)
+        make = sweep.sham if arm.kind == "sham" else sweep.sham_scaled
+        shaken = make(run.setup, seed, layers, rows, original.params)
         return shaken, untried | {"layers": layers}
     taken = None
     if arm.kind == "retain_only":

@@ -61,7 +61,8 @@ SMALL = {
     "localize": {"methods": ["patching", "probes"], "pairs": 6, "batch": 6, "groups": 2, "heads": 2,
                  "budget": 0.3},
     "edit": {"steps": 4, "batch_size": 6, "learning_rates": [1.0e-3, 1.0e-2], "random_draws": 1,
-             "forget_weights": [1.0], "arms": ["planted", "noising_mlps", "nonlocalized"]},
+             "forget_weights": [1.0], "arms": ["planted", "noising_mlps", "nonlocalized"],
+             "controls": ["sham", "retain_only", "oracle", "masked", "sham_scaled"]},
     "attack": {"rank": 2, "steps": 3, "batch_size": 4, "scored_steps": [1],
                "learning_rates": [1.0e-3, 1.0e-2], "seeds": [0]},
 }  # fmt: skip
@@ -98,6 +99,7 @@ def test_every_arm_answers_every_fact_in_every_format(finished):
     answers = table(finished, "answers")
     assert set(answers.arm) == {
         "original", "planted", "noising_mlps", "nonlocalized", "sham", "retain_only", "oracle",
+        "masked", "sham_scaled",
     }  # fmt: skip
     per_arm = answers.groupby(["arm", "format", "group"]).fact.nunique().unstack("arm")
     assert (per_arm.nunique(axis=1) == 1).all()
@@ -144,10 +146,11 @@ def test_shares_are_0_for_the_oracle_and_1_for_the_original(finished, ready):
     answers = {"original": knows, "oracle": lacks, "planted": lacks, "nonlocalized": knows}
     edited = {arm: saying(arm, says) for arm, says in answers.items()}
     made = result._replace(edited=result.edited | edited)
-    gone, same = (judging.judged(made, arm).behaviour for arm in ("planted", "nonlocalized"))
-    assert (gone.still, gone.leak) == (0, 0)
-    assert gone.kept < 1
-    assert (same.still, same.leak, same.kept, same.kept_elsewhere) == (1, 1, 1, 1)
+    gone, same = (judging.judged([made], arm).behaviour for arm in ("planted", "nonlocalized"))
+    assert (gone.still.value, gone.leak.value) == (0, 0)
+    assert gone.kept.value < 1
+    for share in (same.still, same.leak, same.kept, same.kept_elsewhere):
+        assert share == (1, 1, 1)
 
 
 def test_the_oracle_is_never_taught_the_facts(ready):

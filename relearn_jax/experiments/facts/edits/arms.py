@@ -17,7 +17,7 @@ from relearn_jax.localize.methods import LOCALIZERS, SETS_BUDGET
 from relearn_jax.localize.selection import Space, Units
 from relearn_jax.models.transformer import Model
 
-Kind = Literal["trained", "sham", "retain_only", "oracle", "original"]
+Kind = Literal["trained", "sham", "sham_scaled", "retain_only", "masked", "oracle", "original"]
 ORIGINAL, ORACLE, PLANTED = "original", "oracle", "planted"
 
 
@@ -74,9 +74,11 @@ def arms(settings: Editing, model: Model, chosen: Choice, seed: int) -> tuple[Ed
     controls = {
         "retain_only": EditArm("retain_only", "retain_only", chosen.units[EVERYTHING]),
         "sham": EditArm("sham", "sham", trained[0].units if trained else None),
+        "sham_scaled": EditArm("sham_scaled", "sham_scaled", trained[0].units if trained else None),
+        "masked": EditArm("masked", "masked", above_planted(settings, model)),
         "oracle": EditArm(ORACLE, "oracle"),
     }
-    following = ("retain_only", "sham")
+    following = ("retain_only", "sham", "sham_scaled")
     return (
         EditArm(ORIGINAL, "original"),
         *trained,
@@ -96,6 +98,15 @@ def _choices(settings: Editing, model: Model, chosen: Choice, seed: int) -> dict
         scores = {"mlp": choice.random_scores(space.layers, seed, draw)}
         found[f"{RANDOM_MLPS.name}_{draw + 1}"] = selection.select(scores, budget, space)
     return {name: units for name, units in found.items() if any(map(np.any, units.values()))}
+
+
+def above_planted(settings: Editing, model: Model) -> Units | None:
+    """All components above the planted layers; None: no facts are planted."""
+    planted = settings.teaching.plant_layers
+    if not planted:
+        return None
+    above = np.arange(model.config.layers) > max(planted)
+    return dict.fromkeys(selection.PARTS, above)
 
 
 def most(settings: Editing) -> int:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from relearn_jax.data.facts.formats import OTHER_SUBJECTS
 from relearn_jax.data.facts.reading import FactData
 from relearn_jax.data.questions import LETTERS
 from relearn_jax.evaluation import recovery, removal
-from relearn_jax.evaluation.recovery import Best, Curves, Rate
+from relearn_jax.evaluation.recovery import Best, Curves
 from relearn_jax.evaluation.removal import Behaviour, Reason
+from relearn_jax.evaluation.shares import UNKNOWN, Items, Share, by_item, share
 from relearn_jax.experiments.facts.edits import attack, oracle
 from relearn_jax.experiments.facts.edits.arms import ORACLE, ORIGINAL
 from relearn_jax.experiments.facts.edits.asked import FORGET, HELD_OUT, RETAIN_TEST
@@ -31,12 +35,9 @@ class Judged(NamedTuple):
     behaviour: Behaviour
     verdict: Reason
     """By what the model answers."""
-    readable: float
+    readable: Share
     inside: Reason
     """By what probes read."""
-    curves: Curves | None
-    best: Best | None
-    rate: Rate | None
 
 
 def about_fact(data: FactData) -> list[str]:
@@ -47,8 +48,15 @@ def about_fact(data: FactData) -> list[str]:
 def accuracy(result: EditResult, name: str, format: str, *groups: str) -> float:
     """Share of right answers to the prompts of some groups; NaN without any."""
     wanted = result.asked.of(format, *groups)
-    right = result.edited[name].answers.says == result.asked.target
-    return float(right[wanted].mean()) if wanted.any() else np.nan
+    hits = result.edited[name].answers.says == result.asked.target
+    return float(hits[wanted].mean()) if wanted.any() else np.nan
+
+
+def right(result: EditResult, name: str, format: str, *groups: str) -> Float[np.ndarray, " n"]:
+    """Share of right answers to the prompts of each fact of some groups, in the order of facts."""
+    wanted = result.asked.of(format, *groups)
+    hits = result.edited[name].answers.says == result.asked.target
+    return by_item(hits[wanted], result.asked.fact[wanted])
 
 
 def curves(result: EditResult, edited: Edited, kind: attack.Kind = "relearn") -> Curves | None:
@@ -63,7 +71,7 @@ def curves(result: EditResult, edited: Edited, kind: attack.Kind = "relearn") ->
         return None
     settings, asked = result.setup.config.attack, result.setup.attacked[result.seed]
     split = result.setup.localization.facts[result.seed].split
-    facts = oracle.forgotten_by(result.setup, result.seed)
+    facts = np.sort(oracle.forgotten_by(result.setup, result.seed))
     own = asked.format == settings.formats[0]
     own_half = [attack.half_of(split, a) for a in members if a.kind == kind]
     shown = np.array([own & np.isin(asked.fact, half) for half in own_half])
@@ -76,6 +84,26 @@ def curves(result: EditResult, edited: Edited, kind: attack.Kind = "relearn") ->
         asked.of(settings.formats[0], RETAIN_TEST),
         layers if kind == "layer" else len(settings.learning_rates),
     )
+
+
+def spread_over_attack_seeds(result: EditResult, name: str, best: Best) -> float:
+    """Standard deviation over attack seeds of the accuracy on held-out facts, at the attacker's
+    best; NaN with one seed."""
+    members, settings = attack.attackers_of(result.setup), result.setup.config.attack
+    if len(settings.seeds) < 2:
+        return np.nan
+    rate, edited = settings.learning_rates[best.rate], result.edited[name]
+    asked, split = (
+        result.setup.attacked[result.seed],
+        result.setup.localization.facts[result.seed].split,
+    )
+    own, forgotten = asked.format == settings.formats[0], asked.of(settings.formats[0], *FORGOTTEN)
+    hits: dict[int, list[float]] = {}
+    for c, member in enumerate(members):
+        if member.kind == "relearn" and member.learning_rate == rate:
+            held = own & forgotten & ~np.isin(asked.fact, attack.half_of(split, member))
+            hits.setdefault(member.seed, []).extend(edited.attacked["right"][c, best.point][held])
+    return float(np.std([np.mean(found) for found in hits.values()], ddof=1))
 
 
 def floor_of(result: EditResult, name: str) -> np.ndarray:
@@ -111,140 +139,159 @@ def best_of(result: EditResult, edited: Edited) -> Best | None:
     return recovery.best(found, settings.fitted, settings.kept * kept)
 
 
-def judged(result: EditResult, name: str) -> Judged:
-    """The verdict on an arm."""
-    config, edited = result.setup.config, result.edited[name]
-    data = result.setup.localization.facts[result.seed]
-    original, own = result.edited[ORIGINAL], config.edit.format
-    others = [f for f in data.formats if f != own and result.asked.of(f, RETAIN_TEST).any()]
-    best = best_of(result, edited)
-    of_original = best_of(result, original)
-    rate = None
-    if best is not None and of_original is not None and not best.void:
-        rate = recovery.rate(
-            best.facts, of_original.facts, floor_of(result, name), seed=result.seed
-        )
-    text = [record.get("text") for record in (edited.record, original.record)]
+def judged(results: Sequence[EditResult], name: str) -> Judged:
+    """The verdict on an arm, by the facts of all given seeds together."""
+    results = [result for result in results if name in result.edited]
+    config = results[0].setup.config
+    own, data = config.edit.format, results[0].setup.localization.facts[results[0].seed]
+    asked_of = results[0].asked
+    others = [f for f in data.formats if f != own and asked_of.of(f, RETAIN_TEST).any()]
+
+    def over(of: Callable[[EditResult], Items | None]) -> Share:
+        found = [items for result in results if (items := of(result)) is not None]
+        return share(found, seed=config.seeds[0])
+
+    def kept(format: str) -> Share:
+        return over(lambda result: _kept(result, name, format))
+
+    def still(format: str) -> Share:
+        return over(lambda result: _still(result, name, format))
+
+    about = [f for f in about_fact(data) if f != own]
+    rounded = [over(partial(_rounded, name=name, bits=bits)) for bits in config.attack.bits]
     behaviour = Behaviour(
-        _ratio(result, name, own),
-        min((_ratio(result, name, f) for f in others), default=1.0),
-        0.0 if None in text else text[0] - text[1],
-        _questions(result, name),
-        _beyond(result, name, own),
-        max((_beyond(result, name, f) for f in about_fact(data) if f != own), default=0.0),
-        np.nan if rate is None else rate.value,
-        _unrelated(result, name),
-        max((_after_rounding(result, name, bits) for bits in config.attack.bits), default=0.0)
-        if edited.rounded
-        else 0.0,
+        kept(own),
+        min(map(kept, others), key=_value, default=UNKNOWN),
+        float(np.mean([_text(result, name) for result in results])),
+        over(partial(_questions, name=name)),
+        still(own),
+        max(map(still, about), key=_value, default=UNKNOWN),
+        over(partial(_recovered, name=name)),
+        over(partial(_unrelated, name=name)),
+        max(rounded, key=_value, default=UNKNOWN),
     )
-    readable = _readable(result, name)
-    return Judged(
-        behaviour,
-        removal.behaviour(behaviour),
-        readable,
-        removal.inside(readable),
-        curves(result, edited),
-        best,
-        rate,
-    )
+    readable = _readable(results, name)
+    return Judged(behaviour, removal.behaviour(behaviour), readable, removal.inside(readable))
 
 
-def _questions(result: EditResult, name: str) -> float:
-    """Right choices over the original's, both beyond chance; NaN where the original guesses.
+def _value(found: Share) -> float:
+    return np.nan_to_num(found.value, nan=-np.inf)
 
-    The original guesses if its right choices are less than two standard errors beyond chance.
-    """
+
+def _kept(result: EditResult, name: str, format: str) -> Items:
+    """Retained facts."""
+    now, before = (right(result, n, format, RETAIN_TEST) for n in (name, ORIGINAL))
+    return Items(now, before, np.zeros(len(now)))
+
+
+def _still(result: EditResult, name: str, format: str) -> Items:
+    """Forgotten facts."""
+    now, before = (right(result, n, format, *FORGOTTEN) for n in (name, ORIGINAL))
+    return Items(now, before, _floor(result, name, format, len(now)))
+
+
+def _text(result: EditResult, name: str) -> float:
+    """Rise of the loss on running text; 0 without one."""
+    now, before = (result.edited[n].record.get("text") for n in (name, ORIGINAL))
+    return 0.0 if now is None or before is None else now - before
+
+
+def _questions(result: EditResult, name: str) -> Items | None:
+    """Right choices; None where the original guesses, that is less than two standard errors beyond
+    chance."""
     now, before = (result.edited[n].questions for n in (name, ORIGINAL))
     if now is None or before is None:
-        return np.nan
+        return None
     guess = 1 / len(LETTERS)
     error = np.sqrt(guess * (1 - guess) / len(before))
     if before.mean() < guess + 2 * error:
-        return np.nan
-    return float((now.mean() - guess) / (before.mean() - guess))
+        return None
+    return Items(now.astype(float), before.astype(float), np.full(len(now), guess))
 
 
-def _ratio(result: EditResult, name: str, format: str) -> float:
-    """Accuracy on retained facts over the original's."""
-    before = accuracy(result, ORIGINAL, format, RETAIN_TEST)
-    return accuracy(result, name, format, RETAIN_TEST) / before if before else np.nan
+def _recovered(result: EditResult, name: str) -> Items | None:
+    """Held-out facts under the attacker's best, of this model and of the original."""
+    best, of_original = (best_of(result, result.edited[n]) for n in (name, ORIGINAL))
+    if best is None or of_original is None or best.void:
+        return None
+    return Items(best.facts, of_original.facts, floor_of(result, name))
 
 
-def _beyond(result: EditResult, name: str, format: str) -> float:
-    """Right answers to forgotten facts over the original's, both beyond the floor."""
-    floor = _floor(result, name, format)
-    now, before = (accuracy(result, n, format, *FORGOTTEN) for n in (name, ORIGINAL))
-    return (now - floor) / (before - floor) if before > floor else np.nan
-
-
-def _unrelated(result: EditResult, name: str) -> float:
-    """Right answers under training on other text, over the original's, both beyond the floor.
-
-    The highest over learning rates and numbers of steps at which retained facts are kept; 0 without
-    such attackers.
-    """
+def _unrelated(result: EditResult, name: str) -> Items | None:
+    """Forgotten facts while trained on other text, at the learning rate and number of steps that
+    bring most of them back and keep the retained facts; None without such attackers."""
     found = curves(result, result.edited[name], "unrelated")
     if found is None:
-        return 0.0
+        return None
     settings, own = result.setup.config.attack, result.setup.config.edit.format
     kept = accuracy(result, name, settings.formats[0], RETAIN_TEST)
-    counts = found.retained >= settings.kept * kept
-    right = found.held_out.mean(-1)[counts].max(initial=0.0)
-    floor, before = _floor(result, name, own), accuracy(result, ORIGINAL, own, *FORGOTTEN)
-    return float((right - floor) / (before - floor)) if before > floor else np.nan
+    means = np.where(found.retained >= settings.kept * kept, found.held_out.mean(-1), -1.0)
+    if means.max() < 0:
+        return None
+    now = found.held_out[np.unravel_index(means.argmax(), means.shape)]
+    before = right(result, ORIGINAL, own, *FORGOTTEN)
+    return Items(now, before, _floor(result, name, own, len(now)))
 
 
-def _after_rounding(result: EditResult, name: str, bits: int) -> float:
-    """Right answers after rounding, over those of the original after the same rounding.
-
-    Both are beyond the floor; NaN if rounding destroys the original.
-    """
+def _rounded(result: EditResult, name: str, bits: int) -> Items | None:
+    """Forgotten facts after rounding, of this model and of the original; None if rounding destroys
+    the original."""
     asked, own = result.setup.attacked[result.seed], result.setup.config.attack.formats[0]
-    wanted, floor = asked.of(own, *FORGOTTEN), _floor(result, name, own)
+    if not result.edited[name].rounded or not result.edited[ORIGINAL].rounded:
+        return None
+    wanted = asked.of(own, *FORGOTTEN)
     now, before = (
-        result.edited[n].rounded[f"{bits}/right"][wanted].mean()
-        if result.edited[n].rounded
-        else np.nan
+        by_item(result.edited[n].rounded[f"{bits}/right"][wanted], asked.fact[wanted])
         for n in (name, ORIGINAL)
     )
-    return float((now - floor) / (before - floor)) if before - floor > 0.25 else np.nan
+    floor = _floor(result, name, own, len(now))
+    return Items(now, before, floor) if before.mean() - floor.mean() > 0.25 else None
 
 
-def _floor(result: EditResult, name: str, format: str) -> float:
-    """What a model that was never taught the facts answers right; chance for the oracle itself."""
+def _floor(result: EditResult, name: str, format: str, count: int) -> np.ndarray:
+    """Right answers of a model that was never taught the facts; chance for that model itself."""
     if name != ORACLE and ORACLE in result.edited:
-        return accuracy(result, ORACLE, format, *FORGOTTEN)
-    return chance(result)
+        return right(result, ORACLE, format, *FORGOTTEN)
+    return np.full(count, chance(result))
 
 
-def _readable(result: EditResult, name: str) -> float:
-    """Right answers that the original's probe reads, over those it reads off the original.
+def _readable(results: Sequence[EditResult], name: str) -> Share:
+    """Facts that the original's probe reads off the states, over those it reads off the original.
 
-    Both are beyond the floor, that of the same probe on the oracle or else chance, and at their
-    highest over positions and states; NaN if nothing can be read off the original.
+    Both are beyond the floor, that of the same probe on the oracle or else chance. The state that
+    holds most counts, among those off which the original's probe reads at least half as much as off
+    its best.
     """
-    floor = np.full(2, chance(result))[:, None]
-    if name != ORACLE and ORACLE in result.edited:
-        floor = result.edited[ORACLE].right[OF_ORIGINAL].mean(-1)
-    now, before = (result.edited[n].right[OF_ORIGINAL].mean(-1) for n in (name, ORIGINAL))
-    gap = before - floor
-    # States from which the original's probe reads little say nothing.
+    states = [_states(result, name) for result in results]
+    gap = np.mean([(s.before - s.floor).mean(-1) for s in states], axis=0)
+    now = np.mean([(s.now - s.floor).mean(-1) for s in states], axis=0)
     counts = gap > max(0.5 * gap.max(), 0)
     if not counts.any():
-        return np.nan
-    return float(((now - floor) / np.where(counts, gap, 1.0))[counts].max())
+        return UNKNOWN
+    at = np.where(counts, now / np.where(counts, gap, 1.0), -np.inf).argmax()
+    place = np.unravel_index(at, gap.shape)
+    return share([Items(*(x[place] for x in s)) for s in states], results[0].seed)
+
+
+def _states(result: EditResult, name: str) -> Items:
+    """What the original's probe reads, [positions, L1, F]."""
+    now, before = (result.edited[n].right[OF_ORIGINAL].astype(float) for n in (name, ORIGINAL))
+    if name != ORACLE and ORACLE in result.edited:
+        return Items(now, before, result.edited[ORACLE].right[OF_ORIGINAL].astype(float))
+    return Items(now, before, np.full(now.shape, chance(result)))
 
 
 def headline(setup: EditSetup, out: Path) -> str:
-    """One line: the verdict on every arm."""
+    """One line: the verdict on every arm, over all seeds."""
     by_verdict: dict[str, list[str]] = {}
     finished = list(results(setup, out))
-    for result in finished:
-        for name in result.edited:
-            if name == ORIGINAL:
-                continue
-            verdict = judged(result, name).verdict.verdict
-            at = f" (seed {result.seed})" if len(finished) > 1 else ""
-            by_verdict.setdefault(verdict, []).append(name + at)
+    for name in arms_of(finished):
+        verdict = judged(finished, name).verdict.verdict
+        by_verdict.setdefault(verdict, []).append(name)
     return "; ".join(f"{verdict}: {listed(found)}" for verdict, found in by_verdict.items())
+
+
+def arms_of(finished: Sequence[EditResult]) -> list[str]:
+    """All arms but the original, in the order of the run."""
+    names = dict.fromkeys(name for result in finished for name in result.edited)
+    return [name for name in names if name != ORIGINAL]

@@ -25,6 +25,7 @@ from relearn_jax.experiments.facts.edits.asked import (
     FORGET,
     VALIDATION,
     Asked,
+    answered,
     answered_side_by_side,
     subset,
 )
@@ -42,6 +43,8 @@ from relearn_jax.training.step import Batches
 
 PyTree = Any
 FORGET_TERM, RETAIN_TERM, PLAIN_TERM = "forget", "retain", "plain"
+LARGEST_SHAM = 2.0**10
+"""Largest factor of `sham_scaled`."""
 
 
 class Setting(NamedTuple):
@@ -313,13 +316,36 @@ def placed(leaves: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]
 
 
 def sham(
-    seed: int, layers: Layers, rows: Mapping[str, np.ndarray], base: PyTree
+    setup: EditSetup,
+    seed: int,
+    layers: Layers,
+    rows: Mapping[str, np.ndarray],
+    base: PyTree,
+    scale: float = 1.0,
 ) -> dict[str, np.ndarray]:
-    """Rows of the sham: random updates as large as those of an edit."""
+    """Rows of the sham: random updates as large as those of an edit, times `scale`."""
     before = overlay.rows(base, layers)
     updates = {path: row - before[path] for path, row in rows.items()}
-    drawn = controls.sham(jax.random.fold_in(jax.random.key(seed), 1), updates)
+    drawn = controls.sham(jax.random.fold_in(jax.random.key(seed), 1), updates, scale)
     return {path: np.asarray(before[path] + update) for path, update in drawn.items()}
+
+
+def sham_scaled(
+    setup: EditSetup, seed: int, layers: Layers, rows: Mapping[str, np.ndarray], base: PyTree
+) -> dict[str, np.ndarray]:
+    """Rows of the sham, doubled until half of the retained facts that choose settings are lost."""
+    mesh, own = meshes.make(setup.config.parallel, 1), setup.config.edit.format
+    prompts = subset(setup.asked[seed], setup.asked[seed].of(own, VALIDATION))
+
+    def right(params: PyTree) -> float:
+        return float((answered(setup.model, params, prompts).says == prompts.target).mean())
+
+    enough, scale = right(base) / 2, 1.0
+    while True:
+        shaken = sham(setup, seed, layers, rows, base, scale)
+        if right(with_rows(base, layers, shaken, mesh)) <= enough or scale >= LARGEST_SHAM:
+            return shaken
+        scale *= 2
 
 
 def text_loss(setup: EditSetup, seed: int, params: PyTree) -> float | None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from relearn_jax.evaluation import recovery
+from relearn_jax.evaluation import recovery, removal
 from relearn_jax.experiments.facts import tables as localization
 from relearn_jax.experiments.facts import teaching
-from relearn_jax.experiments.facts.edits import attack, judging
+from relearn_jax.experiments.facts.edits import attack, judging, oracle
 from relearn_jax.experiments.facts.edits.arms import ORIGINAL
 from relearn_jax.experiments.facts.edits.asked import RETAIN_TEST
 from relearn_jax.experiments.facts.edits.inside import READINGS
@@ -37,6 +37,8 @@ def write(setup: EditSetup, out: Path) -> None:
     for name, rows_of in makers.items():
         rows = [{"seed": result.seed, **row} for result in finished for row in rows_of(result)]
         pd.DataFrame(rows).to_parquet(out / "tables" / f"{name}.parquet", index=False)
+    verdicts = pd.DataFrame(verdict_rows(finished))
+    verdicts.to_parquet(out / "tables/verdicts.parquet", index=False)
 
 
 def answer_rows(result: EditResult) -> Iterator[Row]:
@@ -63,16 +65,16 @@ def answer_rows(result: EditResult) -> Iterator[Row]:
 def arm_rows(result: EditResult) -> Iterator[Row]:
     """What each arm changed, what an attack brings back, and the verdict with its reasons."""
     config, model = result.setup.config, result.setup.model
-    truth = teaching.planted(model, config.teaching)
-    attackers = config.attack
+    truth, attackers = teaching.planted(model, config.teaching), config.attack
+    points = attack.points(attackers)
     for name, edited in result.edited.items():
-        judged, units = judging.judged(result, name), edited.arm.units
-        best, rate = judged.best, judged.rate
+        units, best = edited.arm.units, judging.best_of(result, edited)
         layers = [] if units is None else np.flatnonzero(
             selection.counts(units, result.space)["mlp"]
         ).tolist()  # fmt: skip
         tried = edited.record["tried"]
         taken = tried[edited.record["taken"]] if tried else {}
+        judged = judging.judged([result], name)
         yield {
             "arm": name, "kind": edited.arm.kind, "same_as": edited.leader,
             "parameters": 0 if units is None else selection.parameter_count(units, result.space),
@@ -86,37 +88,74 @@ def arm_rows(result: EditResult) -> Iterator[Row]:
             "text": edited.record["text"],
             "questions": np.nan if edited.questions is None else float(edited.questions.mean()),
             "questions_asked": 0 if edited.questions is None else len(edited.questions),
-            **{f"behaviour_{k}": v for k, v in judged.behaviour._asdict().items()},
-            "verdict": "" if name == ORIGINAL else judged.verdict.verdict,
-            "reason": "" if name == ORIGINAL else judged.verdict.reason,
-            "readable": judged.readable,
-            "inside": "" if name == ORIGINAL else judged.inside.verdict,
-            "inside_reason": "" if name == ORIGINAL else judged.inside.reason,
+            **_judged(judged, name),
             "attacked": best is not None,
             "void": bool(best is not None and best.void),
             "best_learning_rate": np.nan if best is None
             else attackers.learning_rates[best.rate],
-            "best_steps": -1 if best is None else attack.points(attackers)[best.point],
+            "best_steps": -1 if best is None else points[best.point],
             "best_accuracy": np.nan if best is None else best.accuracy,
-            "steps_to_90": _steps_to_90(result, judged),
-            "rate": np.nan if rate is None else rate.value,
-            "rate_low": np.nan if rate is None else rate.low,
-            "rate_high": np.nan if rate is None else rate.high,
+            **_speed(result, name),
             "wall_s": edited.record["wall_s"],
         }  # fmt: skip
 
 
-def _steps_to_90(result: EditResult, judged: Judged) -> float:
-    """Steps until the attacker's best has 90 % of what it gets from the original; NaN: never."""
-    original = judging.best_of(result, result.edited[ORIGINAL])
-    if judged.best is None or judged.best.void or original is None:
-        return np.nan
-    found = recovery.steps_to(
-        judged.curves.held_out[judged.best.rate].mean(-1),
-        attack.points(result.setup.config.attack),
-        0.9 * original.accuracy,
-    )
-    return np.nan if found is None else float(found)
+def _judged(judged: Judged, name: str) -> Row:
+    """Verdicts, and every share that they rest on with its interval."""
+    shares = judged.behaviour._asdict() | {"readable": judged.readable}
+    row: Row = {"text_rise": shares.pop("text")}
+    for of, share in shares.items():
+        row |= {of: share.value, f"{of}_low": share.low, f"{of}_high": share.high}
+    said = (judged.verdict, judged.inside)
+    (verdict, reason), (inside, inside_reason) = (("", ""), ("", "")) if name == ORIGINAL else said
+    return row | {
+        "verdict": verdict, "reason": reason, "inside": inside, "inside_reason": inside_reason,
+    }  # fmt: skip
+
+
+def verdict_rows(finished: list[EditResult]) -> Iterator[Row]:
+    """The verdict on each arm by the facts of all seeds together, with its truth where known."""
+    for name in judging.arms_of(finished):
+        own = [result for result in finished if name in result.edited]
+        verdicts = [judging.judged([result], name).verdict.verdict for result in own]
+        judged = judging.judged(finished, name)
+        yield {
+            "arm": name,
+            **_judged(judged, name),
+            "truth": removal.TRUTHS.get(name, ""),
+            "seeds": len(own),
+            "agree": verdicts.count(judged.verdict.verdict),
+            "by_seed": verdicts,
+            "forgotten": sum(len(oracle.forgotten_by(r.setup, r.seed)) for r in own),
+            "retained": sum(
+                len(np.unique(r.asked.fact[r.asked.of(r.setup.config.edit.format, RETAIN_TEST)]))
+                for r in own
+            ),
+        }  # fmt: skip
+
+
+def _speed(result: EditResult, name: str) -> Row:
+    """How fast an attack brings facts back, at the attacker's best learning rate.
+
+    Steps until it has 90 % of what it gets from the original (NaN: never), the area under its
+    curve, and the standard deviation of its best accuracy over attack seeds.
+    """
+    settings = result.setup.config.attack
+    points = attack.points(settings)
+    best, of_original = (
+        judging.best_of(result, result.edited[n]) for n in (name, ORIGINAL)
+    )  # fmt: skip
+    if best is None or of_original is None:
+        return {"steps_to_90": np.nan, "area": np.nan, "attack_seeds_sd": np.nan}
+    curves = judging.curves(result, result.edited[name])
+    curve = curves.held_out[best.rate].mean(-1)
+    start = judging.accuracy(result, name, settings.formats[0], *judging.FORGOTTEN)
+    steps = recovery.steps_to(curve, points, 0.9 * of_original.accuracy)
+    return {
+        "steps_to_90": np.nan if steps is None or best.void else float(steps),
+        "area": recovery.area(curve, points, start),
+        "attack_seeds_sd": judging.spread_over_attack_seeds(result, name, best),
+    }
 
 
 def grid_rows(result: EditResult) -> Iterator[Row]:

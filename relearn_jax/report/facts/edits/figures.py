@@ -111,7 +111,7 @@ def recovery(run: EditRun) -> Plot | None:
     others = (OTHER,) if set(attacked) - set(CURVES) else ()
     panels = (
         _curve_panel(run, curves, arms, attacked),
-        _rate_panel(arms, [arm for arm in attacked if arm != ORIGINAL]),
+        _rate_panel(run.edits["verdicts"], arms, [a for a in attacked if a != ORIGINAL]),
     )
     return Plot("recovery", panels, (*known, *others), columns=2)
 
@@ -146,20 +146,19 @@ def _curve_panel(
     return Panel(draw, "held-out facts answered right by steps of the attack", (400, height))
 
 
-def _rate_panel(arms: pd.DataFrame, attacked: Sequence[str]) -> Panel:
+def _rate_panel(verdicts: pd.DataFrame, arms: pd.DataFrame, attacked: Sequence[str]) -> Panel:
     def draw(ax: Axes) -> None:
         for place, arm in enumerate(attacked):
-            own = arms[arms["arm"] == arm]
-            if own["void"].all():
+            (own,) = verdicts[verdicts["arm"] == arm].to_dict("records")
+            if not np.isfinite(own["recovery"]):
                 ax.text(0.02, place, "void", va="center", color=light("muted"))
                 continue
-            ax.hlines(
-                place, own["rate_low"].mean(), own["rate_high"].mean(), color=light("concept"),
-                linewidth=1.4,
-            )  # fmt: skip
-            ax.plot(own["rate"].mean(), place, marker="o", color=light("concept"), markersize=5)
-            if len(own) > 1:
-                ax.plot(own["rate"], [place] * len(own), linestyle="", marker="|",
+            low, high = own["recovery_low"], own["recovery_high"]
+            ax.hlines(place, low, high, color=light("concept"), linewidth=1.4)
+            ax.plot(own["recovery"], place, marker="o", color=light("concept"), markersize=5)
+            of_seeds = arms.loc[arms["arm"] == arm, "recovery"]
+            if len(of_seeds) > 1:
+                ax.plot(of_seeds, [place] * len(of_seeds), linestyle="", marker="|",
                         color=light("fg"), alpha=0.6)  # fmt: skip
         ax.axvline(0, color=light("muted"), linewidth=0.9)
         ax.axvline(1, color=light("muted"), linewidth=0.9, linestyle=":")

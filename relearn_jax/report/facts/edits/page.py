@@ -77,28 +77,30 @@ def headline(results: Tables) -> Sentence:
 
 
 def verdict(run: EditRun, results: Tables) -> Drawn:
-    """The verdict on every arm, with its rule."""
-    r = removal
+    """The verdict on every arm, with its rule and how often it is right."""
     rule = (
-        f"<p>The rule, by what a model answers, in this order. Damaged: less than {r.KEPT:.0%} of "
-        f"the retained facts kept, less than {r.KEPT_ELSEWHERE:.0%} in any other format, or "
-        f"{r.TEXT:g} nats more loss on running text, or less than {r.KEPT_QUESTIONS:.0%} of the "
-        "right choices in questions about other things kept, beyond chance. Not edited: more than "
-        f"{r.STILL:.0%} of the forgotten facts still answered right. Hidden: more than "
-        f"{r.LEAK:.0%} answered right in another format, after rounding, or while trained on "
-        f"other text, or more than {r.RECOVERY:.0%} brought back by relearning. Unclear: no attack "
-        "counts. Removed: none of these. All shares of forgotten facts are beyond what the oracle "
-        "answers (chance, for the oracle itself), over what the model before the edit answers "
-        "beyond it. By what probes read: hidden where probes of the model before the edit still "
-        "read more than "
-        f"{r.READABLE:.0%}.</p>"
+        "<p>The rule, by what a model answers, in this order. Shares are over what the model "
+        "before the edit answers; those of forgotten facts are beyond what the oracle answers "
+        "(chance, for the oracle itself).</p>"
     )
-    return table(results["verdicts"], note=over_seeds(run.seeds)) + rule + _disagree(run), ()
+    rule += "<ul>" + "".join(f"<li>{html.text(words)}</li>" for words in removal.rule()) + "</ul>"
+    body = table(results["verdicts"]) + _disagree(run) + _calibrated(results) + rule
+    return body, ()
+
+
+def _calibrated(results: Tables) -> str:
+    """How often the rule is right where the truth is known."""
+    known = results["calibration"]
+    if known.frame.empty:
+        return ""
+    right = int((known.frame["truth"] == known.frame["verdict"]).sum())
+    words = f"<p>Of {len(known.frame)} arms whose truth is known, the rule is right on {right}.</p>"
+    return words + details("As a table", table(known))
 
 
 def _disagree(run: EditRun) -> str:
     """A sentence on arms whose two readings differ."""
-    arms = run.edits["arms"]
+    arms = run.edits["verdicts"]
     differ = arms[(arms["verdict"] == "removed") & (arms["inside"] == "hidden")]["arm"]
     other = arms[(arms["verdict"] == "hidden") & (arms["inside"] == "removed")]["arm"]
     text = ""
@@ -250,7 +252,9 @@ def done(run: EditRun, results: Tables) -> Drawn:
         f"{float(edit.get('matched', np.nan)):.0%} of the facts.",
         "Controls. Sham: a random update as large in every matrix as that of the first arm. "
         "Retained facts only: everything is trained, without the loss on the facts to forget. "
-        "Oracle: a model from the same seed that was never taught them.",
+        "Oracle: a model from the same seed that was never taught them. Masked: only layers above "
+        "the planted ones are edited, so the facts are still there. Scaled sham: the sham, doubled "
+        "until half of the retained facts are lost.",
         f"The attack: half of the forgotten facts is taught again for {number['attack.steps']} "
         f"steps by adapters ({html.text(attack.get('adapter'))}, rank {number['attack.rank']}), "
         "with retained facts and running text; the other half is asked. Halves rotate, so that "
@@ -282,7 +286,9 @@ def _localization(part: Section) -> Section:
 
 
 SECTIONS = (
-    Section("verdict", "Verdict", verdict, lambda run: (tables.verdicts(run),)),
+    Section(
+        "verdict", "Verdict", verdict, lambda run: (tables.verdicts(run), tables.calibration(run))
+    ),
     Section(
         *("picture", "Arms, formats and relearning", picture),
         lambda run: (tables.formats(run), tables.attacks(run)),

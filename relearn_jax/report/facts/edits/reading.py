@@ -15,6 +15,10 @@ from relearn_jax.report.reading import read_table, table_path
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "arms": ("seed", "arm", "kind", "same_as", "verdict", "reason", "inside", "inside_reason"),
+    "verdicts": (
+        *("arm", "verdict", "reason", "inside", "inside_reason", "truth", "seeds", "agree"),
+        *("recovery", "recovery_low", "recovery_high"),
+    ),
     "answers": (
         *("seed", "arm", "format", "group", "fact", "subject", "target", "injected", "says"),
         *("right", "says_injected", "p_target"),

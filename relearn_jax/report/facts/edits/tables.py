@@ -7,8 +7,6 @@ import pandas as pd
 
 from relearn_jax.report.facts.edits.reading import EditRun
 from relearn_jax.report.facts.edits.words import (
-    ORIGINAL,
-    VERDICTS,
     arm_label,
     format_label,
 )
@@ -19,39 +17,41 @@ FORGOTTEN = ("forget", "held_out")
 
 
 def verdicts(run: EditRun) -> Table:
-    """Behaviour and inside of every arm: the verdict, and in how many seeds."""
-    arms, records = run.edits["arms"], []
-    for arm in run.arms:
-        own = arms[arms["arm"] == arm]
-        if arm == ORIGINAL:
-            continue
-        records.append(
-            {
-                "arm": arm,
-                "verdict": _in_seeds(own["verdict"]),
-                "reason": own["reason"].iloc[0],
-                "inside": _in_seeds(own["inside"]),
-                "inside_reason": own["inside_reason"].iloc[0],
-            }
-        )
+    """Behaviour and inside of every arm by the facts of all seeds, and how many seeds agree."""
+    frame = run.edits["verdicts"]
     columns = (
         Column("verdict", "verdict", "text", "what it answers"),
         Column("reason", "why", "text", "what it answers"),
+        *((Column("seeds", "seeds that agree", "text"),) if len(run.seeds) > 1 else ()),
         Column("inside", "verdict", "text", "what probes read"),
         Column("inside_reason", "why", "text", "what probes read"),
     )
-    caption = "The verdict on every arm, by what it answers and by what probes read"
-    frame = pd.DataFrame(records, columns=["arm", *(c.key for c in columns)])
-    return Table("verdicts", caption, frame, (ARM,), columns, ("tables/arms.csv",))
+    words = frame.reindex(columns=["arm", *(c.key for c in columns)])
+    words["seeds"] = [f"{a} of {n}" for a, n in zip(frame["agree"], frame["seeds"], strict=True)]
+    caption = (
+        "The verdict on every arm, by what it answers and by what probes read; shares beyond the "
+        "oracle, with 95 % intervals over facts"
+    )
+    return Table("verdicts", caption, words, (ARM,), columns, ("tables/verdicts.csv",))
 
 
-def _in_seeds(values: pd.Series) -> str:
-    """One verdict, or each with its number of seeds."""
-    counts = {verdict: int((values == verdict).sum()) for verdict in VERDICTS}
-    found = {verdict: count for verdict, count in counts.items() if count}
-    if len(found) == 1:
-        return next(iter(found))
-    return ", ".join(f"{verdict} {count} of {len(values)}" for verdict, count in found.items())
+def calibration(run: EditRun) -> Table:
+    """Verdicts on the models whose truth is known."""
+    frame = run.edits["verdicts"]
+    known = frame[frame["truth"] != ""]
+    columns = (
+        Column("truth", "it is", "text"),
+        Column("verdict", "verdict", "text"),
+        Column("right", "right in seeds", "text"),
+    )
+    arms = run.edits["arms"]
+    right = [
+        f"{(arms.loc[arms['arm'] == arm, 'verdict'] == truth).sum()} of {seeds}"
+        for arm, truth, seeds in zip(known["arm"], known["truth"], known["seeds"], strict=True)
+    ]
+    words = known[["arm", "truth", "verdict"]].assign(right=right)
+    caption = "The rule on models of which it is known what they are"
+    return Table("calibration", caption, words, (ARM,), columns, ("tables/verdicts.csv",))
 
 
 def formats(run: EditRun) -> Table:
@@ -80,9 +80,16 @@ def attacks(run: EditRun) -> Table:
     arms = run.edits["arms"]
     columns = (
         Column("best_accuracy", "held-out facts right", "percent"),
-        Column("rate", "recovery rate", "f2"),
-        Column("rate_low", "low", "f2", "95 % over facts"),
-        Column("rate_high", "high", "f2", "95 % over facts"),
+        Column("recovery", "recovery rate", "f2"),
+        Column("recovery_low", "low", "f2", "95 % over facts"),
+        Column("recovery_high", "high", "f2", "95 % over facts"),
+        Column("area", "area", "f2", "curve"),
+        Column("steps_to_90", "steps to 90 %", "int", "curve"),
+        *(
+            (Column("attack_seeds_sd", "deviation over attack seeds", "f2"),)
+            if len((run.config.get("attack") or {}).get("seeds", ())) > 1
+            else ()
+        ),
         Column("best_steps", "steps", "int", "at"),
         Column("best_learning_rate", "learning rate", "text", "at"),
         Column("void", "void", "text"),
@@ -92,7 +99,7 @@ def attacks(run: EditRun) -> Table:
     table = averaged(
         "attacks", "What relearning half of the facts brings back of the other half", values,
         (ARM,), columns, ("tables/arms.csv", "tables/attacks.csv"),
-        plain=("rate_low", "rate_high", "best_steps"),
+        plain=("recovery_low", "recovery_high", "best_steps", "steps_to_90", "attack_seeds_sd"),
     )  # fmt: skip
     if table.frame.empty:
         return table
@@ -119,9 +126,9 @@ def settings(run: EditRun) -> Table:
         Column("rates", "learning rate", "text", "takes"),
         Column("weights", "forget weight", "text", "takes"),
         Column("edited", "edited", "percent", "takes"),
-        Column("behaviour_kept", "kept", "percent", "does"),
-        Column("behaviour_kept_elsewhere", "kept, worst format", "percent", "does"),
-        Column("behaviour_text", "text loss", "signed", "does"),
+        Column("kept", "kept", "percent", "does"),
+        Column("kept_elsewhere", "kept, worst format", "percent", "does"),
+        Column("text_rise", "text loss", "signed", "does"),
         Column("questions", "other questions", "percent", "does"),
     )
     numbers = [c.key for c in columns if c.form != "text"]

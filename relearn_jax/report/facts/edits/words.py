@@ -9,6 +9,8 @@ CONTROLS = {
     ORIGINAL: "before the edit",
     "planted": "planted layers",
     "sham": "sham: random update",
+    "sham_scaled": "scaled sham",
+    "masked": "masked: layers above",
     "retain_only": "retained facts only",
     "oracle": "oracle: never taught",
 }
