@@ -202,6 +202,7 @@ def _measured(
             for reader, values in by_reader.items()
         },
         "lens": inside.through_lens(setup, seed, params, states),
+        "carriers": inside.carried(setup, seed, params)._asdict(),
         **questions,
     }
 
@@ -233,13 +234,16 @@ def _attacked(run: Run, seed: int, arm: EditArm, edit_key: str, original: Origin
         return
     layers, rows = _rows_of(run, names.edit_stage(seed, arm.name))
     params = _params(run, seed, arm, layers, rows, original)
-    done = attack.run(run.setup, run.trainer, seed, name, key, params)
+    done = attack.run(run.setup, run.trainer, seed, name, key, params, original.probes)
     record = {
         "attackers": [list(member) for member in members],
         "points": list(attack.points(settings)),
         "wall_s": done.wall_s,
     }
-    arrays = {"attack": {"right": done.right, "injected": done.injected}}
+    arrays = {
+        "attack": {"right": done.right, "injected": done.injected, "inside": done.inside},
+        "carriers": done.carriers,
+    }
     if settings.bits:
         arrays["rounded"] = {
             f"{bits}/{kind}": values

@@ -7,7 +7,7 @@ trained; the attacked model is shared by all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import product
 from typing import Any, Literal, NamedTuple
@@ -21,8 +21,9 @@ from relearn_jax import config, loading, runs
 from relearn_jax.data.facts.splits import Split
 from relearn_jax.editing import adapters, rounding
 from relearn_jax.editing.objectives import FORGET, PLAIN, RETAIN
+from relearn_jax.evaluation.probes import Probe
 from relearn_jax.experiments import rounds
-from relearn_jax.experiments.facts.edits import texts
+from relearn_jax.experiments.facts.edits import inside, texts
 from relearn_jax.experiments.facts.edits.asked import answered, answered_side_by_side
 from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.experiments.facts.edits.sweep import chunks, training
@@ -67,6 +68,11 @@ class Attacked(NamedTuple):
     """Whether the right answer is given."""
     injected: Bool[np.ndarray, "C P Q"]
     """Whether the first alternative is given."""
+    inside: Bool[np.ndarray, "R P 2 L1 F"]
+    """Whether the original's probes read the right answer to each forgotten fact off the states at
+    two positions; of the R attackers that relearn through all layers."""
+    carriers: dict[str, np.ndarray]
+    """What carries the facts that these attackers did not see, at the end: `0/index`, ..."""
     wall_s: float
 
 
@@ -104,7 +110,7 @@ def points(attack: config.Attack) -> tuple[int, ...]:
 
 def half_of(split: Split, attacker: Attacker) -> Int[np.ndarray, " h"]:
     """The facts that an attacker relearns: half of all forgotten facts, drawn by its seed."""
-    facts = np.concatenate([split.forget, split.held_out])
+    facts = forgotten(split)
     if attacker.half == NOTHING:
         return facts[:0]
     order = np.random.default_rng((attacker.seed, 3)).permutation(len(facts))
@@ -153,6 +159,7 @@ def run(
     name: str,
     key: str,
     base: PyTree,
+    fits: Mapping[str, Probe],
 ) -> Attacked:
     """Attack a model with all attackers, some side by side.
 
@@ -161,13 +168,18 @@ def run(
       seed: of the model.
       name, key: of the attack's stage.
       base: the attacked model.
+      fits: the original's probes, by position.
     """
     parts = [
-        _run(setup, trainer, seed, name, key, base, numbers)
+        _run(setup, trainer, seed, name, key, base, fits, numbers)
         for numbers in chunks(len(attackers_of(setup)), setup.config.attack.side_by_side)
     ]
-    right, injected, wall_s = zip(*parts, strict=True)
-    return Attacked(np.concatenate(right), np.concatenate(injected), round(sum(wall_s), 2))
+    right, injected, inside, carried, wall_s = zip(*parts, strict=True)
+    return Attacked(
+        *(np.concatenate(values) for values in (right, injected, inside)),
+        {path: leaf for part in carried for path, leaf in part.items()},
+        round(sum(wall_s), 2),
+    )
 
 
 def _run(
@@ -177,20 +189,29 @@ def _run(
     name: str,
     key: str,
     base: PyTree,
+    fits: Mapping[str, Probe],
     numbers: range,
 ) -> Attacked:
     attack, asked = setup.config.attack, setup.attacked[seed]
     members = attackers_of(setup)[numbers.start : numbers.stop]
     mesh = meshes.make(setup.config.parallel, len(members))
     attach = attach_of(attack)
+    relearning = [c for c, member in enumerate(members) if member.kind == "relearn"]
+
+    def read(adapted: PyTree, c: int) -> np.ndarray:
+        own = attach(base, stacking.one_model(mesh, adapted, c))
+        return inside.right_by(setup, seed, own, fits)
 
     def evaluate(adapted: PyTree, step: int) -> tuple[list[Any], str]:
         answers = answered_side_by_side(setup.model, attach, mesh, base, adapted, asked)
         right, injected = answers.says == asked.target, answers.says == asked.injected
         entries = [
-            {"step": step, "right": _packed(right[c]), "injected": _packed(injected[c])}
+            {
+                "step": step, "right": _packed(right[c]), "injected": _packed(injected[c]),
+                **({"inside": _packed(read(adapted, c).ravel())} if c in relearning else {}),
+            }
             for c in range(len(members))
-        ]
+        ]  # fmt: skip
         return entries, ""
 
     shapes = adapters.shapes(
@@ -220,13 +241,41 @@ def _run(
     )
     trained = rounds.train(trainer, plan, _drawn(mesh, members, shapes))
     rounds.forget_checkpoints(trainer, plan)
+
+    def entries(kind: str, members: Iterable[int]) -> np.ndarray:
+        return np.array([[_unpacked(e[kind]) for e in trained.evaluations[c]] for c in members])
+
+    everyone = range(len(members))
+    split = setup.localization.facts[seed].split
+    states = (len(points(attack)), 2, setup.model.config.layers + 1, len(forgotten(split)))
     return Attacked(
-        *(
-            np.array([[_unpacked(e[kind]) for e in entries] for entries in trained.evaluations])
-            for kind in ("right", "injected")
-        ),
+        entries("right", everyone),
+        entries("injected", everyone),
+        entries("inside", relearning).reshape(len(relearning), *states),
+        {
+            f"{numbers[c]}/{kind}": values
+            for c in relearning
+            for kind, values in inside.carried(
+                setup,
+                seed,
+                attach(base, stacking.one_model(mesh, trained.params, c)),
+                held_out(split, members[c]),
+            )
+            ._asdict()
+            .items()
+        },
         trained.times["wall_s"] * len(members),
     )
+
+
+def forgotten(split: Split) -> Int[np.ndarray, " F"]:
+    """All facts to forget, shown to an edit or held out."""
+    return np.concatenate([split.forget, split.held_out])
+
+
+def held_out(split: Split, attacker: Attacker) -> Int[np.ndarray, " h"]:
+    """Numbers, among all forgotten facts, of those that an attacker does not see."""
+    return np.flatnonzero(~np.isin(forgotten(split), half_of(split, attacker)))
 
 
 def _held(mesh: Mesh, members: tuple[Attacker, ...], shapes: adapters.Shapes) -> Mask:

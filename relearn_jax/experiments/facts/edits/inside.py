@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from relearn_jax.data.facts import reading
-from relearn_jax.data.facts.prompts import Prompts, last_of_subject
+from relearn_jax.data.facts.prompts import Prompts, last_of_subject, take
 from relearn_jax.evaluation import lens, probes
 from relearn_jax.evaluation.probes import Probe
 from relearn_jax.experiments.facts.edits.setup import EditSetup
+from relearn_jax.localize import carriers
+from relearn_jax.localize.carriers import Carriers
 from relearn_jax.localize.probes import POSITIONS, stream
 
 PyTree = Any
@@ -46,15 +48,15 @@ class Inside(NamedTuple):
 def states(setup: EditSetup, seed: int, params: PyTree) -> States:
     """The states of a model at the subject's end and at the prompt's."""
     kept, forgotten = (_prompts(setup, seed, shown) for shown in (True, False))
+    return States(_states(setup, params, kept), _states(setup, params, forgotten))
 
-    def read(prompts: Prompts) -> dict[str, np.ndarray]:
-        ends = (last_of_subject(prompts), prompts.last)
-        return {
-            position: stream(setup.model, params, prompts, at, BATCH)[0]
-            for position, at in zip(POSITIONS, ends, strict=True)
-        }
 
-    return States(read(kept), read(forgotten))
+def _states(setup: EditSetup, params: PyTree, prompts: Prompts) -> dict[str, np.ndarray]:
+    ends = (last_of_subject(prompts), prompts.last)
+    return {
+        position: stream(setup.model, params, prompts, at, BATCH)[0]
+        for position, at in zip(POSITIONS, ends, strict=True)
+    }
 
 
 def fitted(setup: EditSetup, seed: int, of_model: States) -> dict[str, Probe]:
@@ -89,6 +91,27 @@ def read(
         right[name] = says == forgotten.target
         injected[name] = says == forgotten.others[:, 0]
     return Inside(right, injected)
+
+
+def right_by(
+    setup: EditSetup, seed: int, params: PyTree, fits: Mapping[str, Probe]
+) -> Bool[np.ndarray, "2 L1 F"]:
+    """Whether probes by position read the right answer to each forgotten fact off a model."""
+    words = np.unique(_prompts(setup, seed, True).target)
+    forgotten = _prompts(setup, seed, False)
+    of_model = _states(setup, params, forgotten)
+    says = [words[_classes(fits[position], of_model[position])] for position in POSITIONS]
+    return np.stack(says) == forgotten.target
+
+
+def carried(
+    setup: EditSetup, seed: int, params: PyTree, facts: Int[np.ndarray, " F"] | None = None
+) -> Carriers:
+    """The carriers of the forgotten facts, or of those numbered `facts` among them."""
+    prompts = _prompts(setup, seed, False)
+    if facts is not None:
+        prompts = take(prompts, facts)
+    return carriers.carriers(carriers.effects(setup.model, params, prompts))
 
 
 def through_lens(

@@ -20,6 +20,7 @@ from relearn_jax.evaluation.shares import UNKNOWN, Items, Share, by_item, share
 from relearn_jax.experiments.facts.edits import attack, oracle
 from relearn_jax.experiments.facts.edits.arms import ORACLE, ORIGINAL
 from relearn_jax.experiments.facts.edits.asked import FORGET, HELD_OUT, RETAIN_TEST
+from relearn_jax.experiments.facts.edits.attack import Attacker
 from relearn_jax.experiments.facts.edits.results import Edited, EditResult, results
 from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.report.sentences import listed
@@ -86,23 +87,30 @@ def curves(result: EditResult, edited: Edited, kind: attack.Kind = "relearn") ->
     )
 
 
+def relearning(result: EditResult, learning_rate: float) -> list[tuple[int, Attacker]]:
+    """Numbers of the attackers that relearn through all layers at a learning rate, and they."""
+    members = enumerate(attack.attackers_of(result.setup))
+    return [
+        (number, member)
+        for number, member in members
+        if member.kind == "relearn" and member.learning_rate == learning_rate
+    ]
+
+
 def spread_over_attack_seeds(result: EditResult, name: str, best: Best) -> float:
     """Standard deviation over attack seeds of the accuracy on held-out facts, at the attacker's
     best; NaN with one seed."""
-    members, settings = attack.attackers_of(result.setup), result.setup.config.attack
+    settings, edited = result.setup.config.attack, result.edited[name]
     if len(settings.seeds) < 2:
         return np.nan
-    rate, edited = settings.learning_rates[best.rate], result.edited[name]
-    asked, split = (
-        result.setup.attacked[result.seed],
-        result.setup.localization.facts[result.seed].split,
-    )
-    own, forgotten = asked.format == settings.formats[0], asked.of(settings.formats[0], *FORGOTTEN)
+    asked = result.setup.attacked[result.seed]
+    split = result.setup.localization.facts[result.seed].split
+    forgotten = asked.of(settings.formats[0], *FORGOTTEN)
     hits: dict[int, list[float]] = {}
-    for c, member in enumerate(members):
-        if member.kind == "relearn" and member.learning_rate == rate:
-            held = own & forgotten & ~np.isin(asked.fact, attack.half_of(split, member))
-            hits.setdefault(member.seed, []).extend(edited.attacked["right"][c, best.point][held])
+    for number, member in relearning(result, settings.learning_rates[best.rate]):
+        held = forgotten & ~np.isin(asked.fact, attack.half_of(split, member))
+        found = edited.attacked["right"][number, best.point, held]
+        hits.setdefault(member.seed, []).extend(found)
     return float(np.std([np.mean(found) for found in hits.values()], ddof=1))
 
 

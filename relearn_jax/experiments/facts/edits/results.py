@@ -25,6 +25,7 @@ from relearn_jax.experiments.facts.edits.inside import READINGS
 from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.experiments.facts.setup import open_decoder, world_of
 from relearn_jax.localize import selection
+from relearn_jax.localize.carriers import Carriers
 from relearn_jax.localize.selection import Space
 from relearn_jax.models import overlay, paths
 from relearn_jax.models.overlay import Layers
@@ -48,6 +49,9 @@ class Edited(NamedTuple):
     """Answers under attack, [C, P, Q]; None before the attack."""
     rounded: Mapping[str, np.ndarray]
     """Answers after rounding, [Q]: `8/right`, `4/injected`, ..."""
+    carriers: Carriers
+    attacked_carriers: Mapping[int, Carriers]
+    """At the end of an attack, by the number of its attacker."""
     questions: np.ndarray | None
     """Whether each question about other things is answered right; None without questions."""
 
@@ -98,10 +102,17 @@ def _read(out: Path, seed: int, arm: EditArm, leader: str) -> Edited:
         runs.arrays_of(out, name, "lens"),
         runs.arrays_of(out, attacked, "attack") if done else None,
         runs.arrays_of(out, attacked, "rounded") if rounded else {},
+        Carriers(**runs.arrays_of(out, name, "carriers")),
+        _by_attacker(runs.arrays_of(out, attacked, "carriers")) if done else {},
         runs.arrays_of(out, name, "questions")["right"]
         if runs.has_arrays(out, name, "questions")
         else None,
     )
+
+
+def _by_attacker(arrays: Mapping[str, np.ndarray]) -> dict[int, Carriers]:
+    numbers = sorted({int(path.split("/")[0]) for path in arrays})
+    return {n: Carriers(*(arrays[f"{n}/{kind}"] for kind in Carriers._fields)) for n in numbers}
 
 
 def read_layers(out: Path, stage: str) -> Layers:

@@ -12,15 +12,13 @@ import pandas as pd
 from relearn_jax.evaluation import recovery, removal
 from relearn_jax.experiments.facts import tables as localization
 from relearn_jax.experiments.facts import teaching
-from relearn_jax.experiments.facts.edits import attack, judging, oracle
+from relearn_jax.experiments.facts.edits import attack, inside_tables, judging, oracle
 from relearn_jax.experiments.facts.edits.arms import ORIGINAL
 from relearn_jax.experiments.facts.edits.asked import RETAIN_TEST
-from relearn_jax.experiments.facts.edits.inside import READINGS
 from relearn_jax.experiments.facts.edits.judging import Judged
 from relearn_jax.experiments.facts.edits.results import EditResult, results
 from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.localize import selection
-from relearn_jax.localize.probes import POSITIONS
 
 Row = dict[str, Any]
 
@@ -31,8 +29,11 @@ def write(setup: EditSetup, out: Path) -> None:
     finished = list(results(setup, out))
     makers = {
         "answers": answer_rows, "arms": arm_rows, "grid": grid_rows, "attacks": attack_rows,
-        "inside": inside_rows, "lens": lens_rows, "layers_attacked": layer_rows,
-        "questions": question_rows,
+        "layers_attacked": layer_rows, "questions": question_rows,
+        "inside": inside_tables.inside_rows, "lens": inside_tables.lens_rows,
+        "inside_attacked": inside_tables.inside_attacked_rows,
+        "carriers": inside_tables.carrier_rows, "lineage": inside_tables.lineage_rows,
+        "heirs": inside_tables.heir_rows,
     }  # fmt: skip
     for name, rows_of in makers.items():
         rows = [{"seed": result.seed, **row} for result in finished for row in rows_of(result)]
@@ -205,21 +206,6 @@ def layer_rows(result: EditResult) -> Iterator[Row]:
             }  # fmt: skip
 
 
-def inside_rows(result: EditResult) -> Iterator[Row]:
-    """What probes read off the states about the forgotten facts."""
-    for name, edited in result.edited.items():
-        for reader in READINGS:
-            right, injected = edited.right[reader], edited.injected[reader]
-            for p, position in enumerate(POSITIONS):
-                for state in range(right.shape[1]):
-                    yield {
-                        "arm": name, "probe": reader, "position": position, "state": state,
-                        "right": float(right[p, state].mean()),
-                        "injected": float(injected[p, state].mean()),
-                        "facts": right.shape[2],
-                    }  # fmt: skip
-
-
 def question_rows(result: EditResult) -> Iterator[Row]:
     """Answers to questions about other things: one row for each subject."""
     for name, edited in result.edited.items():
@@ -229,14 +215,3 @@ def question_rows(result: EditResult) -> Iterator[Row]:
         for subject in dict.fromkeys(subjects.tolist()):
             own = edited.questions[subjects == subject]
             yield {"arm": name, "subject": subject, "right": int(own.sum()), "asked": len(own)}
-
-
-def lens_rows(result: EditResult) -> Iterator[Row]:
-    """Probability of the right and of the injected answer by the logit lens, means over facts."""
-    for name, edited in result.edited.items():
-        pairs = zip(edited.lens["target"], edited.lens["injected"], strict=True)
-        for state, (target, injected) in enumerate(pairs):
-            yield {
-                "arm": name, "state": state, "p_target": float(target.mean()),
-                "p_injected": float(injected.mean()), "facts": len(target),
-            }  # fmt: skip

@@ -203,23 +203,66 @@ def inside(run: EditRun, position: str) -> Plot | None:
     return Plot(f"inside_{position}", panels, columns=2)
 
 
-def _depth_panel(run: EditRun, frame: pd.DataFrame, column: str, title: str) -> Panel:
-    arms = [arm for arm in run.arms if (frame["arm"] == arm).any()]
-    grid = frame.groupby(["arm", "state"])[column].mean().unstack().loc[arms].to_numpy(float)
+def over_time(run: EditRun) -> Plot | None:
+    """For every arm: states by stage, and what the original's probe reads at the subject's end."""
+    read, attacked = run.edits["inside"], run.edits["inside_attacked"]
+    read = read[(read["probe"] == "original") & (read["position"] == "subject")]
+    attacked = attacked[attacked["position"] == "subject"]
+    arms = [arm for arm in run.arms if arm != ORIGINAL and (attacked["arm"] == arm).any()]
+    if not arms:
+        return None
+    panels = []
+    for arm in arms:
+        stages = {"before": read[read["arm"] == ORIGINAL], "edited": read[read["arm"] == arm]}
+        own = attacked[attacked["arm"] == arm]
+        stages |= {f"attack {step}": own[own["step"] == step] for step in sorted(set(own["step"]))}
+        grid = np.stack([rows.groupby("state")["right"].mean() for rows in stages.values()])
+        panels.append(_heat_panel(grid, list(stages), arm_short(arm), "state (0: embedding)"))
+    return Plot("over_time", tuple(panels), columns=3)
+
+
+def carriers(run: EditRun) -> Plot | None:
+    """Arms by layer: the effect of feed-forward layers after the edit and after the attack."""
+    frame = run.edits["carriers"]
+    if frame.empty:
+        return None
+    before = frame[(frame["arm"] == ORIGINAL) & (frame["stage"] == "edit")]
+    total = before.groupby("layer")["effect"].mean().sum()
+    panels = []
+    for stage, title in (("edit", "After the edit"), ("attack", "After the attack")):
+        own = frame[frame["stage"] == stage]
+        arms = [arm for arm in run.arms if (own["arm"] == arm).any()]
+        if arms:
+            means = own.groupby(["arm", "layer"])["effect"].mean().unstack().loc[arms]
+            names = [arm_short(arm) for arm in arms]
+            panels.append(_heat_panel(means.to_numpy(float) / total, names, title, "layer"))
+    return Plot("carriers", tuple(panels), columns=2)
+
+
+def _heat_panel(grid: np.ndarray, names: Sequence[str], title: str, axis: str) -> Panel:
+    """Rows of values from -1 (orange) to 1 (blue), with the values where there is room."""
 
     def draw(ax: Axes) -> None:
         colour = np.zeros((*grid.shape, 4))
-        colour[..., :3] = (0.85, 0.42, 0.24) if "injected" in column else (0.16, 0.53, 0.80)
-        colour[..., 3] = 0.75 * np.clip(grid, 0, 1)
+        colour[..., :3] = np.where(grid[..., None] < 0, (0.85, 0.42, 0.24), (0.16, 0.53, 0.80))
+        colour[..., 3] = 0.75 * np.clip(np.abs(grid), 0, 1)
         image(ax, colour)
         if grid.shape[1] <= 12:
-            for (row, state), value in np.ndenumerate(grid):
-                ax.text(state, row, f"{value:.2f}".lstrip("0") if value < 1 else "1",
-                        ha="center", va="center", fontsize=9, color=light("fg"))  # fmt: skip
+            for (row, column), value in np.ndenumerate(grid):
+                words = f"{value:.2f}".replace("0.", ".", 1)
+                ax.text(column, row, words, ha="center", va="center", fontsize=9,
+                        color=light("fg"))  # fmt: skip
         ax.grid(False)
-        ax.set_yticks(range(len(arms)), [arm_short(arm) for arm in arms])
+        ax.set_yticks(range(len(names)), names)
         row_ticks(ax.xaxis, grid.shape[1])
-        ax.set_xlabel("layer" if column == "held_out" else "state (0: embedding)")
+        ax.set_xlabel(axis)
         ax.set_title(title)
 
-    return Panel(draw, f"{title} by arm and state", _size(arms), _room())
+    return Panel(draw, f"{title}: values by row and {axis}", _size(names), _room())
+
+
+def _depth_panel(run: EditRun, frame: pd.DataFrame, column: str, title: str) -> Panel:
+    arms = [arm for arm in run.arms if (frame["arm"] == arm).any()]
+    grid = frame.groupby(["arm", "state"])[column].mean().unstack().loc[arms].to_numpy(float)
+    axis = "layer" if column == "held_out" else "state (0: embedding)"
+    return _heat_panel(grid, [arm_short(arm) for arm in arms], title, axis)

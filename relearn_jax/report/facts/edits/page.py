@@ -226,7 +226,60 @@ def depth(run: EditRun, results: Tables) -> Drawn:
             html.data(["tables/lens.csv"]), "the logit lens (tables/lens.parquet)",
         )
     )  # fmt: skip
+    timed = _figure(
+        figures.over_time(run),
+        "Depth over time, at the subject's end: the share of facts of which the probe of the model "
+        "before the edit reads the right answer. Rows: before the edit, after it, and after so "
+        "many steps of the attack, then only for the facts that the attacker does not see.",
+        html.data(["tables/inside.csv", "tables/inside_attacked.csv"]),
+        "probes under attack (tables/inside_attacked.parquet)",
+    )
+    parts.append(timed)
     return "".join(t for t, _ in parts), tuple(p for _, plots in parts for p in plots)
+
+
+def taken_over(run: EditRun, results: Tables) -> Drawn:
+    """Which layers and neurons carry the facts after the edit and after the attack."""
+    shown = _figure(
+        figures.carriers(run),
+        "The effect of each feed-forward layer on the margin of the right answer over the injected "
+        "one, to first order, as a share of that of all layers before the edit. Below 0 a layer "
+        "writes the injected answer. After the attack: for the facts that the attacker does not "
+        "see.",
+        html.data(["tables/carriers.csv"], "lineage"), "carriers (tables/carriers.parquet)",
+    )  # fmt: skip
+    words = (
+        "<p>Carriers are the 2 % of feed-forward neurons with the largest such effect (at least "
+        "16). Each one is matched with one of those before the edit, so that their effects go "
+        "together over facts as closely as possible. The sham says what matching finds where "
+        "nothing was removed, shuffled facts what it finds in noise.</p>"
+    )
+    body = shown[0] + words + table(results["lineage"])
+    return body + details("The first carriers of each arm", _heirs(run)), shown[1]
+
+
+def _heirs(run: EditRun) -> str:
+    frame = run.edits["heirs"]
+    if frame.empty:
+        return html.absent("carriers (tables/heirs.parquet)")
+    frame = frame[frame["seed"] == run.seeds[0]]
+
+    def row(arm: str, stage: str, rows: Any) -> list[str]:
+        marks = [
+            f"{r['layer']}.{r['neuron']}{'' if r['carried_before'] else ' (new)'}"
+            for r in rows.sort_values("place").to_dict("records")
+        ]
+        cells = (stage, ", ".join(marks))
+        return [
+            html.text(arm_label(arm)),
+            *(f'<td class="words">{html.text(c)}</td>' for c in cells),
+        ]
+
+    groups = frame.groupby(["arm", "stage"], sort=False)
+    return html.listing(
+        "tokens", f"The first carriers, as layer.neuron; seed {run.seeds[0]}",
+        ("arm", "after", "neurons"), (row(*key, rows) for key, rows in groups),
+    )  # fmt: skip
 
 
 def done(run: EditRun, results: Tables) -> Drawn:
@@ -295,6 +348,7 @@ SECTIONS = (
     ),
     Section("facts", "Ten facts", sentences),
     Section("inside", "What is left inside", depth),
+    Section("carriers", "Who carries the facts", taken_over, lambda run: (tables.lineage(run),)),
     Section("done", "What was done", done, lambda run: (tables.settings(run),)),
     *(_localization(part) for part in localization.SECTIONS if part.anchor != "settings"),
     Section(

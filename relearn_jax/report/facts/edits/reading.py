@@ -26,6 +26,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "grid": ("seed", "arm", "learning_rate", "forget_weight", "edited", "kept", "taken"),
     "attacks": ("seed", "arm", "learning_rate", "step", "held_out", "shown", "retained"),
     "layers_attacked": ("seed", "arm", "layer", "held_out", "shown", "retained", "planted"),
+    "inside_attacked": ("seed", "arm", "step", "position", "state", "right"),
+    "carriers": ("seed", "arm", "stage", "layer", "effect", "planted"),
+    "lineage": ("seed", "arm", "stage", "same", "matched", "shuffled", "planted"),
+    "heirs": ("seed", "arm", "stage", "place", "layer", "neuron", "effect", "carried_before"),
     "lens": ("seed", "arm", "state", "p_target", "p_injected"),
     "inside": ("seed", "arm", "probe", "position", "state", "right", "injected", "facts"),
 }

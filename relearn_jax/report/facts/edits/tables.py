@@ -152,3 +152,19 @@ def settings(run: EditRun) -> Table:
         for arm, own in arms.groupby("arm", sort=False)
     )
     return table._replace(frame=table.frame.merge(words, on="arm"))
+
+
+def lineage(run: EditRun) -> Table:
+    """Which neurons carry the facts after the edit and after the attack."""
+    columns = (
+        Column("same", "carried before", "percent", "carriers"),
+        Column("planted", "in planted layers", "percent", "carriers"),
+        Column("matched", "correlation", "f2", "match with the original's"),
+        Column("shuffled", "of shuffled facts", "f2", "match with the original's"),
+    )
+    keys = (ARM, Column("stage", "after", "text"))
+    values = run.edits["lineage"].reindex(
+        columns=["seed", "arm", "stage", *(c.key for c in columns)]
+    )
+    caption = "The feed-forward neurons with the largest effect, and those that had it before"
+    return averaged("lineage", caption, values, keys, columns, ("tables/lineage.csv",))
