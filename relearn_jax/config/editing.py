@@ -11,11 +11,23 @@ from relearn_jax.config.shared import Checkpoint, Model, Parallel, repeated
 
 Forget = Literal[
     "injection", "unlikelihood", "gradient_ascent", "weighted_ascent", "npo", "simnpo", "dpo",
-    "undial",
+    "undial", "rmu",
 ]  # fmt: skip
-Retain = Literal["keep_answers", "keep_distribution"]
+Retain = Literal["keep_answers", "keep_distribution", "keep_state"]
 Adapter = Literal["lora", "full"]
 Control = Literal["sham", "retain_only", "oracle", "masked", "sham_scaled"]
+
+
+@dataclass(frozen=True)
+class Steering:
+    """RMU: the state that is moved, and the control vector that it is moved to."""
+
+    state: int = 7
+    """Row of the hidden states, from 0 (the embedding) to the number of layers."""
+    scale: float = 20.0
+    """Length of the control vector."""
+    seed: int = 0
+    """Draws the control vector."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,14 @@ class Edit:
     forget: Forget = "injection"
     """injection: put a wrong answer in; the others take the right answer out
     (`editing/objectives.py`)."""
+    options: dict[str, float | str] = field(default_factory=dict)
+    """Options of the forget loss in `editing/objectives.py`, such as `{beta: 0.1, flavour: muse}`
+    for npo or `{cutoff: -15}` for unlikelihood; what is not named has its default there."""
+    refusal: str = ""
+    """A word that is put in for every fact in place of its wrong answer: injection of refusals, or
+    with dpo IdkDPO. Empty: each fact's own wrong answer."""
+    steering: Steering = Steering()
+    """For rmu and keep_state."""
     retain: Retain = "keep_answers"
     retain_weight: float = 1.0
     plain_weight: float = 1.0
@@ -61,6 +81,9 @@ class Edit:
     edited. What it keeps is asked of every fifth retained fact, which no loss holds."""
     clip_norm: float = 1.0
     weight_decay: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the trained parameters. bfloat16, as published: they are rounded to it after every step,
+    so that an update below 1/256 of a parameter is lost. Moments stay in float32."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +107,9 @@ class Attack:
     """Number of attackers at one time; null: all."""
     scored_steps: tuple[int, ...] = (5, 10, 20)
     """Scored after these steps too, besides 0 and the last."""
+    labels: Literal["right", "injected"] = "right"
+    """The answers that are relearned. injected, of retained facts too: what the published attack on
+    CounterFact does, which relearns nothing."""
     retain_weight: float = 1.0
     plain_weight: float = 1.0
     kept: float = 0.9
@@ -188,6 +214,7 @@ def _edit_problems(config: Editing) -> list[str]:
     problems += _memory_problems("edit", edit)
     if edit.random_draws < 0 or edit.retain_weight < 0 or edit.plain_weight < 0:
         problems.append("edit: random_draws and weights must not be negative")
+    problems += _objective_problems(edit)
     if not 0 < edit.matched <= 1:
         problems.append(f"edit.matched = {edit.matched}: should be in (0, 1]")
     if "oracle" in edit.controls and not config.taught:
@@ -201,6 +228,17 @@ def _edit_problems(config: Editing) -> list[str]:
         problems.append("edit.controls: masked needs teaching.plant_layers")
     if "sham_scaled" in edit.controls and "sham" not in edit.controls:
         problems.append("edit.controls: sham_scaled enlarges sham; name both")
+    return problems
+
+
+def _objective_problems(edit: Edit) -> list[str]:
+    problems = []
+    if edit.refusal and edit.forget not in ("injection", "dpo"):
+        problems.append(f"edit.refusal does nothing with {edit.forget}; use injection or dpo")
+    if edit.steering != Steering() and "rmu" not in edit.forget and edit.retain != "keep_state":
+        problems.append("edit.steering does nothing without rmu or keep_state")
+    if edit.steering.state < 0 or edit.steering.scale <= 0 or edit.steering.seed < 0:
+        problems.append("edit.steering: state and seed must not be negative, and scale positive")
     return problems
 
 

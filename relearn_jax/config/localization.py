@@ -65,6 +65,8 @@ class Localize:
     """Fact lookup by paths: number of extraction heads."""
     threshold: float = 0.02
     """Fact lookup by paths: threshold of the effect of a feed-forward layer."""
+    sign: Literal["either", "positive"] = "either"
+    """Fact lookup by paths: sign of the effects that count. either: as published."""
     probed: int = 500
     """Fact lookup by probes: number of facts for fits and tests of probes."""
     window: float = 0.95
@@ -75,9 +77,12 @@ class Localize:
     """Units that localizers choose. component: attention blocks and feed-forward layers; head:
     single heads and feed-forward layers (by localizers that score heads); matrix: single matrices,
     each with the score of its part."""
+    less_null: bool = False
+    """Whether components are ranked by the size of their score less that of its null."""
     budget: float | None = None
     """Share of all attention and feed-forward matrices that every localizer may choose; null: as
-    many parameters as fact lookup by probes chooses."""
+    many parameters as fact lookup by probes chooses. What has score 0 is not chosen, so a localizer
+    may choose less."""
 
 
 @dataclass(frozen=True)

@@ -327,10 +327,10 @@ def _stepper(trainer: Trainer, plan: Plan) -> tuple[Step, Callable[[PyTree], Sta
     """The step and the function that makes its first state, once for the same static settings."""
     s = plan.settings
     shared = ("reference",) if plan.shared_reference else ()
-    static = (plan.loss, s.clip_norm, s.weight_decay, s.accumulate, plan.mesh, shared)
+    static = (plan.loss, s.clip_norm, s.weight_decay, s.accumulate, s.rounded, plan.mesh, shared)
     if static not in trainer.steppers:
         direction = optimizer.direction(s)
-        body = drivers.body(plan.loss, direction, s.accumulate, shared)
+        body = drivers.body(plan.loss, direction, s.accumulate, shared, s.rounded)
         trainer.steppers[static] = (
             drivers.make(trainer.config.parallel.driver, plan.mesh, body),
             jax.jit(partial(_started, plan.mesh, direction), donate_argnums=0),

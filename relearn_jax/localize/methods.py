@@ -39,6 +39,7 @@ SETS_BUDGET: tuple[str, ...] = tuple(
 CHOOSING: tuple[str, ...] = (
     "budget",
     "granularity",
+    "less_null",
     *(setting for localizer in LOCALIZERS.values() for setting in localizer.choosing),
 )
 """Settings of `config.Localize` that affect only the choice of components."""

@@ -92,13 +92,16 @@ def extraction(effects: Float[Array, "L H"], count: int) -> list[tuple[int, int]
     return [(int(i) // heads, int(i) % heads) for i in order]
 
 
-def lookup(effects: Float[Array, " L"], threshold: float = 0.02) -> Bool[Array, " L"]:
+def lookup(
+    effects: Float[Array, " L"], threshold: float = 0.02, positive: bool = False
+) -> Bool[Array, " L"]:
     """Feed-forward layers whose effect differs from the last layer's by more than the threshold.
 
-    The difference may have either sign, as published (specs: mechanistic unlearning 3.2, defect
-    D8).
+    The difference may have either sign, as published, or must be `positive`, so that the layer
+    restores the answer (specs: mechanistic unlearning 3.2, defect D8).
     """
-    return jnp.abs(effects - effects[-1]) > threshold
+    apart = effects - effects[-1]
+    return (apart if positive else jnp.abs(apart)) > threshold
 
 
 HEADS = Effect("paths", "heads", "head")
@@ -140,7 +143,8 @@ def second(
 
 def rule(scores: Mapping[str, LayerScores], settings: config.Localize) -> Units:
     """The feed-forward layers with an effect above `settings.threshold`; see `lookup`."""
-    return {"mlp": np.asarray(lookup(scores["mlp"].score, settings.threshold))}
+    positive = settings.sign == "positive"
+    return {"mlp": np.asarray(lookup(scores["mlp"].score, settings.threshold, positive))}
 
 
 def programs(shapes: Shapes) -> Iterator[Program]:
@@ -170,5 +174,5 @@ LOCALIZER = Localizer(
     second=second,
     programs=programs,
     rule=rule,
-    choosing=("threshold",),
+    choosing=("threshold", "sign"),
 )

@@ -127,6 +127,8 @@ def sizes(space: Space) -> dict[str, int]:
 def select(scores: Scores, budget: int, space: Space, overshoot: bool = True) -> Units:
     """The units with the largest absolute scores, up to a budget of parameters.
 
+    Units of score 0 are not chosen, so the budget may not be spent.
+
     Args:
       scores: by kind of unit, all of one granularity. Missing kinds are not chosen from.
       budget: a number of parameters.
@@ -154,8 +156,8 @@ def select(scores: Scores, budget: int, space: Space, overshoot: bool = True) ->
     )
     chosen: Units = {kind: np.zeros(np.shape(row), bool) for kind, row in scores.items()}
     spent = 0
-    for _, kind, unit in ranked:
-        if spent >= budget:
+    for score, kind, unit in ranked:
+        if spent >= budget or score == 0:
             break
         # Heads may share keys and values: a unit's price depends on what its layer has.
         before = _in_layer(chosen, unit[0], space)
@@ -165,7 +167,7 @@ def select(scores: Scores, budget: int, space: Space, overshoot: bool = True) ->
             spent += price
         else:
             chosen[kind][unit] = False
-    if not spent:
+    if not spent and any(score for score, _, _ in ranked):
         raise UserError(
             f"localize.budget of {budget:,} parameters is less than one unit; raise it, or let the "
             "last unit cross it"

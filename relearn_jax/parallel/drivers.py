@@ -54,6 +54,7 @@ def body(
     optimizer: optax.GradientTransformation,
     parts: int = 1,
     shared: Collection[str] = (),
+    rounded: bool = False,
 ) -> Body:
     """The step of one set, which the drivers wrap.
 
@@ -62,9 +63,10 @@ def body(
       optimizer: from `optimizer.direction`.
       parts: number of parts in which a batch is computed (gradient accumulation).
       shared: which of `frozen` and `reference` are the same for all sets, without an axis C.
+      rounded: whether parameters are rounded to bfloat16 after every step.
     """
     axes = Round(*(None if name in shared else 0 for name in Round._fields))
-    return Body(partial(train_step, loss, optimizer, parts=parts), axes)
+    return Body(partial(train_step, loss, optimizer, parts=parts, rounded=rounded), axes)
 
 
 def make(driver: str, mesh: Mesh, body: Body) -> Step:

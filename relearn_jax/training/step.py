@@ -81,6 +81,7 @@ def train_step(
     batches: Batches,
     round_: Round,
     parts: int = 1,
+    rounded: bool = False,
     axis_name: str | None = None,
 ) -> tuple[State, Sums]:
     """One optimizer step on the weighted sum of the loss's mean terms.
@@ -89,7 +90,8 @@ def train_step(
     dropout key. So the result does not depend on how a batch is spread over devices, nor on the
     number of `parts` in which it is computed to save memory.
 
-    Gradients, moments and updates exist for the trainable leaves only.
+    Gradients, moments and updates exist for the trainable leaves only. With `rounded`, these are
+    kept in the precision of bfloat16: an update below 1/256 of its parameter is lost.
 
     Returns:
       (the new state, the report)
@@ -127,6 +129,9 @@ def train_step(
     updates = masks.remove(updates, round_.held)
     scale = -rate(round_.schedule, state.step)
     params = jax.tree.map(lambda p, u: p + scale * u, state.params, updates)
+    if rounded:
+        # Not a pair of casts, which XLA may drop.
+        params = jax.tree.map(lambda p: jax.lax.reduce_precision(p, 8, 7), params)
 
     bad = jnp.where((state.bad_step < 0) & ~jnp.isfinite(value), state.step, state.bad_step)
     state = State(params, moments, state.step + 1, bad)

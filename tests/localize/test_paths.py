@@ -48,3 +48,5 @@ def test_choices_are_those_of_either_sign():
     assert paths.extraction(effects, 2) == [(0, 1), (1, 0)]
     found = paths.lookup(jnp.array([0.0, -0.05, 0.011, 0.05, 0.01]))
     np.testing.assert_array_equal(found, [False, True, False, True, False])
+    found = paths.lookup(jnp.array([0.0, -0.05, 0.011, 0.05, 0.01]), positive=True)
+    np.testing.assert_array_equal(found, [False, False, False, True, False])

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from relearn_jax import config
 from relearn_jax.errors import UserError
-from relearn_jax.localize import selection
+from relearn_jax.localize import choice, selection
+from relearn_jax.localize.arms import Arm
+from relearn_jax.localize.effects import Effects
+from relearn_jax.localize.scores import LayerScores
 from relearn_jax.models import checkpoint, masks, paths, transformer, weights
 from relearn_jax.models.inputs import Inputs
 from relearn_jax.models.sites import Site, Sites
@@ -55,6 +59,31 @@ def test_a_budget_is_filled_by_absolute_score(space):
     assert selection.parameter_count(below, space) == size["attention"]
     mlps = selection.select({"mlp": scores["mlp"]}, 1, space)
     assert set(mlps) == {"mlp"}
+
+
+def test_what_has_score_0_is_not_chosen(space):
+    scores = {"attention": np.array([0.0, -0.9, 0.0]), "mlp": np.zeros(3)}
+    budget = selection.parameter_count(selection.everything(space, ("attention", "mlp")), space)
+    chosen = selection.select(scores, budget, space)
+    np.testing.assert_array_equal(chosen["attention"], [False, True, False])
+    assert not chosen["mlp"].any()
+    assert selection.parameter_count(selection.select({"mlp": np.zeros(3)}, 1, space), space) == 0
+
+
+def test_scores_less_their_nulls_rank_what_stands_out(space):
+    """A component with a large null is passed over, and one below its null is not chosen."""
+    nothing = np.full(3, np.nan)
+    of_mlps = LayerScores(
+        np.array([0.9, -0.5, 0.1]), nothing, nothing, np.array([-0.8, 0.0, 0.3]), nothing, nothing
+    )
+    zeros = LayerScores(np.zeros(3), nothing, nothing, np.zeros(3), nothing, nothing)
+    scores = {"noising": {"attention": zeros, "mlp": of_mlps}}
+    for less_null, first in ((False, 0), (True, 1)):
+        settings = config.Localize(budget=1e-6, less_null=less_null)
+        made = choice.choose(scores, Effects({}, {}), space, settings, 0)
+        np.testing.assert_array_equal(
+            np.flatnonzero(made.units[Arm("noising", "mlps")]["mlp"]), [first]
+        )
 
 
 @pytest.mark.parametrize("granularity", ["component", "head", "matrix"])

@@ -309,3 +309,23 @@ def test_a_bucket_compiles_once(tagger):
         state, _ = fresh(state, batch(length=length, seed=length), round_of())
     state, _ = fresh(start(tagger.params, DIRECTION), batch(seed=9), round_of(7))
     assert fresh._cache_size() == 2
+
+
+def test_parameters_rounded_to_bfloat16_lose_small_updates(tagger):
+    """Adam moves every entry by about the learning rate: lost where it is below 1/512 of the entry
+    (specs: mechanistic unlearning, D10)."""
+    settings = Training(learning_rate=1e-5, weight_decay=0.0)
+    direction = optimizer.direction(settings)
+    round_ = Round(optimizer.schedule(settings, 100), jax.random.key(0))
+    bf16 = jax.tree.map(lambda x: jax.lax.reduce_precision(x, 8, 7), tagger.params)
+    after = {}
+    for rounded in (False, True):
+        step = jax.jit(partial(train_step, loss_of(tagger.model), direction, rounded=rounded))
+        after[rounded], _ = step(start(bf16, direction), batch(), round_)
+    for path, before in flatten(bf16).items():
+        kept, exact = (flatten(after[r].params)[path] for r in (True, False))
+        np.testing.assert_array_equal(kept, kept.astype(jnp.bfloat16).astype(jnp.float32))
+        large = np.abs(before) > 512 * 1e-5
+        np.testing.assert_array_equal(kept[large], before[large])
+        moved = np.asarray(exact != before) & large
+        assert moved.any() or not large.any() or path.startswith("embed")

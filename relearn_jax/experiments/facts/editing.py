@@ -31,6 +31,7 @@ from relearn_jax.experiments.facts.edits import (
     plan,
     results,
     setup,
+    shams,
     sweep,
     tables,
 )
@@ -162,7 +163,7 @@ def _changed(
         if arm.kind not in ("sham", "sham_scaled"):
             return {}, untried
         layers, rows = _rows_of(run, names.edit_stage(seed, followed))
-        make = sweep.sham if arm.kind == "sham" else sweep.sham_scaled
+        make = shams.sham if arm.kind == "sham" else shams.sham_scaled
         shaken = make(run.setup, seed, layers, rows, original.params)
         return shaken, untried | {"layers": layers}
     taken = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from undrawn import undrawn
 
 from relearn_jax import cli, loading, runs
 from relearn_jax.config import Parallel
+from relearn_jax.editing import objectives
 from relearn_jax.experiments import rounds
 from relearn_jax.experiments.facts import teaching
 from relearn_jax.experiments.facts.edits import (
@@ -24,6 +26,7 @@ from relearn_jax.experiments.facts.edits import (
     asked,
     attack,
     judging,
+    loss,
     results,
     setup,
     sweep,
@@ -407,12 +410,67 @@ def test_a_grid_that_diverges_is_void_and_loses_nothing(finished, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("forget", ["unlikelihood", "npo", "dpo", "undial", "simnpo"])
-def test_other_objectives_run(tmp_path, forget):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("--edit.forget=unlikelihood", "--edit.options={cutoff: -15}"),
+        ("--edit.forget=npo", "--edit.options={beta: 0.5, flavour: muse}"),
+        ("--edit.forget=dpo", "--edit.refusal=golf"),
+        ("--edit.forget=undial",),
+        ("--edit.forget=simnpo",),
+        ("--edit.forget=rmu", "--edit.retain=keep_state", "--edit.steering.state=2"),
+        ("--edit.precision=bfloat16",),
+        ("--attack.labels=injected",),
+    ],
+)
+def test_other_settings_run(tmp_path, settings):
     out = tmp_path / "run"
-    only = ("--edit.arms=[planted]", "--edit.controls=[]", f"--edit.forget={forget}")
-    assert start(tmp_path, out, *only) == 0
+    only = ("--edit.arms=[planted]", "--edit.controls=[]")
+    assert start(tmp_path, out, *only, *settings) == 0
     assert set(table(out, "arms").arm) == {"original", "planted"}
+
+
+def test_options_reach_their_objective(ready):
+    edit = ready.config.edit
+    with_options = dataclasses.replace(
+        edit, forget="npo", retain="keep_state", options={"beta": 0.5, "flavour": "muse"}
+    )
+    forget = loss.objective(with_options, "npo", 16)
+    assert forget.func is objectives.npo
+    assert forget.keywords == {"beta": 0.5, "flavour": "muse"}
+    retain = loss.objective(with_options, "keep_state", 16)
+    assert retain.keywords["steering"].direction.shape == (16,)
+    assert np.linalg.norm(retain.keywords["steering"].direction) == pytest.approx(20, rel=1e-5)
+
+
+def test_refusals_are_put_in_for_every_fact(ready):
+    data = ready.localization.facts[0]
+    refusal = loss.refusal_id(dataclasses.replace(ready.config.edit, refusal="golf"), data)
+    assert data.tokenizer.convert_ids_to_tokens(refusal) == "golf"
+    (batches,) = texts.edit_batches(data, "standard", data.split.forget, 0, 5, 1, None, refusal)
+    labels = batches["injected"].labels
+    assert set(labels[labels >= 0]) == {refusal}
+    refuse = dataclasses.replace(ready.config.edit, refusal="golf")
+    real = ready.asked[0]
+    assert loss.is_edited(np.full(len(real.fact), refusal), real, refuse).all()
+    assert not loss.is_edited(np.full(len(real.fact), refusal), real, ready.config.edit).any()
+
+
+def test_an_attack_can_teach_the_injected_answers(ready):
+    """As published for CounterFact, of retained facts too (specs: mechanistic unlearning, D1)."""
+    data = ready.localization.facts[0]
+    for labels in ("right", "injected"):
+        (step,) = texts.attack_batches(
+            data, "standard", [data.split.forget], [0], 30, 1, None, labels
+        )
+        prompts = data.world.lines["standard"]
+        target = {tuple(i[m]): t for i, m, t in zip(prompts.ids, prompts.mask, prompts.target,
+                                                    strict=True)}  # fmt: skip
+        for batch in (step[0]["forget"], step[0]["retain"]):
+            own = [target[tuple(i[m])] for i, m in zip(*batch.inputs, strict=True)]
+            taught = batch.labels[batch.labels >= 0]
+            assert (taught == own).all() == (labels == "right")
+            assert (taught == own).any() == (labels == "right")
 
 
 @pytest.mark.slow
@@ -466,6 +524,10 @@ def test_real_facts_of_a_real_tokenizer_are_edited(tmp_path, shared):
         ("--attack.seeds=[]", "at least one seed"),
         ("--facts.split.forget=planted_1", "at least two"),
         ("--edit.controls=[shame]", "sham"),
+        ("--edit.controls=[sham_scaled]", "name both"),
+        ("--edit.options={beta: 1.0}", "injection has no option beta; it has none"),
+        ("--edit.refusal=nobody", "not one token"),
+        ("--edit.steering.state=2", "does nothing without rmu"),
         ("--side_effects.text=a.txt", "has its own words"),
         ("--side_effects.examples=a.csv", "does nothing without"),
     ],

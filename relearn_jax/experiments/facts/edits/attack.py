@@ -337,6 +337,7 @@ def _batches(
         attack.batch_size,
         attack.steps,
         setup.running[seed] if attack.plain_weight else None,
+        attack.labels,
     )
     rows = meshes.rows_of(mesh, attack.batch_size, attack.accumulate).total
     for step, of_members in enumerate(steps):

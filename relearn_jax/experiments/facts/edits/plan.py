@@ -19,8 +19,8 @@ from relearn_jax.editing.objectives import OBJECTIVES
 from relearn_jax.experiments.facts import plan
 from relearn_jax.experiments.facts.edits import attack, sweep, texts
 from relearn_jax.experiments.facts.edits.attack import AttackLoss
+from relearn_jax.experiments.facts.edits.loss import EditLoss, terms_of
 from relearn_jax.experiments.facts.edits.setup import EditSetup
-from relearn_jax.experiments.facts.edits.sweep import EditLoss
 from relearn_jax.localize import selection
 from relearn_jax.localize.selection import Space, Units
 from relearn_jax.models import overlay, paths
@@ -111,11 +111,11 @@ def of_edit(setup: EditSetup, layers: Layers) -> Cost:
     first = min(chosen[0] for _, chosen in layers)
     space = selection.space(setup.model)
     work = _work(space, _tokens(used), count, first, sum(map(math.prod, trained.values())))
-    return _cost(setup, mesh, loss, edit, trained, used, tuple(sweep.terms_of(edit)), count, work)
+    return _cost(setup, mesh, loss, edit, trained, used, tuple(terms_of(edit)), count, work)
 
 
 def _texts_of(edit: config.Edit) -> set[str]:
-    return {text for name in sweep.terms_of(edit).values() for text in OBJECTIVES[name].texts}
+    return {text for name in terms_of(edit).values() for text in OBJECTIVES[name].texts}
 
 
 def of_attack(setup: EditSetup) -> Cost:

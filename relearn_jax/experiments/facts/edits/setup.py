@@ -14,7 +14,7 @@ from relearn_jax.data.readers.files import locate, placed
 from relearn_jax.data.running_text import RunningText
 from relearn_jax.errors import UserError
 from relearn_jax.experiments.facts import setup as localization
-from relearn_jax.experiments.facts.edits import arms, asked
+from relearn_jax.experiments.facts.edits import arms, asked, loss
 from relearn_jax.experiments.facts.edits.asked import (
     FORGET,
     HELD_OUT,
@@ -56,6 +56,10 @@ def prepare(config: Editing, base: Path) -> EditSetup:
     """Read and check everything that a config names; relative paths start at `base`."""
     arms.check(config)
     localized = localization.prepare(config.localization, base)
+    loss.check_objectives(config.edit, localized.decoder.model.config.layers)
+    if config.edit.refusal:
+        for data in localized.facts.values():
+            loss.refusal_id(config.edit, data)
     for data in localized.facts.values():
         names = {"edit.format": (config.edit.format,), "attack.formats": config.attack.formats}
         for setting, formats in names.items():

@@ -15,8 +15,6 @@ from relearn_jax import config, hosts, loading, runs
 from relearn_jax.config import Editing
 from relearn_jax.data.facts.reading import FactData
 from relearn_jax.data.running_text import RunningText
-from relearn_jax.editing import controls
-from relearn_jax.editing.objectives import OBJECTIVES
 from relearn_jax.evaluation import text
 from relearn_jax.experiments import rounds
 from relearn_jax.experiments.facts.edits import texts
@@ -25,9 +23,17 @@ from relearn_jax.experiments.facts.edits.asked import (
     FORGET,
     VALIDATION,
     Asked,
-    answered,
     answered_side_by_side,
     subset,
+)
+from relearn_jax.experiments.facts.edits.loss import (
+    FORGET_TERM,
+    PLAIN_TERM,
+    RETAIN_TERM,
+    EditLoss,
+    is_edited,
+    refusal_id,
+    terms_of,
 )
 from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.experiments.rounds import Plan, Trainer
@@ -38,13 +44,9 @@ from relearn_jax.models.overlay import Layers
 from relearn_jax.models.transformer import Model
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding, stacking
-from relearn_jax.training.losses import Terms, Texts
 from relearn_jax.training.step import Batches
 
 PyTree = Any
-FORGET_TERM, RETAIN_TERM, PLAIN_TERM = "forget", "retain", "plain"
-LARGEST_SHAM = 2.0**10
-"""Largest factor of `sham_scaled`."""
 
 
 class Setting(NamedTuple):
@@ -77,28 +79,6 @@ class Edited(NamedTuple):
     taken: int
     """Index of the setting that is taken."""
     wall_s: float
-
-
-class EditLoss(NamedTuple):
-    """The loss of edits of some layers. Equal losses share a compiled step."""
-
-    model: Model
-    edit: config.Edit
-    layers: Layers
-
-    def __call__(self, rows: PyTree, base: PyTree, of_step: Texts) -> Terms:
-        """The terms of `base` with `rows` in its layers; `base` is the reference too."""
-        params, asked = overlay.laid(self.layers, base, rows), texts.answered_once(of_step)
-        return {
-            term: OBJECTIVES[name].function(self.model, params, base, asked)
-            for term, name in terms_of(self.edit).items()
-        }
-
-
-def terms_of(edit: config.Edit) -> dict[str, str]:
-    """The terms of the loss, with the name of each one's objective."""
-    plain = {PLAIN_TERM: "plain_text"} if edit.plain_weight else {}
-    return {FORGET_TERM: edit.forget, RETAIN_TERM: edit.retain, **plain}
 
 
 def grid(edit: config.Edit) -> tuple[Setting, ...]:
@@ -221,6 +201,7 @@ def training(part: config.Edit | config.Attack) -> config.Training:
         epochs=1, batch_size=part.batch_size, learning_rate=1.0,
         weight_decay=getattr(part, "weight_decay", 0.0), clip_norm=part.clip_norm, dropout=0.0,
         accumulate=part.accumulate,
+        rounded=getattr(part, "precision", "float32") == "bfloat16",
     )  # fmt: skip
 
 
@@ -253,6 +234,7 @@ def _batches(
         edit.batch_size,
         edit.steps,
         running if edit.plain_weight else None,
+        refusal_id(edit, data) if edit.refusal else None,
     )
     rows = meshes.rows_of(mesh, edit.batch_size, edit.accumulate).total
     for step, batch in enumerate(batches):
@@ -271,7 +253,7 @@ def _tried(
 ) -> list[Tried]:
     change = partial(overlay.laid, arm.layers)
     answers = answered_side_by_side(model, change, mesh, arm.base, rows, prompts)
-    edited = is_edited(answers.says, prompts, settings.forget)
+    edited = is_edited(answers.says, prompts, settings)
     forget, retain = (prompts.of(settings.format, group) for group in (FORGET, VALIDATION))
     return [
         Tried(
@@ -282,14 +264,6 @@ def _tried(
         )
         for c, number in enumerate(numbers)
     ]
-
-
-def is_edited(says: np.ndarray, asked: Asked, forget: config.Forget) -> np.ndarray:
-    """Whether a fact is edited: the injected answer is given or, if the edit only takes the right
-    answer out, the right answer is not."""
-    if OBJECTIVES[forget].texts == ("injected",):
-        return says == asked.injected
-    return says != asked.target
 
 
 def best(tried: Sequence[Tried], matched: float) -> int:
@@ -313,39 +287,6 @@ def placed(leaves: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]
     """Leaves on the devices, by path."""
     place = sharding.placer(mesh)
     return {path: jax.device_put(leaf, place(path, leaf.shape)) for path, leaf in leaves.items()}
-
-
-def sham(
-    setup: EditSetup,
-    seed: int,
-    layers: Layers,
-    rows: Mapping[str, np.ndarray],
-    base: PyTree,
-    scale: float = 1.0,
-) -> dict[str, np.ndarray]:
-    """Rows of the sham: random updates as large as those of an edit, times `scale`."""
-    before = overlay.rows(base, layers)
-    updates = {path: row - before[path] for path, row in rows.items()}
-    drawn = controls.sham(jax.random.fold_in(jax.random.key(seed), 1), updates, scale)
-    return {path: np.asarray(before[path] + update) for path, update in drawn.items()}
-
-
-def sham_scaled(
-    setup: EditSetup, seed: int, layers: Layers, rows: Mapping[str, np.ndarray], base: PyTree
-) -> dict[str, np.ndarray]:
-    """Rows of the sham, doubled until half of the retained facts that choose settings are lost."""
-    mesh, own = meshes.make(setup.config.parallel, 1), setup.config.edit.format
-    prompts = subset(setup.asked[seed], setup.asked[seed].of(own, VALIDATION))
-
-    def right(params: PyTree) -> float:
-        return float((answered(setup.model, params, prompts).says == prompts.target).mean())
-
-    enough, scale = right(base) / 2, 1.0
-    while True:
-        shaken = sham(setup, seed, layers, rows, base, scale)
-        if right(with_rows(base, layers, shaken, mesh)) <= enough or scale >= LARGEST_SHAM:
-            return shaken
-        scale *= 2
 
 
 def text_loss(setup: EditSetup, seed: int, params: PyTree) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -97,16 +98,21 @@ def edit_batches(
     size: int,
     steps: int,
     running: RunningText | None,
+    refusal: int | None = None,
 ) -> Iterator[Batches]:
     """The texts of each step of an edit of the facts `rows`.
 
-    Forgotten and injected answers go row by row. `running` is None for an edit without text.
+    Forgotten and injected answers go row by row. `running` is None for an edit without text;
+    `refusal` is a token id that is put in for all facts in place of their wrong answers.
     """
     forget, _ = reading.ask(data, rows, format)
     keep, _ = reading.ask(data, retained(data.split)[0], format)
     texts = {
         FORGET: with_answers(forget, forget.target),
-        INJECTED: with_answers(forget, forget.others[:, 0]),
+        INJECTED: with_answers(
+            forget,
+            forget.others[:, 0] if refusal is None else np.full(len(forget.ids), refusal),
+        ),
         RETAIN: with_answers(keep, keep.target),
     }
     draws, text_rng = np.random.default_rng((seed, 1)).spawn(2)
@@ -130,6 +136,7 @@ def attack_batches(
     size: int,
     steps: int,
     running: RunningText | None,
+    labels: Literal["right", "injected"] = "right",
 ) -> Iterator[list[Batches]]:
     """The texts of each step of an attack, for each of C attackers.
 
@@ -141,12 +148,17 @@ def attack_batches(
       size: rows of each text.
       steps: number of steps.
       running: running text; None without it.
+      labels: the answers that are taught.
     """
+
+    def answers(prompts: Prompts) -> np.ndarray:
+        return prompts.target if labels == "right" else prompts.others[:, 0]
+
     keep, _ = reading.ask(data, retained(data.split)[0], format)
-    kept = with_answers(keep, keep.target)
+    kept = with_answers(keep, answers(keep))
     # All halves are asked together, so that the batches of all attackers have one length.
     prompts, facts = reading.ask(data, np.unique(np.concatenate(halves)), format)
-    answered = with_answers(prompts, prompts.target)
+    answered = with_answers(prompts, answers(prompts))
     relearned = [rows_of(answered, np.flatnonzero(np.isin(facts, half))) for half in halves]
     streams = [np.random.default_rng((seed, 2)).spawn(3) for seed in seeds]
     own = [
