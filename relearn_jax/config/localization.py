@@ -77,8 +77,10 @@ class Localize:
     """Units that localizers choose. component: attention blocks and feed-forward layers; head:
     single heads and feed-forward layers (by localizers that score heads); matrix: single matrices,
     each with the score of its part."""
-    less_null: bool = False
-    """Whether components are ranked by the size of their score less that of its null."""
+    less_null: Literal["better", "all", "none"] = "better"
+    """Which scores of components are taken less their nulls before they are ranked. better: those
+    that then find planted layers more often, noising and denoising (docs/results_localization.md).
+    Scores of single heads have no null."""
     budget: float | None = None
     """Share of all attention and feed-forward matrices that every localizer may choose; null: as
     many parameters as fact lookup by probes chooses. What has score 0 is not chosen, so a localizer

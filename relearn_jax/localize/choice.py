@@ -65,7 +65,7 @@ def choose(
         units[Arm(method)] = by_rule.get(method) or selection.select(
             _unit_scores(parts, effects, method, space, settings), budget, space
         )
-        among = {"mlp": _ranking(parts["mlp"], settings)}
+        among = {"mlp": _ranking(method, parts["mlp"], settings)}
         units[Arm(method, "mlps")] = selection.select(among, min(budget, mlps), space)
     kinds = selection.kinds(space, settings.granularity)
     units[RANDOM] = selection.random(space, budget, seed, kinds)
@@ -113,7 +113,7 @@ def _unit_scores(
 
     A matrix has the score of its part. A method without scores of heads chooses components.
     """
-    scores = {part: _ranking(layers, settings) for part, layers in parts.items()}
+    scores = {part: _ranking(method, layers, settings) for part, layers in parts.items()}
     if settings.granularity == "matrix":
         kinds = selection.kinds(space, "matrix")
         return {kind: scores[selection.part_of(space, kind)] for kind in kinds}
@@ -125,12 +125,15 @@ def _unit_scores(
     return scores
 
 
-def _ranking(layers: LayerScores, settings: config.Localize) -> Float[np.ndarray, " L"]:
-    """The values that components are ranked by: their scores, less the size of their nulls if the
-    settings say so; what is not above its null has 0."""
-    if not settings.less_null:
-        return layers.score
-    return np.maximum(np.abs(layers.score) - np.nan_to_num(np.abs(layers.null)), 0.0)
+def _ranking(
+    method: str, layers: LayerScores, settings: config.Localize
+) -> Float[np.ndarray, " L"]:
+    """The values that components are ranked by: scores, or scores less their nulls.
+
+    A missing null counts as 0.
+    """
+    less = {"better": SCORES[method].less_null, "all": True, "none": False}[settings.less_null]
+    return layers.score - np.nan_to_num(layers.null) if less else layers.score
 
 
 def to_arrays(choice: Choice) -> dict[str, np.ndarray]:

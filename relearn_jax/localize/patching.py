@@ -239,6 +239,7 @@ LOCALIZER = Localizer(
             "and all that follows is computed again: how far does the answer move towards the "
             "corrupt one",
             "Vig et al. 2020; Zhang, Nanda 2024",
+            less_null=True,
         ),
         "denoising": Score(
             1,
@@ -249,6 +250,7 @@ LOCALIZER = Localizer(
             "Meng et al. 2022; Zhang, Nanda 2024",
             # Between two runs without the fact, patching has no direction: one null serves both.
             null="noising",
+            less_null=True,
         ),
     },
     effects=effects,

@@ -35,6 +35,9 @@ class Score(NamedTuple):
     """Whether only a positive score is a sign of fact lookup; else its size counts."""
     null: str = ""
     """Name of another score whose null also serves this score; empty: its own null."""
+    less_null: bool = False
+    """Whether planted layers are found more often by the score less its null
+    (docs/results_localization.md)."""
 
 
 class LayerScores(NamedTuple):

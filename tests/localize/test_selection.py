@@ -71,14 +71,14 @@ def test_what_has_score_0_is_not_chosen(space):
 
 
 def test_scores_less_their_nulls_rank_what_stands_out(space):
-    """A component with a large null is passed over, and one below its null is not chosen."""
+    """A component that its null moves nearly as far is passed over."""
     nothing = np.full(3, np.nan)
     of_mlps = LayerScores(
-        np.array([0.9, -0.5, 0.1]), nothing, nothing, np.array([-0.8, 0.0, 0.3]), nothing, nothing
+        np.array([0.9, -0.5, 0.1]), nothing, nothing, np.array([0.8, 0.0, 0.05]), nothing, nothing
     )
     zeros = LayerScores(np.zeros(3), nothing, nothing, np.zeros(3), nothing, nothing)
     scores = {"noising": {"attention": zeros, "mlp": of_mlps}}
-    for less_null, first in ((False, 0), (True, 1)):
+    for less_null, first in (("none", 0), ("better", 1), ("all", 1)):
         settings = config.Localize(budget=1e-6, less_null=less_null)
         made = choice.choose(scores, Effects({}, {}), space, settings, 0)
         np.testing.assert_array_equal(
