@@ -585,3 +585,54 @@ def test_the_published_edits_are_ready_but_for_their_weights(name, shared, tmp_p
     assert re.search(r"edit +\d+ facts by injection", lines)
     assert re.search(r"questions +\d+ on \d+ subjects", lines)
     assert ready.running[0].test.labels.shape == (64, 128)
+
+
+def test_probes_read_attacked_models_as_they_read_edited_ones(finished, ready):
+    """Before its first step an attack's model is the edited one; a table has every scored step."""
+    from relearn_jax.experiments.facts.edits import inside
+    from relearn_jax.models import paths
+
+    model = paths.unflatten(params(finished, stage(0, MODEL)))
+    states = inside.states(ready, 0, model)
+    fits = inside.fitted(ready, 0, states)
+    found = inside.right_by(ready, 0, model, fits)
+    (result,) = results.results(ready, finished)
+    np.testing.assert_array_equal(found, result.edited["original"].right["original"])
+    read = table(finished, "inside_attacked")
+    assert set(read.step) == {1, 3}
+    assert set(read.state) == {0, 1, 2, 3}
+    assert read.right.between(0, 1).all()
+
+
+def test_lineage_compares_every_edit_and_attack_with_the_original(finished):
+    lines = table(finished, "lineage").set_index(["arm", "stage"])
+    assert ("original", "edit") not in lines.index
+    assert {("planted", "edit"), ("planted", "attack"), ("original", "attack")} <= set(lines.index)
+    assert lines.loc[("planted", "edit"), "same"] <= 1
+    effects = table(finished, "carriers")
+    assert set(effects.layer) == {0, 1, 2}
+    assert set(effects.stage) == {"edit", "attack"}
+
+
+def test_facts_after_the_attack_are_those_of_the_attackers_best(finished, ready):
+    (result,) = results.results(ready, finished)
+    rows = table(finished, "attacked_answers")
+    for arm, own in rows.groupby("arm"):
+        best = judging.best_of(result, result.edited[arm])
+        np.testing.assert_allclose(own.sort_values("fact").right, best.facts)
+        assert set(own.fact) == set(ready.localization.facts[0].split.forget)
+
+
+def test_the_scaled_sham_loses_half_of_the_retained_facts_or_is_as_large_as_it_gets(finished):
+    before = params(finished, stage(0, MODEL))
+    small, large = (params(finished, edit_stage(0, arm)) for arm in ("sham", "sham_scaled"))
+    for path in small:
+        steps = [x[path][0] - before[path][1] for x in (small, large)]
+        ratio = np.linalg.norm(steps[1]) / np.linalg.norm(steps[0])
+        assert np.log2(ratio) == pytest.approx(round(np.log2(ratio)), abs=1e-3)
+        np.testing.assert_allclose(steps[1], ratio * steps[0], rtol=1e-2, atol=1e-5)
+
+
+def test_the_mask_leaves_the_planted_layers_and_all_below(finished):
+    layers = dict(results.read_layers(finished, edit_stage(0, "masked")))
+    assert set(layers.values()) == {(2,)}

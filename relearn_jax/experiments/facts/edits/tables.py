@@ -29,6 +29,7 @@ def write(setup: EditSetup, out: Path) -> None:
     finished = list(results(setup, out))
     makers = {
         "answers": answer_rows, "arms": arm_rows, "grid": grid_rows, "attacks": attack_rows,
+        "attacked_answers": attacked_rows,
         "layers_attacked": layer_rows, "questions": question_rows,
         "inside": inside_tables.inside_rows, "lens": inside_tables.lens_rows,
         "inside_attacked": inside_tables.inside_attacked_rows,
@@ -186,6 +187,17 @@ def attack_rows(result: EditResult) -> Iterator[Row]:
                     "held_out": float(curves.held_out[a, p].mean()),
                     "shown": float(curves.shown[a, p]), "retained": float(curves.retained[a, p]),
                 }  # fmt: skip
+
+
+def attacked_rows(result: EditResult) -> Iterator[Row]:
+    """Each forgotten fact at the attacker's best: in which share of the attack seeds its answer is
+    right while it is held out."""
+    facts = np.sort(oracle.forgotten_by(result.setup, result.seed))
+    for name, edited in result.edited.items():
+        best = judging.best_of(result, edited)
+        if best is not None:
+            for fact, right in zip(facts.tolist(), best.facts.tolist(), strict=True):
+                yield {"arm": name, "fact": fact, "right": right, "void": best.void}
 
 
 def layer_rows(result: EditResult) -> Iterator[Row]:

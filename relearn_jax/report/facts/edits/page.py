@@ -168,39 +168,43 @@ def sentences(run: EditRun, results: Tables) -> Drawn:
     formats = list(dict.fromkeys(frame["format"]))
     about = frame[(frame["seed"] == seed) & frame["fact"].isin(facts)]
     about = about[about["group"].isin(figures.FORGOTTEN)]
+    attacked = run.edits["attacked_answers"]
+    attacked = attacked[attacked["seed"] == seed]
     listings = []
     for arm in run.arms:
-        rows = about[about["arm"] == arm]
-        listings.append(
-            details(arm_label(arm), _listing(rows, facts, formats, arm))
-            if arm != ORIGINAL
-            else _listing(rows, facts, formats, arm)
-        )
+        back = attacked[attacked["arm"] == arm].set_index("fact")["right"]
+        text = _listing(about[about["arm"] == arm], facts, formats, arm, back)
+        listings.append(text if arm == ORIGINAL else details(arm_label(arm), text))
     rule = (
         f"<p>The first {len(facts)} facts to forget of seed {seed}, and what each model says in "
-        "every format. A wrong answer that was put in is marked with an arrow.</p>"
+        "every format: the right answer (✓), the wrong one that was put in (→) or another. Last: "
+        "whether the answer is right after the other half of the facts was relearned, at the "
+        "attacker's best.</p>"
     )
     return rule + "".join(listings), ()
 
 
-def _listing(rows: Any, facts: list, formats: list[str], arm: str) -> str:
-    def cells(of_fact: Any) -> list[str]:
-        first = of_fact.iloc[0]
-        out = [html.text(first["subject"])]
+def _listing(rows: Any, facts: list, formats: list[str], arm: str, back: Any) -> str:
+    def cells(fact: int) -> list[str]:
+        of_fact = rows[rows["fact"] == fact]
+        out = [html.text(of_fact.iloc[0]["subject"])]
         for name in formats:
             said = of_fact[of_fact["format"] == name]
             words = []
             for _, row in said.iterrows():
                 mark = "✓ " if row["right"] else "→ " if row["says_injected"] else ""
                 words.append(mark + str(row["says"]))
-            out.append(f'<td class="words">{html.text("; ".join(words))}</td>')
-        return out
+            out.append(_cell("; ".join(words)))
+        return [*out, _cell(("✓" if back[fact] > 0.5 else "✗") if fact in back else "")]
 
     return html.listing(
         "tokens", f"Answers: {arm_label(arm)}",
-        ("subject", *map(format_label, formats)),
-        (cells(rows[rows["fact"] == fact]) for fact in facts),
+        ("subject", *map(format_label, formats), "after the attack"), map(cells, facts),
     )  # fmt: skip
+
+
+def _cell(words: str) -> str:
+    return f'<td class="words">{html.text(words)}</td>'
 
 
 def depth(run: EditRun, results: Tables) -> Drawn:
@@ -340,13 +344,13 @@ def _localization(part: Section) -> Section:
 
 SECTIONS = (
     Section(
-        "verdict", "Verdict", verdict, lambda run: (tables.verdicts(run), tables.calibration(run))
-    ),
-    Section(
         *("picture", "Arms, formats and relearning", picture),
         lambda run: (tables.formats(run), tables.attacks(run)),
     ),
     Section("facts", "Ten facts", sentences),
+    Section(
+        "verdict", "Verdict", verdict, lambda run: (tables.verdicts(run), tables.calibration(run))
+    ),
     Section("inside", "What is left inside", depth),
     Section("carriers", "Who carries the facts", taken_over, lambda run: (tables.lineage(run),)),
     Section("done", "What was done", done, lambda run: (tables.settings(run),)),

@@ -25,6 +25,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "grid": ("seed", "arm", "learning_rate", "forget_weight", "edited", "kept", "taken"),
     "attacks": ("seed", "arm", "learning_rate", "step", "held_out", "shown", "retained"),
+    "attacked_answers": ("seed", "arm", "fact", "right", "void"),
     "layers_attacked": ("seed", "arm", "layer", "held_out", "shown", "retained", "planted"),
     "inside_attacked": ("seed", "arm", "step", "position", "state", "right"),
     "carriers": ("seed", "arm", "stage", "layer", "effect", "planted"),
