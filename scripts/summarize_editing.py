@@ -42,8 +42,10 @@ def verdicts(frames: dict[str, pd.DataFrame]) -> str:
     for row in frames["verdicts"].to_dict("records"):
         rows[arm_label(row["arm"])] = {
             "it is": row["truth"], "verdict": row["verdict"],
-            "seeds that agree": f"{row['agree']} of {row['seeds']}", "why": row["reason"],
-            "by probes": row["inside"], "probes read": row["inside_reason"].split(" read")[0],
+            "seeds that agree": f"{row['agree']} of {row['seeds']}",
+            "by its answers": row["answers_verdict"], "why": row["answers_reason"],
+            "by probes": row["inside_verdict"],
+            "probes read": row["inside_reason"].split(" read")[0],
         }  # fmt: skip
     return markdown(rows, "arm")
 

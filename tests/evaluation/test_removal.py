@@ -63,6 +63,24 @@ def test_inside(readable, verdict):
     assert removal.inside(readable).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("answers", "inside", "verdict"),
+    [
+        ("removed", "removed", "removed"),
+        ("removed", "hidden", "hidden"),
+        ("removed", "unclear", "unclear"),
+        ("hidden", "removed", "hidden"),
+        ("damaged", "hidden", "damaged"),
+        ("not edited", "hidden", "not edited"),
+        ("unclear", "hidden", "hidden"),
+        ("unclear", "removed", "unclear"),
+    ],
+)
+def test_a_fact_is_removed_if_both_readings_say_so(answers, inside, verdict):
+    readings = (removal.Reason(word, word) for word in (answers, inside))
+    assert removal.verdict(*readings).verdict == verdict
+
+
 def test_the_printed_rule_names_every_limit():
     rule = " ".join(removal.rule())
     for limit in (removal.KEPT, removal.KEPT_ELSEWHERE, removal.BACK, removal.READABLE):

@@ -34,11 +34,16 @@ class Judged(NamedTuple):
     """The verdict on an arm, and what it rests on."""
 
     behaviour: Behaviour
-    verdict: Reason
+    answers: Reason
     """By what the model answers."""
     readable: Share
     inside: Reason
     """By what probes read."""
+
+    @property
+    def verdict(self) -> Reason:
+        """By both."""
+        return removal.verdict(self.answers, self.inside)
 
 
 def about_fact(data: FactData) -> list[str]:

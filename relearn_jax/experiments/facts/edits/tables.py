@@ -108,11 +108,11 @@ def _judged(judged: Judged, name: str) -> Row:
     row: Row = {"text_rise": shares.pop("text")}
     for of, share in shares.items():
         row |= {of: share.value, f"{of}_low": share.low, f"{of}_high": share.high}
-    said = (judged.verdict, judged.inside)
-    (verdict, reason), (inside, inside_reason) = (("", ""), ("", "")) if name == ORIGINAL else said
-    return row | {
-        "verdict": verdict, "reason": reason, "inside": inside, "inside_reason": inside_reason,
-    }  # fmt: skip
+    readings = {"": judged.verdict, "answers_": judged.answers, "inside_": judged.inside}
+    for prefix, reading in readings.items():
+        said = ("", "") if name == ORIGINAL else reading
+        row |= {f"{prefix}verdict": said[0], f"{prefix}reason": said[1]}
+    return row
 
 
 def verdict_rows(finished: list[EditResult]) -> Iterator[Row]:

@@ -101,8 +101,12 @@ def _calibrated(results: Tables) -> str:
 def _disagree(run: EditRun) -> str:
     """A sentence on arms whose two readings differ."""
     arms = run.edits["verdicts"]
-    differ = arms[(arms["verdict"] == "removed") & (arms["inside"] == "hidden")]["arm"]
-    other = arms[(arms["verdict"] == "hidden") & (arms["inside"] == "removed")]["arm"]
+    differ = arms[(arms["answers_verdict"] == "removed") & (arms["inside_verdict"] == "hidden")][
+        "arm"
+    ]
+    other = arms[(arms["answers_verdict"] == "hidden") & (arms["inside_verdict"] == "removed")][
+        "arm"
+    ]
     text = ""
     if len(differ):
         names = listed(dict.fromkeys(map(arm_label, differ)))

@@ -14,9 +14,10 @@ from relearn_jax.report.facts.reading import Localized
 from relearn_jax.report.reading import read_table, table_path
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "arms": ("seed", "arm", "kind", "same_as", "verdict", "reason", "inside", "inside_reason"),
+    "arms": ("seed", "arm", "kind", "same_as", "verdict", "reason"),
     "verdicts": (
-        *("arm", "verdict", "reason", "inside", "inside_reason", "truth", "seeds", "agree"),
+        *("arm", "verdict", "answers_verdict", "answers_reason", "inside_verdict", "inside_reason"),
+        *("truth", "seeds", "agree"),
         *("recovery", "recovery_low", "recovery_high"),
     ),
     "answers": (

@@ -20,10 +20,11 @@ def verdicts(run: EditRun) -> Table:
     """Behaviour and inside of every arm by the facts of all seeds, and how many seeds agree."""
     frame = run.edits["verdicts"]
     columns = (
-        Column("verdict", "verdict", "text", "what it answers"),
-        Column("reason", "why", "text", "what it answers"),
+        Column("verdict", "verdict", "text"),
         *((Column("seeds", "seeds that agree", "text"),) if len(run.seeds) > 1 else ()),
-        Column("inside", "verdict", "text", "what probes read"),
+        Column("answers_verdict", "reading", "text", "what it answers"),
+        Column("answers_reason", "why", "text", "what it answers"),
+        Column("inside_verdict", "reading", "text", "what probes read"),
         Column("inside_reason", "why", "text", "what probes read"),
     )
     words = frame.reindex(columns=["arm", *(c.key for c in columns)])
