@@ -21,7 +21,7 @@ from relearn_jax.report.facts.edits.words import ORIGINAL, arm_label, format_lab
 
 FORGOTTEN = ("forget", "held_out")
 NAMES = (
-    *("gates", "verdicts", "arms", "answers", "attacks", "inside", "inside_attacked"),
+    *("gates", "verdicts", "arms", "answers", "attacks", "inside", "inside_over_time"),
     *("carriers", "lineage"),
 )
 LATE, EARLY = "masked", "planted"

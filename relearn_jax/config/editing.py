@@ -67,6 +67,9 @@ class Edit:
     parts: int = 1
     """Number of parts of the facts to forget that are edited one after another, each for `steps`
     steps with a fresh optimizer (sequential editing)."""
+    scored_steps: tuple[int, ...] = (10, 20)
+    """Probes read the states after these steps too, besides the last; with several parts, after
+    these steps of each."""
     batch_size: int = 24
     """Rows of each text in a step."""
     accumulate: int = 1
@@ -215,6 +218,9 @@ def _edit_problems(config: Editing) -> list[str]:
     if edit.random_draws < 0 or edit.retain_weight < 0 or edit.plain_weight < 0:
         problems.append("edit: random_draws and weights must not be negative")
     problems += _objective_problems(edit)
+    wrong = [step for step in edit.scored_steps if not 0 < step < edit.steps]
+    if wrong:
+        problems.append(f"edit.scored_steps {wrong}: should be between 0 and edit.steps")
     if not 0 < edit.matched <= 1:
         problems.append(f"edit.matched = {edit.matched}: should be in (0, 1]")
     if "oracle" in edit.controls and not config.taught:

@@ -123,10 +123,12 @@ def _edited(
         _tick(run, sweep.steps(run.setup.config.edit), name)
         return key
     began = time.perf_counter()
-    rows, record = _changed(run, seed, arm, followed, key, original)
+    rows, record, over_time = _changed(run, seed, arm, followed, key, original)
     params = _params(run, seed, arm, record["layers"], rows, original)
     record |= {"kind": arm.kind, "text": sweep.text_loss(run.setup, seed, params)}
     arrays = _measured(run, seed, arm, params, original)
+    if over_time is not None:
+        arrays["over_time"] = {"inside": over_time}
     record["wall_s"] = round(time.perf_counter() - began, 2)
     runs.save_stage(run.out, name, key, record, arrays | ({"params": rows} if rows else {}))
     return key
@@ -155,24 +157,28 @@ def _edit_key(run: Run, seed: int, arm: EditArm, followed: str, original: Origin
 
 def _changed(
     run: Run, seed: int, arm: EditArm, followed: str, key: str, original: Original
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The rows that an arm changes, with their layers and the settings that it tried."""
+) -> tuple[dict[str, np.ndarray], dict[str, Any], np.ndarray | None]:
+    """The rows that an arm changes; their layers and the settings that it tried; and what probes
+    read on the way, of an arm that is trained."""
     untried: dict[str, Any] = {"tried": [], "taken": None, "layers": []}
     if arm.kind not in ("trained", "masked", "retain_only"):
         _tick(run, sweep.steps(run.setup.config.edit), names.edit_stage(seed, arm.name))
         if arm.kind not in ("sham", "sham_scaled"):
-            return {}, untried
+            return {}, untried, None
         layers, rows = _rows_of(run, names.edit_stage(seed, followed))
         make = shams.sham if arm.kind == "sham" else shams.sham_scaled
         shaken = make(run.setup, seed, layers, rows, original.params)
-        return shaken, untried | {"layers": layers}
+        return shaken, untried | {"layers": layers}, None
     taken = None
     if arm.kind == "retain_only":
         path = runs.record_file(run.out, names.edit_stage(seed, followed))
         taken = runs.read_json(path)["taken"]
-    edited = sweep.edit(run.setup, run.trainer, seed, arm, key, original.params, taken)
+    edited = sweep.edit(
+        run.setup, run.trainer, seed, arm, key, original.params, original.probes, taken
+    )
     tried = [setting._asdict() for setting in edited.tried]
-    return edited.rows, {"tried": tried, "taken": edited.taken, "layers": edited.layers}
+    record = {"tried": tried, "taken": edited.taken, "layers": edited.layers}
+    return edited.rows, record, edited.inside
 
 
 def _rows_of(run: Run, stage: str) -> tuple[Layers, dict[str, np.ndarray]]:

@@ -63,8 +63,9 @@ SMALL = {
     "teaching": {"steps": 12, "plant_steps": 6, "plant_layers": [1], "scale": 3.0},
     "localize": {"methods": ["patching", "probes"], "pairs": 6, "batch": 6, "groups": 2, "heads": 2,
                  "budget": 0.3},
-    "edit": {"steps": 4, "batch_size": 6, "learning_rates": [1.0e-3, 1.0e-2], "random_draws": 1,
-             "forget_weights": [1.0], "arms": ["planted", "noising_mlps", "nonlocalized"],
+    "edit": {"steps": 4, "scored_steps": [2], "batch_size": 6,
+             "learning_rates": [1.0e-3, 1.0e-2], "random_draws": 1, "forget_weights": [1.0],
+             "arms": ["planted", "noising_mlps", "nonlocalized"],
              "controls": ["sham", "retain_only", "oracle", "masked", "sham_scaled"]},
     "attack": {"rank": 2, "steps": 3, "batch_size": 4, "scored_steps": [1],
                "learning_rates": [1.0e-3, 1.0e-2], "seeds": [0]},
@@ -491,7 +492,8 @@ def test_real_facts_of_a_real_tokenizer_are_edited(tmp_path, shared):
         "teaching": {"steps": 0},
         "localize": {"pairs": 6, "batch": 6, "groups": 2, "heads": 2, "corrupt": "random",
                      "budget": 0.4, "methods": ["patching"]},
-        "edit": {"steps": 3, "batch_size": 4, "learning_rates": [1.0e-3], "forget_weights": [1.0],
+        "edit": {"steps": 3, "scored_steps": [], "batch_size": 4,
+                 "learning_rates": [1.0e-3], "forget_weights": [1.0],
                  "arms": ["noising", "nonlocalized"], "controls": ["sham"]},
         "attack": {"steps": 2, "rank": 2, "batch_size": 4, "scored_steps": [],
                    "learning_rates": [1.0e-3], "seeds": [0]},
@@ -520,6 +522,7 @@ def test_real_facts_of_a_real_tokenizer_are_edited(tmp_path, shared):
         ("--edit.format=standart", "there is no format"),
         ("--edit.learning_rates=[]", "give at least one value"),
         ("--edit.matched=2", "should be in (0, 1]"),
+        ("--edit.scored_steps=[4]", "between 0 and edit.steps"),
         ("--attack.scored_steps=[9]", "between 0 and attack.steps"),
         ("--attack.seeds=[]", "at least one seed"),
         ("--facts.split.forget=planted_1", "at least two"),
@@ -598,8 +601,12 @@ def test_probes_read_attacked_models_as_they_read_edited_ones(finished, ready):
     found = inside.right_by(ready, 0, model, fits)
     (result,) = results.results(ready, finished)
     np.testing.assert_array_equal(found, result.edited["original"].right["original"])
-    read = table(finished, "inside_attacked")
-    assert set(read.step) == {1, 3}
+    read = table(finished, "inside_over_time")
+    assert set(read[read.stage == "attack"].step) == {1, 3}
+    assert set(read[read.stage == "edit"].step) == {2}
+    assert set(read[read.stage == "edit"].arm) == {
+        "planted", "noising_mlps", "nonlocalized", "retain_only", "masked"
+    }  # fmt: skip
     assert set(read.state) == {0, 1, 2, 3}
     assert read.right.between(0, 1).all()
 

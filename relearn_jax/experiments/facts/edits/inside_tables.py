@@ -9,7 +9,7 @@ import numpy as np
 
 from relearn_jax.data.facts.splits import Split
 from relearn_jax.experiments.facts import teaching
-from relearn_jax.experiments.facts.edits import attack, judging
+from relearn_jax.experiments.facts.edits import attack, judging, sweep
 from relearn_jax.experiments.facts.edits.arms import ORIGINAL
 from relearn_jax.experiments.facts.edits.attack import Attacker
 from relearn_jax.experiments.facts.edits.inside import READINGS
@@ -38,26 +38,38 @@ def inside_rows(result: EditResult) -> Iterator[Row]:
                     }  # fmt: skip
 
 
-def inside_attacked_rows(result: EditResult) -> Iterator[Row]:
-    """What the original's probes read off the states while a model is attacked, about the facts
-    that the attacker does not see; at the attacker's best learning rate."""
-    settings = result.setup.config.attack
+def over_time_rows(result: EditResult) -> Iterator[Row]:
+    """What the original's probes read after some steps of the edit and of the attack.
+
+    Of an attack, about the facts that the attacker does not see, at its best learning rate.
+    """
+    config = result.setup.config
     for name, edited in result.edited.items():
+        if edited.over_time is not None:
+            steps = sweep.scored(config.edit)
+            yield from _read_rows(name, "edit", steps, [edited.over_time])
         best = judging.best_of(result, edited)
-        if best is None:
-            continue
-        own = judging.relearning(result, settings.learning_rates[best.rate])
-        read = [
-            edited.attacked["inside"][number][..., attack.held_out(_split(result), member)]
-            for number, member in own
-        ]
-        means = np.mean([part.mean(-1) for part in read], axis=0)
-        facts = sum(part.shape[-1] for part in read)
-        for (point, p, state), right in np.ndenumerate(means):
-            yield {
-                "arm": name, "step": attack.points(settings)[point], "position": POSITIONS[p],
-                "state": state, "right": float(right), "facts": facts,
-            }  # fmt: skip
+        if best is not None:
+            own = judging.relearning(result, config.attack.learning_rates[best.rate])
+            read = [
+                edited.attacked["inside"][number][..., attack.held_out(_split(result), member)]
+                for number, member in own
+            ]
+            yield from _read_rows(name, "attack", attack.points(config.attack), read)
+
+
+def _read_rows(
+    name: str, stage: str, steps: tuple[int, ...], read: list[np.ndarray]
+) -> Iterator[Row]:
+    if not steps:
+        return
+    means = np.mean([part.mean(-1) for part in read], axis=0)
+    facts = sum(part.shape[-1] for part in read)
+    for (point, p, state), right in np.ndenumerate(means):
+        yield {
+            "arm": name, "stage": stage, "step": steps[point], "position": POSITIONS[p],
+            "state": state, "right": float(right), "facts": facts,
+        }  # fmt: skip
 
 
 def carrier_rows(result: EditResult) -> Iterator[Row]:

@@ -43,6 +43,8 @@ class Edited(NamedTuple):
     right: Mapping[str, np.ndarray]
     """By the model that a probe was fitted on: whether it reads the right answer, [2, L1, F]."""
     injected: Mapping[str, np.ndarray]
+    over_time: np.ndarray | None
+    """What the original's probes read during the edit, [P, 2, L1, F]; None without training."""
     lens: Mapping[str, np.ndarray]
     """Probability of the `target` and of the `injected` answer by the logit lens, [L1, F]."""
     attacked: Mapping[str, np.ndarray] | None
@@ -99,6 +101,9 @@ def _read(out: Path, seed: int, arm: EditArm, leader: str) -> Edited:
         Answers(**runs.arrays_of(out, name, "answers")),
         {reader: inside[f"right/{reader}"] for reader in READINGS},
         {reader: inside[f"injected/{reader}"] for reader in READINGS},
+        runs.arrays_of(out, name, "over_time")["inside"]
+        if runs.has_arrays(out, name, "over_time")
+        else None,
         runs.arrays_of(out, name, "lens"),
         runs.arrays_of(out, attacked, "attack") if done else None,
         runs.arrays_of(out, attacked, "rounded") if rounded else {},

@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Bool
 
 from relearn_jax import config, hosts, loading, runs
 from relearn_jax.config import Editing
 from relearn_jax.data.facts.reading import FactData
 from relearn_jax.data.running_text import RunningText
 from relearn_jax.evaluation import text
+from relearn_jax.evaluation.probes import Probe
 from relearn_jax.experiments import rounds
-from relearn_jax.experiments.facts.edits import texts
+from relearn_jax.experiments.facts.edits import inside, texts
 from relearn_jax.experiments.facts.edits.arms import EditArm
 from relearn_jax.experiments.facts.edits.asked import (
     FORGET,
@@ -38,6 +40,7 @@ from relearn_jax.experiments.facts.edits.loss import (
 from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.experiments.rounds import Plan, Trainer
 from relearn_jax.localize import selection
+from relearn_jax.localize.probes import POSITIONS
 from relearn_jax.models import overlay, paths, weights
 from relearn_jax.models.masks import Mask
 from relearn_jax.models.overlay import Layers
@@ -78,6 +81,8 @@ class Edited(NamedTuple):
     tried: tuple[Tried, ...]
     taken: int
     """Index of the setting that is taken."""
+    inside: Bool[np.ndarray, "P 2 L1 F"]
+    """What the original's probes read after some of the steps (`inside.right_by`)."""
     wall_s: float
 
 
@@ -112,6 +117,7 @@ def edit(
     arm: EditArm,
     key: str,
     base: PyTree,
+    fits: Mapping[str, Probe],
     taken: int | None = None,
 ) -> Edited:
     """Train every setting of an arm, some side by side, and take one.
@@ -122,6 +128,7 @@ def edit(
       arm: what may change.
       key: of the arm's stage.
       base: the model before the edit.
+      fits: its probes, by position.
       taken: index of the setting to take, for an arm without a loss on the facts to forget.
     """
     settings, asked = setup.config.edit, setup.asked[seed]
@@ -130,16 +137,19 @@ def edit(
     prompts = subset(asked, asked.of(settings.format, FORGET, VALIDATION))
     tried: list[Tried] = []
     done: list[Plan] = []
-    rows, wall_s = {}, 0.0
+    rows, wall_s, read = {}, 0.0, []
     for numbers in chunks(len(grid(settings)), settings.side_by_side):
         mesh = meshes.make(setup.config.parallel, len(numbers))
         start = paths.unflatten(overlay.rows(base, own.layers))
         trained = stacking.stack(mesh, [start] * len(numbers))
+        found_inside: list[list[Any]] = [[] for _ in numbers]
         for part in range(settings.parts):
-            plan = _plan(setup, own, mesh, numbers, part)
+            plan = _plan(setup, own, mesh, numbers, part, fits)
             done.append(plan)
             found = rounds.train(trainer, plan, lambda models=trained: models)
             trained = found.params
+            for entries, more in zip(found_inside, found.evaluations, strict=True):
+                entries += [entry["inside"] for entry in more]
             wall_s += found.times["wall_s"] * len(numbers)
         tried += _tried(setup.model, own, mesh, trained, prompts, settings, numbers)
         chosen = best(tried, settings.matched) if taken is None else taken
@@ -147,9 +157,19 @@ def edit(
         if chosen in numbers:
             member = stacking.one_model(mesh, trained, chosen - numbers.start)
             rows = {path: hosts.fetch(leaf) for path, leaf in paths.flatten(member).items()}
+            read = found_inside[chosen - numbers.start]
     for plan in done:
         rounds.forget_checkpoints(trainer, plan)
-    return Edited(own.layers, rows, tuple(tried), chosen, round(wall_s, 2))
+    shape = (len(read), len(POSITIONS), setup.model.config.layers + 1, -1)
+    bits = np.array([[letter == "1" for letter in packed] for packed in read], bool)
+    over_time = bits.reshape(shape) if read else np.zeros((0, *shape[1:3], 0), bool)
+    return Edited(own.layers, rows, tuple(tried), chosen, over_time, round(wall_s, 2))
+
+
+def scored(edit: config.Edit) -> tuple[int, ...]:
+    """Numbers of steps after which probes read the states of an edit."""
+    steps = sorted(set(edit.scored_steps))
+    return tuple(part * edit.steps + step for part in range(edit.parts) for step in steps)
 
 
 def chunks(count: int, size: int | None) -> list[range]:
@@ -158,7 +178,14 @@ def chunks(count: int, size: int | None) -> list[range]:
     return [range(begin, min(begin + size, count)) for begin in range(0, count, size)]
 
 
-def _plan(setup: EditSetup, arm: Arm, mesh: Mesh, numbers: range, part: int) -> Plan:
+def _plan(
+    setup: EditSetup,
+    arm: Arm,
+    mesh: Mesh,
+    numbers: range,
+    part: int,
+    fits: Mapping[str, Probe],
+) -> Plan:
     """The training of some settings on one part of the facts to forget."""
     settings, edit = setup.config, setup.config.edit
     members = [grid(edit)[number] for number in numbers]
@@ -169,6 +196,16 @@ def _plan(setup: EditSetup, arm: Arm, mesh: Mesh, numbers: range, part: int) -> 
         term: forget if term == FORGET_TERM else [fixed[term]] * len(members)
         for term in terms_of(edit)
     }
+
+    def evaluate(rows: PyTree, step: int) -> tuple[list[dict[str, Any]], str]:
+        entries = []
+        for c in range(len(numbers)):
+            own = overlay.laid(arm.layers, arm.base, stacking.one_model(mesh, rows, c))
+            read = inside.right_by(setup, arm.seed, own, fits)
+            packed = "".join("01"[int(right)] for right in read.ravel())
+            entries.append({"step": step, "inside": packed})
+        return entries, ""
+
     return Plan(
         names=[f"seed{arm.seed}-edit-{arm.name}-{part}-{number}" for number in numbers],
         keys=[runs.key_of(arm.key, part, number) for number in numbers],
@@ -192,6 +229,8 @@ def _plan(setup: EditSetup, arm: Arm, mesh: Mesh, numbers: range, part: int) -> 
         shared_reference=True,
         held=_held(arm, mesh, len(members)),
         may_diverge=True,
+        evaluate=evaluate,
+        evaluated=edit.scored_steps,
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def write(setup: EditSetup, out: Path) -> None:
         "attacked_answers": attacked_rows,
         "layers_attacked": layer_rows, "questions": question_rows,
         "inside": inside_tables.inside_rows, "lens": inside_tables.lens_rows,
-        "inside_attacked": inside_tables.inside_attacked_rows,
+        "inside_over_time": inside_tables.over_time_rows,
         "carriers": inside_tables.carrier_rows, "lineage": inside_tables.lineage_rows,
         "heirs": inside_tables.heir_rows,
     }  # fmt: skip

@@ -204,21 +204,30 @@ def inside(run: EditRun, position: str) -> Plot | None:
 
 
 def over_time(run: EditRun) -> Plot | None:
-    """For every arm: states by stage, and what the original's probe reads at the subject's end."""
-    read, attacked = run.edits["inside"], run.edits["inside_attacked"]
+    """For every arm with a choice of its own: states by stage, and what the original's probe reads
+    at the subject's end."""
+    read, timed = run.edits["inside"], run.edits["inside_over_time"]
     read = read[(read["probe"] == "original") & (read["position"] == "subject")]
-    attacked = attacked[attacked["position"] == "subject"]
-    arms = [arm for arm in run.arms if arm != ORIGINAL and (attacked["arm"] == arm).any()]
+    timed = timed[timed["position"] == "subject"]
+    rows = run.edits["arms"]
+    own = set(rows.loc[rows["same_as"] == rows["arm"], "arm"])
+    arms = [a for a in run.arms if a in own - {ORIGINAL} and (timed["arm"] == a).any()]
     if not arms:
         return None
     panels = []
     for arm in arms:
-        stages = {"before": read[read["arm"] == ORIGINAL], "edited": read[read["arm"] == arm]}
-        own = attacked[attacked["arm"] == arm]
-        stages |= {f"attack {step}": own[own["step"] == step] for step in sorted(set(own["step"]))}
+        mine = timed[timed["arm"] == arm]
+        stages = {"before": read[read["arm"] == ORIGINAL]}
+        stages |= _by_step(mine[mine["stage"] == "edit"], "edit")
+        stages |= {"edited": read[read["arm"] == arm]}
+        stages |= _by_step(mine[mine["stage"] == "attack"], "attack")
         grid = np.stack([rows.groupby("state")["right"].mean() for rows in stages.values()])
         panels.append(_heat_panel(grid, list(stages), arm_short(arm), "state (0: embedding)"))
     return Plot("over_time", tuple(panels), columns=3)
+
+
+def _by_step(rows: pd.DataFrame, stage: str) -> dict[str, pd.DataFrame]:
+    return {f"{stage} {step}": rows[rows["step"] == step] for step in sorted(set(rows["step"]))}
 
 
 def carriers(run: EditRun) -> Plot | None:

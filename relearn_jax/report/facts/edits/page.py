@@ -237,10 +237,11 @@ def depth(run: EditRun, results: Tables) -> Drawn:
     timed = _figure(
         figures.over_time(run),
         "Depth over time, at the subject's end: the share of facts of which the probe of the model "
-        "before the edit reads the right answer. Rows: before the edit, after it, and after so "
-        "many steps of the attack, then only for the facts that the attacker does not see.",
-        html.data(["tables/inside.csv", "tables/inside_attacked.csv"]),
-        "probes under attack (tables/inside_attacked.parquet)",
+        "before the edit reads the right answer. Rows: before the edit, after so many of its "
+        "steps, after all, and after so many steps of the attack, then only for the facts that the "
+        "attacker does not see.",
+        html.data(["tables/inside.csv", "tables/inside_over_time.csv"]),
+        "probes under attack (tables/inside_over_time.parquet)",
     )
     parts.append(timed)
     return "".join(t for t, _ in parts), tuple(p for _, plots in parts for p in plots)

@@ -28,7 +28,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "attacks": ("seed", "arm", "learning_rate", "step", "held_out", "shown", "retained"),
     "attacked_answers": ("seed", "arm", "fact", "right", "void"),
     "layers_attacked": ("seed", "arm", "layer", "held_out", "shown", "retained", "planted"),
-    "inside_attacked": ("seed", "arm", "step", "position", "state", "right"),
+    "inside_over_time": ("seed", "arm", "stage", "step", "position", "state", "right"),
     "carriers": ("seed", "arm", "stage", "layer", "effect", "planted"),
     "lineage": ("seed", "arm", "stage", "same", "matched", "shuffled", "planted"),
     "heirs": ("seed", "arm", "stage", "place", "layer", "neuron", "effect", "carried_before"),
