@@ -643,3 +643,23 @@ def test_the_scaled_sham_loses_half_of_the_retained_facts_or_is_as_large_as_it_g
 def test_the_mask_leaves_the_planted_layers_and_all_below(finished):
     layers = dict(results.read_layers(finished, edit_stage(0, "masked")))
     assert set(layers.values()) == {(2,)}
+
+
+def test_right_choices_are_taken_beyond_chance(finished, ready):
+    """Of four choices; where the model before the edit guesses, they say nothing."""
+    (result,) = results.results(ready, finished)
+
+    def kept(before, after):
+        right = {"original": before, "planted": after}
+        edited = {
+            name: result.edited[name]._replace(questions=np.arange(200) < 200 * share)
+            for name, share in right.items()
+        }
+        made = result._replace(edited=result.edited | edited)
+        return judging.judged([made], "planted").behaviour.questions
+
+    found = kept(0.85, 0.55)
+    assert found.value == pytest.approx((0.55 - 0.25) / (0.85 - 0.25))
+    assert found.low < found.value < found.high
+    assert kept(0.85, 0.85) == (1, 1, 1)
+    assert np.isnan(kept(0.3, 0.1).value)

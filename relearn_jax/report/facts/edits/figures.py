@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from relearn_jax.evaluation.shares import Items, Share, share
 from relearn_jax.report.draw import (
     Key,
     Margins,
@@ -35,7 +36,6 @@ CURVES = {
 OTHER = Key("other arms", "band", "", "-")
 ROW = 17
 """Height of an arm's row, in points."""
-RESAMPLES = 1000
 FORGOTTEN = ("forget", "held_out")
 
 
@@ -91,14 +91,15 @@ def _room() -> Margins:
     return Margins(left=150, bottom=42)
 
 
-def _interval(rows: pd.DataFrame) -> tuple[float, float, float]:
-    """Mean over facts, and a 95 % interval of a bootstrap over facts of all seeds."""
-    values = rows.iloc[:, 2].to_numpy(float)
-    if not len(values):
-        return np.nan, np.nan, np.nan
-    draws = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.percentile(values[draws].mean(1), [2.5, 97.5])
-    return float(values.mean()), float(low), float(high)
+def _interval(rows: pd.DataFrame) -> Share:
+    """Mean over facts of all seeds, with its interval; `rows` are seed, fact and a value."""
+    return share(
+        [
+            Items(values, np.ones(len(values)), np.zeros(len(values)))
+            for _, own in rows.groupby("seed")
+            for values in (own.iloc[:, 2].to_numpy(float),)
+        ]
+    )
 
 
 def recovery(run: EditRun) -> Plot | None:
