@@ -37,6 +37,11 @@ class Split(NamedTuple):
     """Facts for solved examples in few-shot prompts only."""
 
     @property
+    def forgotten(self) -> Int[np.ndarray, " F"]:
+        """All facts to forget, shown or held out."""
+        return np.concatenate([self.forget, self.held_out])
+
+    @property
     def measured(self) -> Int[np.ndarray, " m"]:
         """The facts to measure forgetting on: held-out facts or, if unsplit, the forget facts."""
         return self.held_out if len(self.held_out) else self.forget

@@ -652,7 +652,7 @@ def test_right_choices_are_taken_beyond_chance(finished, ready):
     def kept(before, after):
         right = {"original": before, "planted": after}
         edited = {
-            name: result.edited[name]._replace(questions=np.arange(200) < 200 * share)
+            name: result.edited[name]._replace(questions=np.arange(200) < round(200 * share))
             for name, share in right.items()
         }
         made = result._replace(edited=result.edited | edited)

@@ -110,7 +110,7 @@ def points(attack: config.Attack) -> tuple[int, ...]:
 
 def half_of(split: Split, attacker: Attacker) -> Int[np.ndarray, " h"]:
     """The facts that an attacker relearns: half of all forgotten facts, drawn by its seed."""
-    facts = forgotten(split)
+    facts = split.forgotten
     if attacker.half == NOTHING:
         return facts[:0]
     order = np.random.default_rng((attacker.seed, 3)).permutation(len(facts))
@@ -243,39 +243,29 @@ def _run(
     rounds.forget_checkpoints(trainer, plan)
 
     def entries(kind: str, members: Iterable[int]) -> np.ndarray:
-        return np.array([[_unpacked(e[kind]) for e in trained.evaluations[c]] for c in members])
+        found = [[_unpacked(e[kind]) for e in trained.evaluations[c]] for c in members]
+        return np.array(found, bool)
 
     everyone = range(len(members))
     split = setup.localization.facts[seed].split
-    states = (len(points(attack)), 2, setup.model.config.layers + 1, len(forgotten(split)))
+    states = (len(points(attack)), 2, setup.model.config.layers + 1, len(split.forgotten))
+    carried = {}
+    for c in relearning:
+        own = attach(base, stacking.one_model(mesh, trained.params, c))
+        found = inside.carried(setup, seed, own, held_out(split, members[c]))
+        carried |= {f"{numbers[c]}/{kind}": values for kind, values in found._asdict().items()}
     return Attacked(
         entries("right", everyone),
         entries("injected", everyone),
         entries("inside", relearning).reshape(len(relearning), *states),
-        {
-            f"{numbers[c]}/{kind}": values
-            for c in relearning
-            for kind, values in inside.carried(
-                setup,
-                seed,
-                attach(base, stacking.one_model(mesh, trained.params, c)),
-                held_out(split, members[c]),
-            )
-            ._asdict()
-            .items()
-        },
+        carried,
         trained.times["wall_s"] * len(members),
     )
 
 
-def forgotten(split: Split) -> Int[np.ndarray, " F"]:
-    """All facts to forget, shown to an edit or held out."""
-    return np.concatenate([split.forget, split.held_out])
-
-
 def held_out(split: Split, attacker: Attacker) -> Int[np.ndarray, " h"]:
     """Numbers, among all forgotten facts, of those that an attacker does not see."""
-    return np.flatnonzero(~np.isin(forgotten(split), half_of(split, attacker)))
+    return np.flatnonzero(~np.isin(split.forgotten, half_of(split, attacker)))
 
 
 def _held(mesh: Mesh, members: tuple[Attacker, ...], shapes: adapters.Shapes) -> Mask:

@@ -133,5 +133,5 @@ def _classes(probe: Probe, x: np.ndarray) -> Int[np.ndarray, "L1 F"]:
 def _prompts(setup: EditSetup, seed: int, kept: bool) -> Prompts:
     data = setup.localization.facts[seed]
     split = data.split
-    rows = split.retain if kept else np.concatenate([split.forget, split.held_out])
+    rows = split.retain if kept else split.forgotten
     return reading.ask(data, rows, setup.config.edit.format)[0]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from relearn_jax.data.facts.splits import Split
 from relearn_jax.experiments.facts import teaching
 from relearn_jax.experiments.facts.edits import attack, judging, sweep
 from relearn_jax.experiments.facts.edits.arms import ORIGINAL
@@ -52,7 +51,9 @@ def over_time_rows(result: EditResult) -> Iterator[Row]:
         if best is not None:
             own = judging.relearning(result, config.attack.learning_rates[best.rate])
             read = [
-                edited.attacked["inside"][number][..., attack.held_out(_split(result), member)]
+                edited.attacked["inside"][number][
+                    ..., attack.held_out(judging.split_of(result), member)
+                ]
                 for number, member in own
             ]
             yield from _read_rows(name, "attack", attack.points(config.attack), read)
@@ -132,7 +133,7 @@ def _lineages(result: EditResult) -> Iterator[tuple[str, str, Carriers, Lineage]
         everyone = np.arange(edited.carriers.effect.shape[1])
         stages = {} if name == ORIGINAL else {"edit": (everyone, edited.carriers)}
         for member, found in _attacked_carriers(result, name)[:1]:
-            stages["attack"] = (attack.held_out(_split(result), member), found)
+            stages["attack"] = (attack.held_out(judging.split_of(result), member), found)
         for stage, (facts, found) in stages.items():
             yield name, stage, found, carriers.lineage(original, found, facts, result.seed)
 
@@ -159,7 +160,3 @@ def lens_rows(result: EditResult) -> Iterator[Row]:
                 "arm": name, "state": state, "p_target": float(target.mean()),
                 "p_injected": float(injected.mean()), "facts": len(target),
             }  # fmt: skip
-
-
-def _split(result: EditResult) -> Split:
-    return result.setup.localization.facts[result.seed].split

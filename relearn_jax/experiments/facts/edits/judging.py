@@ -12,12 +12,13 @@ from jaxtyping import Float
 
 from relearn_jax.data.facts.formats import OTHER_SUBJECTS
 from relearn_jax.data.facts.reading import FactData
+from relearn_jax.data.facts.splits import Split
 from relearn_jax.data.questions import LETTERS
 from relearn_jax.evaluation import recovery, removal
 from relearn_jax.evaluation.recovery import Best, Curves
 from relearn_jax.evaluation.removal import Behaviour, Reason
 from relearn_jax.evaluation.shares import UNKNOWN, Items, Share, by_item, share
-from relearn_jax.experiments.facts.edits import attack, oracle
+from relearn_jax.experiments.facts.edits import attack
 from relearn_jax.experiments.facts.edits.arms import ORACLE, ORIGINAL
 from relearn_jax.experiments.facts.edits.asked import FORGET, HELD_OUT, RETAIN_TEST
 from relearn_jax.experiments.facts.edits.attack import Attacker
@@ -44,6 +45,11 @@ class Judged(NamedTuple):
     def verdict(self) -> Reason:
         """By both."""
         return removal.verdict(self.answers, self.inside)
+
+
+def split_of(result: EditResult) -> Split:
+    """The split of a seed's facts."""
+    return result.setup.localization.facts[result.seed].split
 
 
 def about_fact(data: FactData) -> list[str]:
@@ -76,8 +82,8 @@ def curves(result: EditResult, edited: Edited, kind: attack.Kind = "relearn") ->
     if edited.attacked is None or not chosen.any():
         return None
     settings, asked = result.setup.config.attack, result.setup.attacked[result.seed]
-    split = result.setup.localization.facts[result.seed].split
-    facts = np.sort(oracle.forgotten_by(result.setup, result.seed))
+    split = split_of(result)
+    facts = np.sort(split_of(result).forgotten)
     own = asked.format == settings.formats[0]
     own_half = [attack.half_of(split, a) for a in members if a.kind == kind]
     shown = np.array([own & np.isin(asked.fact, half) for half in own_half])
@@ -109,7 +115,7 @@ def spread_over_attack_seeds(result: EditResult, name: str, best: Best) -> float
     if len(settings.seeds) < 2:
         return np.nan
     asked = result.setup.attacked[result.seed]
-    split = result.setup.localization.facts[result.seed].split
+    split = split_of(result)
     forgotten = asked.of(settings.formats[0], *FORGOTTEN)
     hits: dict[int, list[float]] = {}
     for number, member in relearning(result, settings.learning_rates[best.rate]):
@@ -124,7 +130,7 @@ def floor_of(result: EditResult, name: str) -> np.ndarray:
 
     That is the oracle's best; without an oracle, and for the oracle itself, it is chance.
     """
-    facts = oracle.forgotten_by(result.setup, result.seed)
+    facts = split_of(result).forgotten
     reference = result.edited.get(ORACLE)
     if name != ORACLE and reference is not None and reference.attacked is not None:
         found = best_of(result, reference)
@@ -136,7 +142,7 @@ def floor_of(result: EditResult, name: str) -> np.ndarray:
 def chance(result: EditResult) -> float:
     """Accuracy of a guess among a fact's answers; 0 for facts with open answers."""
     data = result.setup.localization.facts[result.seed]
-    facts = [data.facts[i] for i in oracle.forgotten_by(result.setup, result.seed)]
+    facts = [data.facts[i] for i in split_of(result).forgotten]
     if len({fact.target for fact in facts} | {a for f in facts for a in f.alternatives}) > 8:
         return 0.0
     return float(np.mean([1 / (1 + len(fact.alternatives)) for fact in facts]))

@@ -32,7 +32,7 @@ def teach(setup: EditSetup, out: Path, watch: Watcher) -> dict[int, str]:
     seeds, model = config.seeds, setup.model
     mesh = meshes.make(config.parallel, len(seeds))
     members = [localized.facts[seed].world for seed in seeds]
-    forgotten = [forgotten_by(setup, seed) for seed in seeds]
+    forgotten = [localized.facts[seed].split.forgotten for seed in seeds]
     keys = [
         runs.key_of(
             "oracle", seed, localized.decoder.sha256, loading.plain(config.teaching),
@@ -74,12 +74,6 @@ def teach(setup: EditSetup, out: Path, watch: Watcher) -> dict[int, str]:
             rounds.save_stages(trainer, plan, trained.params, [dict(trained.times) for _ in seeds])
         source = partial(rounds.from_disk, out, mesh, names)
     return dict(zip(seeds, keys, strict=True))
-
-
-def forgotten_by(setup: EditSetup, seed: int) -> np.ndarray:
-    """All facts to forget, shown to an edit or held out."""
-    split = setup.localization.facts[seed].split
-    return np.concatenate([split.forget, split.held_out])
 
 
 def steps(setup: EditSetup) -> int:

@@ -12,7 +12,7 @@ import pandas as pd
 from relearn_jax.evaluation import recovery, removal
 from relearn_jax.experiments.facts import tables as localization
 from relearn_jax.experiments.facts import teaching
-from relearn_jax.experiments.facts.edits import attack, inside_tables, judging, oracle
+from relearn_jax.experiments.facts.edits import attack, inside_tables, judging
 from relearn_jax.experiments.facts.edits.arms import ORIGINAL
 from relearn_jax.experiments.facts.edits.asked import RETAIN_TEST
 from relearn_jax.experiments.facts.edits.judging import Judged
@@ -128,7 +128,7 @@ def verdict_rows(finished: list[EditResult]) -> Iterator[Row]:
             "seeds": len(own),
             "agree": verdicts.count(judged.verdict.verdict),
             "by_seed": verdicts,
-            "forgotten": sum(len(oracle.forgotten_by(r.setup, r.seed)) for r in own),
+            "forgotten": sum(len(judging.split_of(r).forgotten) for r in own),
             "retained": sum(
                 len(np.unique(r.asked.fact[r.asked.of(r.setup.config.edit.format, RETAIN_TEST)]))
                 for r in own
@@ -192,7 +192,7 @@ def attack_rows(result: EditResult) -> Iterator[Row]:
 def attacked_rows(result: EditResult) -> Iterator[Row]:
     """Each forgotten fact at the attacker's best: in which share of the attack seeds its answer is
     right while it is held out."""
-    facts = np.sort(oracle.forgotten_by(result.setup, result.seed))
+    facts = np.sort(judging.split_of(result).forgotten)
     for name, edited in result.edited.items():
         best = judging.best_of(result, edited)
         if best is not None:
