@@ -37,6 +37,19 @@ def mean(values: pd.Series, digits: int = 2) -> str:
     return f"{found.mean():.{digits}f}{spread}"
 
 
+def distinct(frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The frames without arms that have the choice of an arm before them in every seed."""
+    arms = frames["arms"]
+    own = set(arms.loc[arms["arm"] == arms["same_as"], "arm"])
+    for arm, rows in arms[~arms["arm"].isin(own)].groupby("arm", sort=False):
+        same = ", ".join(map(arm_label, dict.fromkeys(rows["same_as"])))
+        print(f"The same in every seed, and left out: {arm_label(arm)} ({same}).")
+    return {
+        name: frame[frame["arm"].isin(own)] if "arm" in frame else frame
+        for name, frame in frames.items()
+    }
+
+
 def verdicts(frames: dict[str, pd.DataFrame]) -> str:
     rows = {}
     for row in frames["verdicts"].to_dict("records"):
@@ -190,14 +203,15 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run directory")
     run = parser.parse_args().run
     frames = {name: table(run, name) for name in NAMES}
+    own = distinct(frames)
     parts = {
         "Gates": gates(frames["gates"]),
-        "Verdicts": verdicts(frames),
-        "Answers": formats(frames),
-        "Attacks": attacks(frames),
-        "Probes": inside(frames),
-        "Layers": carriers(frames),
-        "Neurons": lineage(frames),
+        "Verdicts": verdicts(own),
+        "Answers": formats(own),
+        "Attacks": attacks(own),
+        "Probes": inside(own),
+        "Layers": carriers(own),
+        "Neurons": lineage(own),
         "Hypotheses": hypotheses(frames),
     }
     for heading, text in parts.items():
