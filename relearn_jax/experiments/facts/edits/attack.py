@@ -174,9 +174,9 @@ def run(
         _run(setup, trainer, seed, name, key, base, fits, numbers)
         for numbers in chunks(len(attackers_of(setup)), setup.config.attack.side_by_side)
     ]
-    right, injected, inside, carried, wall_s = zip(*parts, strict=True)
+    right, injected, read, carried, wall_s = zip(*parts, strict=True)
     return Attacked(
-        *(np.concatenate(values) for values in (right, injected, inside)),
+        *(np.concatenate(values) for values in (right, injected, read)),
         {path: leaf for part in carried for path, leaf in part.items()},
         round(sum(wall_s), 2),
     )
@@ -207,8 +207,9 @@ def _run(
         right, injected = answers.says == asked.target, answers.says == asked.injected
         entries = [
             {
-                "step": step, "right": _packed(right[c]), "injected": _packed(injected[c]),
-                **({"inside": _packed(read(adapted, c).ravel())} if c in relearning else {}),
+                "step": step, "right": inside.packed(right[c]),
+                "injected": inside.packed(injected[c]),
+                **({"inside": inside.packed(read(adapted, c))} if c in relearning else {}),
             }
             for c in range(len(members))
         ]  # fmt: skip
@@ -243,7 +244,7 @@ def _run(
     rounds.forget_checkpoints(trainer, plan)
 
     def entries(kind: str, members: Iterable[int]) -> np.ndarray:
-        found = [[_unpacked(e[kind]) for e in trained.evaluations[c]] for c in members]
+        found = [[inside.unpacked(e[kind]) for e in trained.evaluations[c]] for c in members]
         return np.array(found, bool)
 
     everyone = range(len(members))
@@ -334,14 +335,6 @@ def _batches(
         if step >= skip:
             each = [texts.filled(batches, rows) for batches in of_members]
             yield jax.tree.map(lambda *x: np.stack(x), *stacking.filled(mesh, each))
-
-
-def _packed(values: Bool[np.ndarray, " Q"]) -> str:
-    return "".join("01"[int(value)] for value in values)
-
-
-def _unpacked(text: str) -> list[bool]:
-    return [character == "1" for character in text]
 
 
 def plain(attack: config.Attack) -> dict[str, Any]:

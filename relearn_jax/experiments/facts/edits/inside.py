@@ -135,3 +135,13 @@ def _prompts(setup: EditSetup, seed: int, kept: bool) -> Prompts:
     split = data.split
     rows = split.retain if kept else split.forgotten
     return reading.ask(data, rows, setup.config.edit.format)[0]
+
+
+def packed(values: Bool[np.ndarray, ...]) -> str:
+    """Booleans as text, for the entries of an evaluation."""
+    return "".join("01"[int(value)] for value in values.ravel())
+
+
+def unpacked(text: str) -> list[bool]:
+    """The inverse of `packed`, without the shape."""
+    return [character == "1" for character in text]

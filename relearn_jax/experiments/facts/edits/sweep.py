@@ -161,7 +161,7 @@ def edit(
     for plan in done:
         rounds.forget_checkpoints(trainer, plan)
     shape = (len(read), len(POSITIONS), setup.model.config.layers + 1, -1)
-    bits = np.array([[letter == "1" for letter in packed] for packed in read], bool)
+    bits = np.array([inside.unpacked(packed) for packed in read], bool)
     over_time = bits.reshape(shape) if read else np.zeros((0, *shape[1:3], 0), bool)
     return Edited(own.layers, rows, tuple(tried), chosen, over_time, round(wall_s, 2))
 
@@ -202,8 +202,7 @@ def _plan(
         for c in range(len(numbers)):
             own = overlay.laid(arm.layers, arm.base, stacking.one_model(mesh, rows, c))
             read = inside.right_by(setup, arm.seed, own, fits)
-            packed = "".join("01"[int(right)] for right in read.ravel())
-            entries.append({"step": step, "inside": packed})
+            entries.append({"step": step, "inside": inside.packed(read)})
         return entries, ""
 
     return Plan(
