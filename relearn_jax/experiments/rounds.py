@@ -374,11 +374,13 @@ def _keys(plan: Plan) -> jax.Array:
         for numbers in (plan.seeds, plan.streams)
     )
 
-    def key(seed: jax.Array, stream: jax.Array) -> jax.Array:
-        model_key = jax.random.fold_in(jax.random.key(seed), stream)
-        return jax.random.fold_in(model_key, jnp.uint32(1 + plan.number))
+    return _dropout_keys(seeds, streams, 1 + plan.number)
 
-    return jax.jit(jax.vmap(key))(seeds, streams)
+
+@jax.jit
+@partial(jax.vmap, in_axes=(0, 0, None))
+def _dropout_keys(seed: jax.Array, stream: jax.Array, number: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), number)
 
 
 def _forget_lines(out: Path, plan: Plan, steps: int, evaluated: int) -> None:

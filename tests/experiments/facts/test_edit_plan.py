@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relearn_jax import loading
-from relearn_jax.experiments.facts.edits import plan, setup, sweep
+from relearn_jax import config, loading
+from relearn_jax.experiments.facts.edits import plan, program, setup, sweep
 from relearn_jax.localize import selection
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -23,7 +23,8 @@ def ready():
 
 def one_layer(ready, layer):
     space = selection.space(ready.model)
-    return plan.overlay_of({"mlp": np.arange(space.layers) == layer}, space)
+    marked = selection.mask({"mlp": np.arange(space.layers) == layer}, space)
+    return program.layers(marked, space, config.Edit(program="own"))
 
 
 def test_trained_bytes_are_twelve_a_parameter_and_setting(ready):

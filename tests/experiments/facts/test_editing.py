@@ -570,6 +570,30 @@ def test_results_do_not_depend_on_how_many_models_are_side_by_side(finished, tmp
         np.testing.assert_allclose(ours[numbers], theirs[numbers], rtol=1e-3, atol=1e-3)
 
 
+def test_a_shared_program_holds_what_was_not_chosen(finished, tmp_path, monkeypatch):
+    """It trains every feed-forward layer, and ends where the arm's own program does."""
+    run, shapes = tmp_path / "run", []
+    shutil.copytree(finished, run)
+    train = rounds.train
+
+    def watched(trainer, plan, params):
+        shapes.append(plan.shapes["blocks/up/kernel"][0])
+        return train(trainer, plan, params)
+
+    monkeypatch.setattr(rounds, "train", watched)
+    for program in ("own", "shared"):
+        shutil.rmtree(run / f"stages/{edit_stage(0, 'planted')}")
+        with monkeypatch.context() as patch:
+            patch.setattr(attack, "run", lambda *a: pytest.skip("edited"))
+            only = ("--reuse", "--edit.arms=[planted]", "--edit.controls=[]")
+            with pytest.raises(pytest.skip.Exception):
+                start(tmp_path, run, *only, f"--edit.program={program}")
+        leaves = params(run, edit_stage(0, "planted"))
+        for path, leaf in params(finished, edit_stage(0, "planted")).items():
+            np.testing.assert_allclose(leaves[path], leaf, atol=1e-5)
+    assert shapes == [1, 3]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_edits_are_ready_but_for_their_weights(name, shared, tmp_path):

@@ -17,13 +17,13 @@ from relearn_jax import config
 from relearn_jax.editing import adapters
 from relearn_jax.editing.objectives import OBJECTIVES
 from relearn_jax.experiments.facts import plan
-from relearn_jax.experiments.facts.edits import attack, sweep, texts
+from relearn_jax.experiments.facts.edits import attack, program, sweep, texts
 from relearn_jax.experiments.facts.edits.attack import AttackLoss
 from relearn_jax.experiments.facts.edits.loss import EditLoss, terms_of
 from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.localize import selection
 from relearn_jax.localize.selection import Space, Units
-from relearn_jax.models import overlay, paths
+from relearn_jax.models import paths
 from relearn_jax.models.overlay import Layers
 from relearn_jax.parallel import drivers, sharding
 from relearn_jax.parallel import mesh as meshes
@@ -56,14 +56,16 @@ class Cost(NamedTuple):
 def summary(setup: EditSetup) -> list[str]:
     """Lines on memory and work, for a dry run."""
     space = selection.space(setup.model)
-    few, everything = localized(setup), overlay_of(selection.everything(space, ("mlp",)), space)
-    whole = overlay_of(selection.everything(space, tuple(space.matrices)), space)
+    few = localized(setup)
     named = {
-        f"{len(few[0][1])} feed-forward layers": few,
-        "all feed-forward layers": everything,
-        "all matrices": whole,
+        f"{few['mlp'].sum()} feed-forward layers": few,
+        "all feed-forward layers": selection.everything(space, ("mlp",)),
+        "all matrices": selection.everything(space, tuple(space.matrices)),
     }
-    lines = [_line(f"edit of {name}", of_edit(setup, layers)) for name, layers in named.items()]
+    lines = []
+    for name, units in named.items():
+        layers = program.layers(selection.mask(units, space), space, setup.config.edit)
+        lines.append(_line(f"edit of {name}", of_edit(setup, layers)))
     return [*lines, _line("attack", of_attack(setup))]
 
 
@@ -76,7 +78,7 @@ def _line(name: str, cost: Cost) -> str:
     )
 
 
-def localized(setup: EditSetup) -> Layers:
+def localized(setup: EditSetup) -> Units:
     """As many early feed-forward layers as a budget buys; of an open budget five, or half."""
     space, budget = selection.space(setup.model), setup.config.localize.budget
     size = selection.sizes(space)["mlp"]
@@ -84,12 +86,7 @@ def localized(setup: EditSetup) -> Layers:
     if budget is not None:
         total = space.layers * sum(selection.sizes(space).values())
         count = math.ceil((budget * total if budget <= 1 else budget) / size)
-    return overlay_of({"mlp": np.arange(space.layers) < count}, space)
-
-
-def overlay_of(units: Units, space: Space) -> Layers:
-    """The layers that an edit of these units trains."""
-    return overlay.layers_of(selection.mask(units, space).marked)
+    return {"mlp": np.arange(space.layers) < count}
 
 
 def of_edit(setup: EditSetup, layers: Layers) -> Cost:

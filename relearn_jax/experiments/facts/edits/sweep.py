@@ -19,7 +19,7 @@ from relearn_jax.data.running_text import RunningText
 from relearn_jax.evaluation import text
 from relearn_jax.evaluation.probes import Probe
 from relearn_jax.experiments import rounds
-from relearn_jax.experiments.facts.edits import inside, texts
+from relearn_jax.experiments.facts.edits import inside, program, texts
 from relearn_jax.experiments.facts.edits.arms import EditArm
 from relearn_jax.experiments.facts.edits.asked import (
     FORGET,
@@ -75,7 +75,7 @@ class Edited(NamedTuple):
     """The model of an arm after its edit."""
 
     layers: Layers
-    """The layers that were trained."""
+    """The layers that may change."""
     rows: dict[str, np.ndarray]
     """Their leaves [K, ...], by path."""
     tried: tuple[Tried, ...]
@@ -107,7 +107,9 @@ class Arm(NamedTuple):
     base: PyTree
     """The model before the edit."""
     marked: Mask
+    """What may change."""
     layers: Layers
+    """The layers that are trained."""
 
 
 def edit(
@@ -133,7 +135,8 @@ def edit(
     """
     settings, asked = setup.config.edit, setup.asked[seed]
     marked = selection.mask(arm.units or {}, selection.space(setup.model))
-    own = Arm(seed, arm.name, arm.kind, key, base, marked, overlay.layers_of(marked.marked))
+    layers = program.layers(marked, selection.space(setup.model), settings)
+    own = Arm(seed, arm.name, arm.kind, key, base, marked, layers)
     prompts = subset(asked, asked.of(settings.format, FORGET, VALIDATION))
     tried: list[Tried] = []
     done: list[Plan] = []
@@ -163,7 +166,8 @@ def edit(
     shape = (len(read), len(POSITIONS), setup.model.config.layers + 1, -1)
     bits = np.array([inside.unpacked(packed) for packed in read], bool)
     over_time = bits.reshape(shape) if read else np.zeros((0, *shape[1:3], 0), bool)
-    return Edited(own.layers, rows, tuple(tried), chosen, over_time, round(wall_s, 2))
+    layers, rows = program.own_rows(marked, own.layers, rows)
+    return Edited(layers, rows, tuple(tried), chosen, over_time, round(wall_s, 2))
 
 
 def scored(edit: config.Edit) -> tuple[int, ...]:
@@ -226,7 +230,7 @@ def _plan(
         weights=term_weights,
         reference=arm.base,
         shared_reference=True,
-        held=_held(arm, mesh, len(members)),
+        held=program.held(arm.marked, arm.layers, mesh, len(members)),
         may_diverge=True,
         evaluate=evaluate,
         evaluated=edit.scored_steps,
@@ -241,16 +245,6 @@ def training(part: config.Edit | config.Attack) -> config.Training:
         accumulate=part.accumulate,
         rounded=getattr(part, "precision", "float32") == "bfloat16",
     )  # fmt: skip
-
-
-def _held(arm: Arm, mesh: Mesh, count: int) -> Mask | None:
-    """The entries of trained layers that do not change, of each of `count` models."""
-    held = {}
-    for path, chosen in arm.layers:
-        others = ~arm.marked.marked[path][np.array(chosen)]
-        if others.any():
-            held[path] = stacking.per_set(mesh, [others] * count)
-    return Mask(held) if held else None
 
 
 def _batches(
