@@ -138,6 +138,26 @@ class Attack:
 
 
 @dataclass(frozen=True)
+class WeightMasks:
+    """Weight masks: the single weights of a choice without which the facts are gone."""
+
+    arms: tuple[str, ...] = ()
+    """Choices of components whose weights are masked, by their names in `edit.arms`; empty: none,
+    and no masks are trained."""
+    forget: Forget = "unlikelihood"
+    """The loss on the facts to forget. Setting weights to 0 can take a right answer out; it cannot
+    put every wrong answer in."""
+    forget_weight: float = 0.5
+    sparsity: float = 1.5
+    """Weight of the mean of the mask, which is 1 at first."""
+    steps: int = 50
+    learning_rate: float = 0.03
+    zeroed: tuple[float, ...] = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+    """Numbers of weights that are set to 0, as shares of all attention and feed-forward
+    matrices."""
+
+
+@dataclass(frozen=True)
 class SideEffects:
     """What an edit should leave alone: running text, and answers to other questions."""
 
@@ -180,6 +200,7 @@ class Editing:
     gates: Literal["enforce", "report"] = "enforce"
     localize: Localize = field(default_factory=Localize)
     edit: Edit = Edit()
+    weight_masks: WeightMasks = WeightMasks()
     attack: Attack = Attack()
     side_effects: SideEffects = SideEffects()
     parallel: Parallel = field(default_factory=Parallel)
@@ -205,6 +226,7 @@ class Editing:
         return [
             *self.localization.problems(),
             *_edit_problems(self),
+            *_mask_problems(self),
             *_attack_problems(self.attack),
             *_side_problems(self),
         ]
@@ -250,6 +272,24 @@ def _objective_problems(edit: Edit) -> list[str]:
         problems.append("edit.steering does nothing without rmu or keep_state")
     if edit.steering.state < 0 or edit.steering.scale <= 0 or edit.steering.seed < 0:
         problems.append("edit.steering: state and seed must not be negative, and scale positive")
+    return problems
+
+
+def _mask_problems(config: Editing) -> list[str]:
+    masks = config.weight_masks
+    problems = repeated("weight_masks.arms", masks.arms)
+    if masks.forget == "rmu":
+        problems.append("weight_masks.forget: rmu takes no answer out; name another loss")
+    if masks.steps < 1 or masks.learning_rate <= 0:
+        problems.append("weight_masks: steps and learning_rate must be positive")
+    if masks.forget_weight < 0 or masks.sparsity < 0:
+        problems.append("weight_masks: forget_weight and sparsity must not be negative")
+    if masks.arms and not masks.zeroed:
+        problems.append("weight_masks.zeroed is empty")
+    if any(not 0 < share <= 1 for share in masks.zeroed):
+        problems.append("weight_masks.zeroed: should be in (0, 1]")
+    if "planted" in masks.arms and not config.teaching.plant_layers:
+        problems.append("weight_masks.arms: planted needs teaching.plant_layers")
     return problems
 
 

@@ -46,8 +46,6 @@ class Training:
     accumulate: int = 1
     """Number of parts in which a batch is computed, one after another, to save memory; the step is
     that of the full batch."""
-    rounded: bool = False
-    """Whether trained parameters are rounded to bfloat16 after every step."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from relearn_jax.training import checkpoints, loop, optimizer
 from relearn_jax.training.loop import Callbacks, Position
 from relearn_jax.training.losses import Loss
 from relearn_jax.training.optimizer import Schedule
-from relearn_jax.training.step import Batches, Round, State, Step, start
+from relearn_jax.training.step import Batches, Projection, Round, State, Step, start
 
 PyTree = Any
 Evaluation = list[Any]
@@ -86,6 +86,8 @@ class Plan(NamedTuple):
     """Entries that do not change, [C, ...]."""
     trainable: Callable[[str], bool] = lambda path: True
     """Which leaves are trained, by path; only these have gradients and moments."""
+    project: Projection | None = None
+    """Is applied to the trained parameters after every step."""
     may_diverge: bool = False
     """Whether a loss that is not finite spoils its own model only; else it ends the run."""
     evaluate: Callable[[PyTree, int], tuple[Evaluation, str]] | None = None
@@ -327,10 +329,13 @@ def _stepper(trainer: Trainer, plan: Plan) -> tuple[Step, Callable[[PyTree], Sta
     """The step and the function that makes its first state, once for the same static settings."""
     s = plan.settings
     shared = ("reference",) if plan.shared_reference else ()
-    static = (plan.loss, s.clip_norm, s.weight_decay, s.accumulate, s.rounded, plan.mesh, shared)
+    static = (
+        *(plan.loss, s.clip_norm, s.weight_decay, s.accumulate),
+        *(plan.project, plan.mesh, shared),
+    )
     if static not in trainer.steppers:
         direction = optimizer.direction(s)
-        body = drivers.body(plan.loss, direction, s.accumulate, shared, s.rounded)
+        body = drivers.body(plan.loss, direction, s.accumulate, shared, plan.project)
         trainer.steppers[static] = (
             drivers.make(trainer.config.parallel.driver, plan.mesh, body),
             jax.jit(partial(_started, plan.mesh, direction), donate_argnums=0),

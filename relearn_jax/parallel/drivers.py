@@ -26,7 +26,7 @@ from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding
 from relearn_jax.parallel.mesh import DATA, FSDP, SETS, TENSOR
 from relearn_jax.training.losses import Loss
-from relearn_jax.training.step import Batches, Round, State, Step, Sums, train_step
+from relearn_jax.training.step import Batches, Projection, Round, State, Step, Sums, train_step
 
 
 class Body(NamedTuple):
@@ -54,7 +54,7 @@ def body(
     optimizer: optax.GradientTransformation,
     parts: int = 1,
     shared: Collection[str] = (),
-    rounded: bool = False,
+    project: Projection | None = None,
 ) -> Body:
     """The step of one set, which the drivers wrap.
 
@@ -63,10 +63,10 @@ def body(
       optimizer: from `optimizer.direction`.
       parts: number of parts in which a batch is computed (gradient accumulation).
       shared: which of `frozen` and `reference` are the same for all sets, without an axis C.
-      rounded: whether parameters are rounded to bfloat16 after every step.
+      project: is applied to the trained parameters after every step.
     """
     axes = Round(*(None if name in shared else 0 for name in Round._fields))
-    return Body(partial(train_step, loss, optimizer, parts=parts, rounded=rounded), axes)
+    return Body(partial(train_step, loss, optimizer, parts=parts, project=project), axes)
 
 
 def make(driver: str, mesh: Mesh, body: Body) -> Step:

@@ -64,6 +64,8 @@ class Round(NamedTuple):
     """Entries of trainable leaves that do not change."""
 
 
+Projection = Callable[[PyTree], PyTree]
+"""Takes the trained parameters after a step, and gives those that are allowed."""
 Step = Callable[[State, Batches, Round], tuple[State, Sums]]
 """A step of C models on its devices. It takes this process's rows as NumPy arrays, and donates the
 state."""
@@ -74,6 +76,17 @@ def start(params: PyTree, optimizer: optax.GradientTransformation) -> State:
     return State(params, optimizer.init(params), jnp.int32(0), jnp.int32(-1))
 
 
+def to_bfloat16(params: PyTree) -> PyTree:
+    """The nearest values of bfloat16, in float32: updates below 1/256 of a parameter are lost."""
+    # Not a pair of casts, which XLA may drop.
+    return jax.tree.map(lambda p: jax.lax.reduce_precision(p, 8, 7), params)
+
+
+def to_unit_interval(params: PyTree) -> PyTree:
+    """The nearest values from 0 to 1."""
+    return jax.tree.map(lambda p: jnp.clip(p, 0.0, 1.0), params)
+
+
 def train_step(
     loss: Loss,
     optimizer: optax.GradientTransformation,
@@ -81,7 +94,7 @@ def train_step(
     batches: Batches,
     round_: Round,
     parts: int = 1,
-    rounded: bool = False,
+    project: Projection | None = None,
     axis_name: str | None = None,
 ) -> tuple[State, Sums]:
     """One optimizer step on the weighted sum of the loss's mean terms.
@@ -90,8 +103,8 @@ def train_step(
     dropout key. So the result does not depend on how a batch is spread over devices, nor on the
     number of `parts` in which it is computed to save memory.
 
-    Gradients, moments and updates exist for the trainable leaves only. With `rounded`, these are
-    kept in the precision of bfloat16: an update below 1/256 of its parameter is lost.
+    Gradients, moments and updates exist for the trainable leaves only; `project` is applied to
+    these after the update.
 
     Returns:
       (the new state, the report)
@@ -129,9 +142,8 @@ def train_step(
     updates = masks.remove(updates, round_.held)
     scale = -rate(round_.schedule, state.step)
     params = jax.tree.map(lambda p, u: p + scale * u, state.params, updates)
-    if rounded:
-        # Not a pair of casts, which XLA may drop.
-        params = jax.tree.map(lambda p: jax.lax.reduce_precision(p, 8, 7), params)
+    if project is not None:
+        params = project(params)
 
     bad = jnp.where((state.bad_step < 0) & ~jnp.isfinite(value), state.step, state.bad_step)
     state = State(params, moments, state.step + 1, bad)

@@ -24,7 +24,7 @@ from relearn_jax.models.paths import flatten, partition
 from relearn_jax.parallel import drivers, mesh
 from relearn_jax.training import loop, losses, optimizer
 from relearn_jax.training.losses import TASK
-from relearn_jax.training.step import Round, start, train_step
+from relearn_jax.training.step import Round, start, to_bfloat16, train_step
 
 SETTINGS = Training(learning_rate=1e-3)
 DIRECTION = optimizer.direction(SETTINGS)
@@ -319,11 +319,11 @@ def test_parameters_rounded_to_bfloat16_lose_small_updates(tagger):
     round_ = Round(optimizer.schedule(settings, 100), jax.random.key(0))
     bf16 = jax.tree.map(lambda x: jax.lax.reduce_precision(x, 8, 7), tagger.params)
     after = {}
-    for rounded in (False, True):
-        step = jax.jit(partial(train_step, loss_of(tagger.model), direction, rounded=rounded))
-        after[rounded], _ = step(start(bf16, direction), batch(), round_)
+    for project in (None, to_bfloat16):
+        step = jax.jit(partial(train_step, loss_of(tagger.model), direction, project=project))
+        after[project], _ = step(start(bf16, direction), batch(), round_)
     for path, before in flatten(bf16).items():
-        kept, exact = (flatten(after[r].params)[path] for r in (True, False))
+        kept, exact = (flatten(after[r].params)[path] for r in (to_bfloat16, None))
         np.testing.assert_array_equal(kept, kept.astype(jnp.bfloat16).astype(jnp.float32))
         large = np.abs(before) > 512 * 1e-5
         np.testing.assert_array_equal(kept[large], before[large])

@@ -34,6 +34,7 @@ from relearn_jax.experiments.facts.edits import (
     shams,
     sweep,
     tables,
+    weight_masks,
 )
 from relearn_jax.experiments.facts.edits.arms import ORACLE, ORIGINAL, EditArm
 from relearn_jax.experiments.facts.edits.inside import States
@@ -42,6 +43,7 @@ from relearn_jax.experiments.facts.localization import Decoder
 from relearn_jax.experiments.rounds import Trainer
 from relearn_jax.experiments.watcher import Watcher
 from relearn_jax.localize import selection
+from relearn_jax.localize.selection import Units
 from relearn_jax.models import paths
 from relearn_jax.models.overlay import Layers
 from relearn_jax.parallel import mesh as meshes
@@ -83,7 +85,7 @@ def run(setup: EditSetup, out: Path, watch: Watcher) -> None:
 
 
 def _of_seed(run: Run, seed: int, decoder: Decoder) -> None:
-    """All arms of a seed: first every edit, then every attack."""
+    """All arms of a seed: first every edit, then weight masks, then every attack."""
     chosen = localized.read_choice(run.out, seed)
     members = arms.arms(run.setup.config, run.setup.model, chosen, seed)
     lead = arms.leaders(members, selection.space(run.setup.model))
@@ -97,6 +99,10 @@ def _of_seed(run: Run, seed: int, decoder: Decoder) -> None:
     keys: dict[str, str] = {}
     for arm in computed:
         keys[arm.name] = _edited(run, seed, arm, computed, keys, original)
+    choices = arms.choices(run.setup.config, run.setup.model, chosen, seed)
+    for name in run.setup.config.weight_masks.arms:
+        if name in choices:
+            _weight_mask(run, seed, name, choices[name], original)
     for arm in computed:
         _attacked(run, seed, arm, keys[arm.name], original)
 
@@ -230,6 +236,35 @@ def _params(
     return sweep.with_rows(original.params, layers, rows, mesh) if rows else original.params
 
 
+def _weight_mask(run: Run, seed: int, name: str, units: Units, original: Original) -> None:
+    """Compute the stage of the weight mask of a choice, unless it is finished."""
+    setup, stage = run.setup, names.mask_stage(seed, name)
+    key = weight_masks.key(setup, seed, units, original.key)
+    if runs.finished(run.out, stage, key) is not None:
+        _tick(run, setup.config.weight_masks.steps, stage)
+        return
+    began = time.perf_counter()
+    layers, mask = weight_masks.train(setup, run.trainer, seed, name, units, key, original.params)
+    found = list(weight_masks.zeroed(setup, seed, units, layers, mask, original.params))
+    record = {
+        "layers": layers,
+        "zeroed": [
+            {
+                "chosen_by": entry.chosen_by, "count": entry.count, "text": entry.text,
+                "by_layer": {part: layers.tolist() for part, layers in entry.by_layer.items()},
+            }
+            for entry in found
+        ],
+        "wall_s": round(time.perf_counter() - began, 2),
+    }  # fmt: skip
+    answers = {
+        f"{number}/{kind}": values
+        for number, entry in enumerate(found)
+        for kind, values in entry.answers._asdict().items()
+    }
+    runs.save_stage(run.out, stage, key, record, {"answers": answers, "mask": mask})
+
+
 def _attacked(run: Run, seed: int, arm: EditArm, edit_key: str, original: Original) -> None:
     """Compute the stage of an attack on an edited model, unless it is finished."""
     settings = run.setup.config.attack
@@ -273,7 +308,9 @@ def steps(setup: EditSetup) -> int:
     each = sweep.steps(edit) + len(attack.attackers_of(setup)) * attacks.steps
     total = localization.steps(setup.localization)
     total += oracle.steps(setup) if "oracle" in edit.controls else 0
-    return total + each * arms.most(setup.config) * len(setup.config.seeds)
+    masks = setup.config.weight_masks
+    each_seed = each * arms.most(setup.config) + len(masks.arms) * masks.steps
+    return total + each_seed * len(setup.config.seeds)
 
 
 EXPERIMENT = Experiment(

@@ -32,6 +32,11 @@ def edit_stage(seed: int, arm: str) -> str:
     return stage(seed, f"edit-{arm}")
 
 
+def mask_stage(seed: int, arm: str) -> str:
+    """The folder of a choice's weight mask: `seed0-weights-probes`."""
+    return stage(seed, f"weights-{arm}")
+
+
 def attack_stage(seed: int, arm: str) -> str:
     """The folder of an attack: `seed0-attack-probes`."""
     return stage(seed, f"attack-{arm}")

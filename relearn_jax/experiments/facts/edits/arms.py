@@ -51,15 +51,17 @@ def possible(settings: Editing) -> tuple[str, ...]:
 
 
 def check(settings: Editing) -> None:
-    """Raise UserError if `edit.arms` names a choice that the settings do not lead to."""
+    """Raise UserError if an arm's name is a choice that the settings do not lead to."""
     available = possible(settings)
-    for name in settings.edit.arms:
-        if name not in available:
-            near = difflib.get_close_matches(name, available, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UserError(
-                f"edit.arms: there is no choice {name}; {hint}There are {', '.join(available)}"
-            )
+    for part in ("edit", "weight_masks"):
+        for name in getattr(settings, part).arms:
+            if name not in available:
+                near = difflib.get_close_matches(name, available, 1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise UserError(
+                    f"{part}.arms: there is no choice {name}; {hint}"
+                    f"There are {', '.join(available)}"
+                )
 
 
 def arms(settings: Editing, model: Model, chosen: Choice, seed: int) -> tuple[EditArm, ...]:
@@ -68,7 +70,7 @@ def arms(settings: Editing, model: Model, chosen: Choice, seed: int) -> tuple[Ed
     A localizer that chose nothing has no arm.
     """
     edit = settings.edit
-    available = _choices(settings, model, chosen, seed)
+    available = choices(settings, model, chosen, seed)
     wanted = edit.arms or possible(settings)
     trained = [EditArm(name, "trained", available[name]) for name in wanted if name in available]
     controls = {
@@ -86,7 +88,7 @@ def arms(settings: Editing, model: Model, chosen: Choice, seed: int) -> tuple[Ed
     )
 
 
-def _choices(settings: Editing, model: Model, chosen: Choice, seed: int) -> dict[str, Units]:
+def choices(settings: Editing, model: Model, chosen: Choice, seed: int) -> dict[str, Units]:
     """What each choice holds, by name; empty choices are left out."""
     space = selection.space(model)
     found = {arm.name: units for arm, units in chosen.units.items()}

@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 from jaxtyping import Bool
 
 from relearn_jax import config, hosts, loading, runs
-from relearn_jax.config import Editing
 from relearn_jax.data.facts.reading import FactData
 from relearn_jax.data.running_text import RunningText
 from relearn_jax.evaluation import text
@@ -47,7 +46,7 @@ from relearn_jax.models.overlay import Layers
 from relearn_jax.models.transformer import Model
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.parallel import sharding, stacking
-from relearn_jax.training.step import Batches
+from relearn_jax.training.step import Batches, to_bfloat16
 
 PyTree = Any
 
@@ -191,7 +190,7 @@ def _plan(
     fits: Mapping[str, Probe],
 ) -> Plan:
     """The training of some settings on one part of the facts to forget."""
-    settings, edit = setup.config, setup.config.edit
+    edit = setup.config.edit
     members = [grid(edit)[number] for number in numbers]
     shapes = weights.shapes(setup.model)
     forget = [0.0 if arm.kind == "retain_only" else member.forget_weight for member in members]
@@ -218,9 +217,8 @@ def _plan(
         settings=training(edit),
         steps=edit.steps,
         batches=partial(
-            _batches,
-            setup.localization.facts[arm.seed], setup.running[arm.seed], settings, arm.seed, mesh,
-            part,
+            batches,
+            setup.localization.facts[arm.seed], setup.running[arm.seed], edit, arm.seed, mesh, part,
         ),
         seeds=[arm.seed] * len(members),
         streams=list(numbers),
@@ -231,6 +229,7 @@ def _plan(
         reference=arm.base,
         shared_reference=True,
         held=program.held(arm.marked, arm.layers, mesh, len(members)),
+        project=to_bfloat16 if edit.precision == "bfloat16" else None,
         may_diverge=True,
         evaluate=evaluate,
         evaluated=edit.scored_steps,
@@ -243,22 +242,21 @@ def training(part: config.Edit | config.Attack) -> config.Training:
         epochs=1, batch_size=part.batch_size, learning_rate=1.0,
         weight_decay=getattr(part, "weight_decay", 0.0), clip_norm=part.clip_norm, dropout=0.0,
         accumulate=part.accumulate,
-        rounded=getattr(part, "precision", "float32") == "bfloat16",
     )  # fmt: skip
 
 
-def _batches(
+def batches(
     data: FactData,
     running: RunningText | None,
-    settings: Editing,
+    edit: config.Edit,
     seed: int,
     mesh: Mesh,
     part: int,
     epoch: int,
     skip: int,
 ) -> Iterator[Batches]:
-    edit = settings.edit
-    batches = texts.edit_batches(
+    """The texts of an edit of one part of the facts to forget, from step `skip` on."""
+    of_steps = texts.edit_batches(
         data,
         edit.format,
         texts.parts_of(data.split, edit.parts)[part],
@@ -269,7 +267,7 @@ def _batches(
         refusal_id(edit, data) if edit.refusal else None,
     )
     rows = meshes.rows_of(mesh, edit.batch_size, edit.accumulate).total
-    for step, batch in enumerate(batches):
+    for step, batch in enumerate(of_steps):
         if step >= skip:
             yield texts.filled(batch, rows)
 
