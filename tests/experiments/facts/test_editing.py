@@ -31,10 +31,11 @@ from relearn_jax.experiments.facts.edits import (
     setup,
     sweep,
     texts,
+    weight_masks,
 )
 from relearn_jax.experiments.facts.edits.arms import EditArm
 from relearn_jax.experiments.facts.edits.sweep import Tried
-from relearn_jax.experiments.facts.stages import MODEL, attack_stage, edit_stage, stage
+from relearn_jax.experiments.facts.stages import MODEL, attack_stage, edit_stage, mask_stage, stage
 from relearn_jax.localize import selection
 from relearn_jax.parallel import mesh as meshes
 from relearn_jax.training import loop
@@ -67,6 +68,7 @@ SMALL = {
              "learning_rates": [1.0e-3, 1.0e-2], "random_draws": 1, "forget_weights": [1.0],
              "arms": ["planted", "noising_mlps", "nonlocalized"],
              "controls": ["sham", "retain_only", "oracle", "masked", "sham_scaled"]},
+    "weight_masks": {"arms": ["planted", "noising_mlps"], "steps": 8, "zeroed": [0.01, 0.05, 0.9]},
     "attack": {"rank": 2, "steps": 3, "batch_size": 4, "scored_steps": [1],
                "learning_rates": [1.0e-3, 1.0e-2], "seeds": [0]},
 }  # fmt: skip
@@ -531,6 +533,8 @@ def test_real_facts_of_a_real_tokenizer_are_edited(tmp_path, shared):
         ("--edit.options={beta: 1.0}", "injection has no option beta; it has none"),
         ("--edit.refusal=nobody", "not one token"),
         ("--edit.steering.state=2", "does nothing without rmu"),
+        ("--weight_masks.arms=[plantet]", "did you mean planted"),
+        ("--weight_masks.zeroed=[0]", "should be in (0, 1]"),
         ("--side_effects.text=a.txt", "has its own words"),
         ("--side_effects.examples=a.csv", "does nothing without"),
     ],
@@ -667,6 +671,68 @@ def test_the_scaled_sham_loses_half_of_the_retained_facts_or_is_as_large_as_it_g
 def test_the_mask_leaves_the_planted_layers_and_all_below(finished):
     layers = dict(results.read_layers(finished, edit_stage(0, "masked")))
     assert set(layers.values()) == {(2,)}
+
+
+def test_as_many_weights_are_zeroed_by_the_mask_as_at_random(finished, ready):
+    """Only weights of the choice, and no number that is larger than it."""
+    (result,) = results.results(ready, finished)
+    total = sum(map(np.prod, result.space.shapes.values()))
+    expected = [round(0.01 * total), round(0.05 * total)]
+    for entries in result.zeroed.values():
+        for chosen_by in ("trained", "random"):
+            own = [entry for entry in entries if entry.chosen_by == chosen_by]
+            assert [entry.count for entry in own] == expected
+            for entry in own:
+                assert sum(layers.sum() for layers in entry.by_layer.values()) == entry.count
+    for entry in result.zeroed["planted"]:
+        assert entry.by_layer["mlp"].tolist() == [0, entry.count, 0]
+    rows = table(finished, "weight_masks")
+    assert (rows[rows.arm == "planted"].planted == 1).all()
+    assert "Which weights hold the facts" in (finished / "report.html").read_text()
+
+
+def test_a_trained_mask_stays_between_0_and_1_and_falls_only_in_the_choice(finished, ready):
+    leaves = runs.arrays_of(finished, mask_stage(0, "planted"), "mask")
+    assert set(leaves) == {f"blocks/{name}/kernel" for name in ("gate", "up", "down")}
+    for leaf in leaves.values():
+        assert leaf.shape[0] == 1
+        assert (leaf >= 0).all()
+        assert (leaf <= 1).all()
+        assert leaf.min() < 0.95
+
+
+def test_the_smallest_masks_are_zeroed_first():
+    mask = {"a": np.array([[0.5, 0.1], [1.0, 0.9]]), "b": np.array([[0.0, 1.0]])}
+    own = {"a": np.array([[True, True], [True, False]]), "b": np.array([[True, True]])}
+    ranked = weight_masks.order(mask, own, np.random.default_rng(0))
+    gone = weight_masks.smallest(ranked, 3, own)
+    np.testing.assert_array_equal(gone["a"], [[True, True], [False, False]])
+    np.testing.assert_array_equal(gone["b"], [[True, False]])
+
+
+def test_a_mask_of_ones_is_the_model_and_the_sparsity_does_not_depend_on_the_batch(finished, ready):
+    from relearn_jax.models import overlay, paths
+    from relearn_jax.training.losses import Text
+
+    model = paths.unflatten(params(finished, stage(0, MODEL)))
+    layers = (("blocks/up/kernel", (1,)), ("blocks/down/kernel", (1, 2)))
+    edit = weight_masks.loss_settings(ready.config)
+    rows = overlay.rows(model, layers)
+    ones = paths.unflatten({path: np.ones(leaf.shape) for path, leaf in rows.items()})
+    half = jax.tree.map(lambda leaf: leaf / 2, ones)
+    data = ready.localization.facts[0]
+    for size in (4, 6):
+        (batches,) = texts.edit_batches(
+            data, "standard", data.split.forget, 0, size, 1, ready.running[0]
+        )
+        of_step = {name: Text(batch) for name, batch in batches.items()}
+        masked = weight_masks.MaskLoss(ready.model, edit, layers)
+        plain = loss.EditLoss(ready.model, edit, layers)(paths.unflatten(rows), model, of_step)
+        found = masked(ones, model, of_step)
+        for name, term in plain.items():
+            np.testing.assert_allclose(found[name].sum, term.sum, rtol=1e-6)
+        assert found["sparsity"].mean == pytest.approx(1.0)
+        assert masked(half, model, of_step)["sparsity"].mean == pytest.approx(0.5)
 
 
 def test_right_choices_are_taken_beyond_chance(finished, ready):

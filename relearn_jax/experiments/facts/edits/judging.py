@@ -15,6 +15,7 @@ from relearn_jax.data.facts.reading import FactData
 from relearn_jax.data.facts.splits import Split
 from relearn_jax.data.questions import LETTERS
 from relearn_jax.evaluation import recovery, removal
+from relearn_jax.evaluation.facts import Answers
 from relearn_jax.evaluation.recovery import Best, Curves
 from relearn_jax.evaluation.removal import Behaviour, Reason
 from relearn_jax.evaluation.shares import UNKNOWN, Items, Share, by_item, share
@@ -66,8 +67,15 @@ def accuracy(result: EditResult, name: str, format: str, *groups: str) -> float:
 
 def right(result: EditResult, name: str, format: str, *groups: str) -> Float[np.ndarray, " n"]:
     """Share of right answers to the prompts of each fact of some groups, in the order of facts."""
+    return right_in(result, result.edited[name].answers, format, *groups)
+
+
+def right_in(
+    result: EditResult, answers: Answers, format: str, *groups: str
+) -> Float[np.ndarray, " n"]:
+    """`right` of any model's answers to everything that is asked."""
     wanted = result.asked.of(format, *groups)
-    hits = result.edited[name].answers.says == result.asked.target
+    hits = answers.says == result.asked.target
     return by_item(hits[wanted], result.asked.fact[wanted])
 
 
@@ -206,7 +214,7 @@ def _kept(result: EditResult, name: str, format: str) -> Items:
 def _still(result: EditResult, name: str, format: str) -> Items:
     """Forgotten facts."""
     now, before = (right(result, n, format, *FORGOTTEN) for n in (name, ORIGINAL))
-    return Items(now, before, _floor(result, name, format, len(now)))
+    return Items(now, before, floor_in(result, name, format, len(now)))
 
 
 def _text(result: EditResult, name: str) -> float:
@@ -249,7 +257,7 @@ def _unrelated(result: EditResult, name: str) -> Items | None:
         return None
     now = found.held_out[np.unravel_index(means.argmax(), means.shape)]
     before = right(result, ORIGINAL, own, *FORGOTTEN)
-    return Items(now, before, _floor(result, name, own, len(now)))
+    return Items(now, before, floor_in(result, name, own, len(now)))
 
 
 def _rounded(result: EditResult, name: str, bits: int) -> Items | None:
@@ -263,11 +271,11 @@ def _rounded(result: EditResult, name: str, bits: int) -> Items | None:
         by_item(result.edited[n].rounded[f"{bits}/right"][wanted], asked.fact[wanted])
         for n in (name, ORIGINAL)
     )
-    floor = _floor(result, name, own, len(now))
+    floor = floor_in(result, name, own, len(now))
     return Items(now, before, floor) if before.mean() - floor.mean() > 0.25 else None
 
 
-def _floor(result: EditResult, name: str, format: str, count: int) -> np.ndarray:
+def floor_in(result: EditResult, name: str, format: str, count: int) -> np.ndarray:
     """Right answers of a model that was never taught the facts; chance for that model itself."""
     if name != ORACLE and ORACLE in result.edited:
         return right(result, ORACLE, format, *FORGOTTEN)

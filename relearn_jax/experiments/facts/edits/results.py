@@ -23,6 +23,7 @@ from relearn_jax.experiments.facts.edits.arms import ORACLE, ORIGINAL, EditArm
 from relearn_jax.experiments.facts.edits.asked import Asked
 from relearn_jax.experiments.facts.edits.inside import READINGS
 from relearn_jax.experiments.facts.edits.setup import EditSetup
+from relearn_jax.experiments.facts.edits.weight_masks import Zeroed
 from relearn_jax.experiments.facts.setup import open_decoder, world_of
 from relearn_jax.localize import selection
 from relearn_jax.localize.carriers import Carriers
@@ -66,6 +67,8 @@ class EditResult(NamedTuple):
     space: Space
     edited: Mapping[str, Edited]
     """By arm, in the order of the run; arms that are not finished are missing."""
+    zeroed: Mapping[str, tuple[Zeroed, ...]]
+    """By the choice whose weights are set to 0."""
 
     @property
     def asked(self) -> Asked:
@@ -87,7 +90,27 @@ def results(setup: EditSetup, out: Path) -> Iterator[EditResult]:
             for arm in members
             if runs.has_arrays(out, names.edit_stage(seed, lead[arm.name]), "answers")
         }
-        yield EditResult(setup, seed, space, edited)
+        zeroed = {
+            name: _read_zeroed(out, names.mask_stage(seed, name))
+            for name in setup.config.weight_masks.arms
+            if runs.has_arrays(out, names.mask_stage(seed, name), "answers")
+        }
+        yield EditResult(setup, seed, space, edited, zeroed)
+
+
+def _read_zeroed(out: Path, stage: str) -> tuple[Zeroed, ...]:
+    arrays = runs.arrays_of(out, stage, "answers")
+    entries = runs.read_json(runs.record_file(out, stage))["zeroed"]
+    return tuple(
+        Zeroed(
+            entry["chosen_by"],
+            entry["count"],
+            {part: np.array(layers) for part, layers in entry["by_layer"].items()},
+            Answers(**{kind: arrays[f"{number}/{kind}"] for kind in Answers._fields}),
+            entry["text"],
+        )
+        for number, entry in enumerate(entries)
+    )
 
 
 def _read(out: Path, seed: int, arm: EditArm, leader: str) -> Edited:
@@ -143,6 +166,7 @@ def stages(setup: EditSetup) -> list[str]:
     named = [ORIGINAL, *config.edit.arms, *config.edit.controls]
     for seed in config.seeds:
         found += [names.edit_stage(seed, arm) for arm in named]
+        found += [names.mask_stage(seed, arm) for arm in config.weight_masks.arms]
         found += [names.attack_stage(seed, arm) for arm in named]
     return found
 

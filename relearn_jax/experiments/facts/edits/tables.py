@@ -12,7 +12,7 @@ import pandas as pd
 from relearn_jax.evaluation import recovery, removal
 from relearn_jax.experiments.facts import tables as localization
 from relearn_jax.experiments.facts import teaching
-from relearn_jax.experiments.facts.edits import attack, inside_tables, judging
+from relearn_jax.experiments.facts.edits import attack, inside_tables, judging, mask_tables
 from relearn_jax.experiments.facts.edits.arms import ORIGINAL
 from relearn_jax.experiments.facts.edits.asked import RETAIN_TEST
 from relearn_jax.experiments.facts.edits.judging import Judged
@@ -41,6 +41,8 @@ def write(setup: EditSetup, out: Path) -> None:
         pd.DataFrame(rows).to_parquet(out / "tables" / f"{name}.parquet", index=False)
     verdicts = pd.DataFrame(verdict_rows(finished))
     verdicts.to_parquet(out / "tables/verdicts.parquet", index=False)
+    zeroed = pd.DataFrame(mask_tables.mask_rows(finished))
+    zeroed.to_parquet(out / "tables/weight_masks.parquet", index=False)
 
 
 def answer_rows(result: EditResult) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from relearn_jax.evaluation import removal
 from relearn_jax.report import html, provenance, section
 from relearn_jax.report.facts import page as localization
 from relearn_jax.report.facts import protocol
-from relearn_jax.report.facts.edits import figures, reading, tables
+from relearn_jax.report.facts.edits import figures, masks, reading, tables
 from relearn_jax.report.facts.edits.reading import EditRun
 from relearn_jax.report.facts.edits.words import ORIGINAL, VERDICTS, arm_label, format_label
 from relearn_jax.report.html import Drawn, details, prose, table
@@ -56,7 +56,9 @@ def page(run: EditRun, results: Tables) -> Drawn:
         ("Arms", str(max(len(run.arms) - 1, 0))),
         ("Seeds", ", ".join(map(str, run.seeds or run.localized.seeds))),
     )
-    sections = section.made(SECTIONS, run, results)
+    masked = len(run.edits["weight_masks"])
+    shown = [part for part in SECTIONS if masked or part.anchor != "weights"]
+    sections = section.made(shown, run, results)
     return provenance.document(
         run, TITLE, headline(results), facts, sections, localization.PROTOCOL, notice
     )
@@ -358,6 +360,9 @@ SECTIONS = (
     ),
     Section("inside", "What is left inside", depth),
     Section("carriers", "Who carries the facts", taken_over, lambda run: (tables.lineage(run),)),
+    Section(
+        "weights", "Which weights hold the facts", masks.section, lambda run: (masks.rows(run),)
+    ),
     Section("done", "What was done", done, lambda run: (tables.settings(run),)),
     *(_localization(part) for part in localization.SECTIONS if part.anchor != "settings"),
     Section(

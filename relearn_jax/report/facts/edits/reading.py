@@ -32,6 +32,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "carriers": ("seed", "arm", "stage", "layer", "effect", "planted"),
     "lineage": ("seed", "arm", "stage", "same", "matched", "shuffled", "planted"),
     "heirs": ("seed", "arm", "stage", "place", "layer", "neuron", "effect", "carried_before"),
+    "weight_masks": ("arm", "chosen_by", "zeroed", "still", "kept", "planted"),
     "lens": ("seed", "arm", "state", "p_target", "p_injected"),
     "inside": ("seed", "arm", "probe", "position", "state", "right", "injected", "facts"),
 }
