@@ -148,11 +148,12 @@ class WeightMasks:
     """The loss on the facts to forget. Setting weights to 0 can take a right answer out; it cannot
     put every wrong answer in."""
     forget_weight: float = 0.5
-    sparsity: float = 1.5
-    """Weight of the mean of the mask, which is 1 at first."""
+    sparsity: float = 100.0
+    """Price of a mask that falls: weight of the mean of 1 - mask, where everything outside of the
+    choice has mask 1. Without it, weights that hold little fall as fast as those that hold much."""
     steps: int = 50
     learning_rate: float = 0.03
-    zeroed: tuple[float, ...] = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+    zeroed: tuple[float, ...] = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02)
     """Numbers of weights that are set to 0, as shares of all attention and feed-forward
     matrices."""
 

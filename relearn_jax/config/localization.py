@@ -15,7 +15,11 @@ from relearn_jax.config.shared import (
     seed_problems,
 )
 
-Method = Literal["patching", "tracing", "attribution", "attribution_path", "paths", "probes"]
+Method = Literal[
+    "patching", "tracing", "attribution", "attribution_path", "paths", "probes",
+    "tracing_published", "attribution_published",
+]  # fmt: skip
+"""The last two are computed as in the code of Guo et al. 2025, with its defects."""
 
 
 @dataclass(frozen=True)

@@ -23,38 +23,40 @@ from relearn_jax.localize.questions import Cache, Question
 from relearn_jax.localize.scores import Score
 from relearn_jax.models import transformer
 from relearn_jax.models.inputs import Inputs
-from relearn_jax.models.sites import Site, Sites
+from relearn_jax.models.sites import Site, Sites, Taps
 from relearn_jax.models.transformer import Model, PyTree
 
 PLACES = ("states", "heads", "attention", "mlp_out")
 
 
-@partial(jax.jit, static_argnames=("model", "steps"))
+@partial(jax.jit, static_argnames=("model", "steps", "places"))
 def attribution(
     model: Model,
     params: PyTree,
     inputs: Inputs,
-    clean: Cache,
-    corrupt: Cache,
+    clean: Cache | Taps,
+    corrupt: Cache | Taps,
     question: Question,
     steps: int = 0,
+    places: tuple[str, ...] = PLACES,
 ) -> dict[str, Float[Array, "L T B ..."]]:
     """First-order change of the logit difference when a place is patched, clean to corrupt.
 
     Args:
       model, params: a causal language model.
       inputs: the clean prompts.
-      clean, corrupt: the two runs.
+      clean, corrupt: activations of the two runs, at the states and at `places`.
       question: where the prompts are answered, and with which words.
       steps: 0 for AP; else the number of points (midpoints) on the path of AP-IG.
+      places: where to patch (`models.sites`).
 
     Returns:
-      For each of `states`, `attention`, `mlp_out` the change in nats by layer and position, [L, T,
-      B]; for `heads` [L, T, B, H]. states[0] enters the first block; the last state is left out.
+      For each place the change in nats by layer and position, [L, T, B]; for places with heads [L,
+      T, B, H]. states[0] enters the first block; the last state is left out.
     """
     # Otherwise the backward pass would keep every layer's matrices in the compute dtype.
     model = dataclasses.replace(model, remat=True)
-    zeros = {place: jnp.zeros_like(getattr(clean, place)) for place in PLACES}
+    zeros = {place: jnp.zeros_like(getattr(clean, place)) for place in places}
 
     def metric(deltas: dict[str, Array], embedded: Array) -> Array:
         sites = Sites(**{place: Site(delta=delta) for place, delta in deltas.items()})
@@ -81,7 +83,7 @@ def attribution(
         total = jnp.moveaxis(total, 2, 1)
         return total[:-1] if place == "states" else total
 
-    return {place: change(place) for place in PLACES}
+    return {place: change(place) for place in places}
 
 
 def effects(batch: Batch, method: str, steps: int) -> Measured:

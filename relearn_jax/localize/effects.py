@@ -15,8 +15,9 @@ Location = Literal["states", "heads", "attention", "mlp_out"]
 """The place where an activation is replaced (`models.sites`); `states` enter a block."""
 Axis = Literal["layer", "position", "head"]
 """What is replaced at a time: a layer at all positions, a single position, or a single head."""
-Metric = Literal["logit_difference", "probability"]
-"""What changes: the answer's logit minus the alternatives', in nats; or its probability."""
+Metric = Literal["logit_difference", "probability", "mass"]
+"""What changes: the answer's logit minus the alternatives', in nats; its probability; or the summed
+probability of the right answers of all prompts."""
 TOTAL = "total"
 
 

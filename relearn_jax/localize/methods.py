@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relearn_jax.localize import attribution, patching, paths, probes, tracing
+from relearn_jax.localize import attribution, patching, paths, probes, published, tracing
 from relearn_jax.localize.localizer import Localizer, Rule
 from relearn_jax.localize.scores import Score
 
@@ -11,8 +11,10 @@ LOCALIZERS: dict[str, Localizer] = {
     for localizer in (
         patching.LOCALIZER,
         tracing.LOCALIZER,
+        published.PUBLISHED_TRACING,
         attribution.ATTRIBUTION,
         attribution.ATTRIBUTION_PATH,
+        published.PUBLISHED_ATTRIBUTION,
         paths.LOCALIZER,
         probes.LOCALIZER,
     )

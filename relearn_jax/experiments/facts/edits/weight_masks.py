@@ -1,10 +1,10 @@
 """Weight masks: the single weights of a choice without which the facts are gone.
 
 Guo et al. 2025, weight masking (specs: mechanistic unlearning 5.6). A mask from 0 to 1 is trained
-for every weight of a choice, with a loss that forgets and retains, while its mean is pushed down.
-Then the N weights with the smallest mask are set to 0, and everything is asked. As many random
-weights of the same choice are the control. Unlike in the paper, masks are trained and not the
-weights themselves, and by Adam, so that a weight's size does not decide how fast its mask falls.
+for every weight of a choice, with a loss that forgets and retains, and a price for every mask that
+falls. Then the N weights with the smallest mask are set to 0, and everything is asked. As many
+random weights of the same choice are the control. Unlike in the paper, masks are trained and not
+the weights themselves, by Adam, so that a weight's size does not decide how fast its mask falls.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ TRAINED, RANDOM = "trained", "random"
 
 
 class MaskLoss(NamedTuple):
-    """The loss of a mask: that of an edit, and the mask's mean."""
+    """The loss of a mask: that of an edit, and how far the mask has fallen from 1, a mean."""
 
     model: Model
     edit: config.Edit
@@ -63,7 +63,8 @@ class MaskLoss(NamedTuple):
         terms = EditLoss(*self)(masked, base, of_step)
         # Counted by sentences, so that it is the same in a batch that is computed in parts.
         sentences = jnp.float32(len(next(iter(of_step.values())).batch.labels))
-        mean = sum(leaf.sum() for leaf in kept.values()) / sum(x.size for x in kept.values())
+        fallen = sum((1 - leaf).sum() for leaf in kept.values())
+        mean = fallen / sum(leaf.size for leaf in kept.values())
         return terms | {SPARSITY_TERM: Term(sentences * mean, sentences)}
 
     def __hash__(self) -> int:
@@ -102,9 +103,9 @@ def train(
     layers = program.layers(marked, space, edit)
     mesh = meshes.make(setup.config.parallel, 1)
     shapes = {p: (len(chosen), *weights.shapes(setup.model)[p][1:]) for p, chosen in layers}
-    # The mean is over all trained layers, of which only the marked entries can fall.
-    trained = sum(map(math.prod, shapes.values()))
-    sparsity = settings.sparsity * trained / selection.parameter_count(units, space)
+    # The loss has a mean over the trained layers; a weight has the same price in every choice.
+    trained, every = (sum(map(math.prod, s.values())) for s in (shapes, space.shapes))
+    sparsity = settings.sparsity * trained / every
     fixed = {
         FORGET_TERM: settings.forget_weight, RETAIN_TERM: edit.retain_weight,
         PLAIN_TERM: edit.plain_weight,
