@@ -142,6 +142,7 @@ def assert_same(some, others, tolerance):
     "methods",
     [
         ("attribution", "probes"),
+        ("tracing_published", "attribution_published"),
         pytest.param(SETTINGS.methods, marks=pytest.mark.slow, id="all"),
     ],
 )
