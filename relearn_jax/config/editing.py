@@ -78,9 +78,9 @@ class Edit:
     """Number of settings that are trained at one time; null: all."""
     program: Literal["auto", "own", "shared"] = "auto"
     """own: an arm trains its own layers, and nothing below the first is differentiated; every
-    choice of layers compiles a step of its own. shared: an arm trains all layers of the parts that
-    it chose in (attention, feed-forward), and those that were not chosen are held; so arms share a
-    compiled step. Results are the same. auto: shared while all settings take at most 256 MiB."""
+    choice of layers compiles a step of its own. shared: all attention and feed-forward matrices
+    have gradients, and those that an arm did not choose are held; all arms share a compiled step.
+    Results are the same. auto: shared while all settings take at most 256 MiB."""
     learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     """Every arm is tuned by itself: each learning rate with each weight of the forget loss."""
     forget_weights: tuple[float, ...] = (0.2, 1.0)

@@ -29,20 +29,10 @@ def layers(marked: Mask, space: Space, edit: config.Edit) -> Layers:
       marked: the parameters that it may change.
       space: all matrices that can be chosen.
       edit: the program `own` trains the layers in which something is marked. The program `shared`
-        trains every layer of the parts in which something is, so that all arms which change
-        feed-forward layers share one compiled step.
+        trains every matrix, so that all arms share one compiled step.
     """
     own = overlay.layers_of(marked.marked)
-    touched = {path for path, _ in own}
-    all_layers = tuple(range(space.layers))
-    whole = tuple(
-        sorted(
-            (path, all_layers)
-            for matrices in space.matrices.values()
-            if touched & set(matrices)
-            for path in matrices
-        )
-    )
+    whole = tuple((path, tuple(range(space.layers))) for path in sorted(space.shapes))
     if edit.program == "auto":
         settings = len(edit.learning_rates) * len(edit.forget_weights)
         count = sum(math.prod(space.shapes[path]) for path, _ in whole)
