@@ -26,6 +26,9 @@ NAMES = (
 )
 LATE, EARLY = "masked", "planted"
 
+BEST = {"best_learning_rate": "learning_rate", "best_layer": "layer"}
+"""Columns of `arms` that name a curve in `attacks`."""
+
 
 def mean(values: pd.Series, digits: int = 2) -> str:
     """Mean over seeds and half the width of its interval."""
@@ -85,9 +88,7 @@ def attacks(frames: dict[str, pd.DataFrame]) -> str:
     shares = frames["verdicts"].set_index("arm")
     first = min(step for step in set(curves["step"]) if step)
     for arm, own in arms.groupby("arm", sort=False):
-        best = own[["seed", "best_learning_rate"]].rename(
-            columns={"best_learning_rate": "learning_rate"}
-        )
+        best = own[["seed", *BEST]].rename(columns=BEST)
         at = curves[curves["arm"] == arm].merge(best).groupby(["seed", "step"])["held_out"].mean()
         last = at.groupby("seed").last()
         cells = {
@@ -173,9 +174,7 @@ def hypotheses(frames: dict[str, pd.DataFrame]) -> str:
         rows[f"H2: right answer read after block {middle - 1}, arms {words}"] = mean(
             some.groupby("seed")["right"].mean()
         )
-    best = arms[["seed", "arm", "best_learning_rate"]].rename(
-        columns={"best_learning_rate": "learning_rate"}
-    )
+    best = arms[["seed", "arm", *BEST]].rename(columns=BEST)
     first = min(step for step in set(curves["step"]) if step)
     at = curves[curves["step"] == first].merge(best).set_index(["arm", "seed"])["held_out"]
     if {EARLY, LATE} <= set(at.index.get_level_values(0)):

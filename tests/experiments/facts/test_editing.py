@@ -319,6 +319,16 @@ def test_an_attack_through_one_layer_changes_no_other(finished, tmp_path, monkey
         moved = [np.abs(trained[-1].params["blocks"]["up"]["adapter_up"][c, i]).max() > 0
                  for i in range(3)]  # fmt: skip
         assert moved == [member.kind == "relearn" or i == member.layer for i in range(3)]
+    # A single layer is one of the ways of which the attacker takes the best.
+    curves, arms = table(out, "attacks"), table(out, "arms").set_index("arm")
+    assert set(curves.layer) == {-1, 0, 1, 2}
+    for arm in ("original", "planted"):
+        best, own = arms.loc[arm], curves[(curves.arm == arm) & (curves.step > 0)]
+        column = "shown" if best.void else "held_out"
+        counts = best.void | ((own.shown >= 0.9) & (own.retained >= 0))
+        at = own[(own.learning_rate == best.best_learning_rate) & (own.layer == best.best_layer)]
+        at = at[at.step == best.best_steps]
+        assert at[column].item() == own.loc[counts, column].max()
 
 
 def test_parts_are_edited_one_after_another(finished, tmp_path, monkeypatch):

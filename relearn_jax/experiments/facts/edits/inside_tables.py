@@ -40,16 +40,17 @@ def inside_rows(result: EditResult) -> Iterator[Row]:
 def over_time_rows(result: EditResult) -> Iterator[Row]:
     """What the original's probes read after some steps of the edit and of the attack.
 
-    Of an attack, about the facts that the attacker does not see, at its best learning rate.
+    Of an attack, about the facts that the attacker does not see, at its best learning rate through
+    all layers.
     """
     config = result.setup.config
     for name, edited in result.edited.items():
         if edited.over_time is not None:
             steps = sweep.scored(config.edit)
             yield from _read_rows(name, "edit", steps, [edited.over_time])
-        best = judging.best_of(result, edited)
+        best = judging.best_of(result, edited, "all")
         if best is not None:
-            own = judging.relearning(result, config.attack.learning_rates[best.rate])
+            own = judging.relearning(result, judging.ways(result)[best.rate])
             read = [
                 edited.attacked["inside"][number][
                     ..., attack.held_out(judging.split_of(result), member)
@@ -139,15 +140,14 @@ def _lineages(result: EditResult) -> Iterator[tuple[str, str, Carriers, Lineage]
 
 
 def _attacked_carriers(result: EditResult, name: str) -> list[tuple[Attacker, Carriers]]:
-    """The carriers after relearning, at the attacker's best learning rate."""
+    """The carriers after relearning, at the attacker's best learning rate through all layers."""
     edited = result.edited[name]
-    best = judging.best_of(result, edited)
+    best = judging.best_of(result, edited, "all")
     if best is None:
         return []
-    rate = result.setup.config.attack.learning_rates[best.rate]
     return [
         (member, edited.attacked_carriers[number])
-        for number, member in judging.relearning(result, rate)
+        for number, member in judging.relearning(result, judging.ways(result)[best.rate])
     ]
 
 

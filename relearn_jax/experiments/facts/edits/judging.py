@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -106,13 +106,38 @@ def curves(result: EditResult, edited: Edited, kind: attack.Kind = "relearn") ->
     )
 
 
-def relearning(result: EditResult, learning_rate: float) -> list[tuple[int, Attacker]]:
-    """Numbers of the attackers that relearn through all layers at a learning rate, and they."""
+class Way(NamedTuple):
+    """A way of relearning, of which the attacker takes the best."""
+
+    learning_rate: float
+    layer: int
+    """The only layer that changes; `attack.ALL`: every layer."""
+
+
+def ways(result: EditResult) -> list[Way]:
+    """All ways: each learning rate through all layers, then single layers, if they are attacked."""
+    settings = result.setup.config.attack
+    found = [Way(rate, attack.ALL) for rate in settings.learning_rates]
+    if settings.layers:
+        layers = range(result.setup.model.config.layers)
+        found += [Way(settings.learning_rates[-1], layer) for layer in layers]
+    return found
+
+
+def all_curves(result: EditResult, edited: Edited) -> Curves | None:
+    """The curves of an attack, whose first axis has all `ways`; None before the attack."""
+    kinds: tuple[attack.Kind, ...] = ("relearn", "layer")
+    parts = [part for kind in kinds if (part := curves(result, edited, kind)) is not None]
+    return Curves(*map(np.concatenate, zip(*parts, strict=True))) if parts else None
+
+
+def relearning(result: EditResult, way: Way) -> list[tuple[int, Attacker]]:
+    """The attackers that relearn in a way, with their numbers."""
     members = enumerate(attack.attackers_of(result.setup))
     return [
         (number, member)
         for number, member in members
-        if member.kind == "relearn" and member.learning_rate == learning_rate
+        if member.half != attack.NOTHING and (member.learning_rate, member.layer) == way
     ]
 
 
@@ -126,7 +151,7 @@ def spread_over_attack_seeds(result: EditResult, name: str, best: Best) -> float
     split = split_of(result)
     forgotten = asked.of(settings.formats[0], *FORGOTTEN)
     hits: dict[int, list[float]] = {}
-    for number, member in relearning(result, settings.learning_rates[best.rate]):
+    for number, member in relearning(result, ways(result)[best.rate]):
         held = forgotten & ~np.isin(asked.fact, attack.half_of(split, member))
         found = edited.attacked["right"][number, best.point, held]
         hits.setdefault(member.seed, []).extend(found)
@@ -156,9 +181,12 @@ def chance(result: EditResult) -> float:
     return float(np.mean([1 / (1 + len(fact.alternatives)) for fact in facts]))
 
 
-def best_of(result: EditResult, edited: Edited) -> Best | None:
-    """The attacker's best against an arm; None before the attack."""
-    found = curves(result, edited)
+def best_of(
+    result: EditResult, edited: Edited, through: Literal["any", "all"] = "any"
+) -> Best | None:
+    """The attacker's best against an arm, over all `ways` or only through all layers; None before
+    the attack."""
+    found = all_curves(result, edited) if through == "any" else curves(result, edited)
     if found is None:
         return None
     settings = result.setup.config.attack

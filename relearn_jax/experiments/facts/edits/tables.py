@@ -79,6 +79,7 @@ def arm_rows(result: EditResult) -> Iterator[Row]:
         tried = edited.record["tried"]
         taken = tried[edited.record["taken"]] if tried else {}
         judged = judging.judged([result], name)
+        way = None if best is None else judging.ways(result)[best.rate]
         yield {
             "arm": name, "kind": edited.arm.kind, "same_as": edited.leader,
             "parameters": 0 if units is None else selection.parameter_count(units, result.space),
@@ -95,8 +96,8 @@ def arm_rows(result: EditResult) -> Iterator[Row]:
             **_judged(judged, name),
             "attacked": best is not None,
             "void": bool(best is not None and best.void),
-            "best_learning_rate": np.nan if best is None
-            else attackers.learning_rates[best.rate],
+            "best_learning_rate": np.nan if way is None else way.learning_rate,
+            "best_layer": attack.ALL if way is None else way.layer,
             "best_steps": -1 if best is None else points[best.point],
             "best_accuracy": np.nan if best is None else best.accuracy,
             **_speed(result, name),
@@ -139,7 +140,7 @@ def verdict_rows(finished: list[EditResult]) -> Iterator[Row]:
 
 
 def _speed(result: EditResult, name: str) -> Row:
-    """How fast an attack brings facts back, at the attacker's best learning rate.
+    """How fast an attack brings facts back in the attacker's best way.
 
     Steps until it has 90 % of what it gets from the original (NaN: never), the area under its
     curve, and the standard deviation of its best accuracy over attack seeds.
@@ -151,7 +152,7 @@ def _speed(result: EditResult, name: str) -> Row:
     )  # fmt: skip
     if best is None or of_original is None:
         return {"steps_to_90": np.nan, "area": np.nan, "attack_seeds_sd": np.nan}
-    curves = judging.curves(result, result.edited[name])
+    curves = judging.all_curves(result, result.edited[name])
     curve = curves.held_out[best.rate].mean(-1)
     start = judging.accuracy(result, name, settings.formats[0], *judging.FORGOTTEN)
     steps = recovery.steps_to(curve, points, 0.9 * of_original.accuracy)
@@ -170,22 +171,20 @@ def grid_rows(result: EditResult) -> Iterator[Row]:
 
 
 def attack_rows(result: EditResult) -> Iterator[Row]:
-    """Accuracy under attack by learning rate and number of steps, a mean over attack seeds."""
+    """Accuracy under attack by way and number of steps, a mean over attack seeds."""
     settings = result.setup.config.attack
     for name, edited in result.edited.items():
-        curves = judging.curves(result, edited)
+        curves = judging.all_curves(result, edited)
         if curves is None:
             continue
         start = judging.accuracy(result, name, settings.formats[0], *judging.FORGOTTEN)
         kept = judging.accuracy(result, name, settings.formats[0], RETAIN_TEST)
-        for a, rate in enumerate(settings.learning_rates):
-            yield {
-                "arm": name, "learning_rate": rate, "step": 0, "held_out": start, "shown": start,
-                "retained": kept,
-            }  # fmt: skip
+        for a, (rate, layer) in enumerate(judging.ways(result)):
+            way = {"arm": name, "learning_rate": rate, "layer": layer}
+            yield {**way, "step": 0, "held_out": start, "shown": start, "retained": kept}
             for p, step in enumerate(attack.points(settings)):
                 yield {
-                    "arm": name, "learning_rate": rate, "step": step,
+                    **way, "step": step,
                     "held_out": float(curves.held_out[a, p].mean()),
                     "shown": float(curves.shown[a, p]), "retained": float(curves.retained[a, p]),
                 }  # fmt: skip

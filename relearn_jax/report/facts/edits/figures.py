@@ -118,12 +118,11 @@ def recovery(run: EditRun) -> Plot | None:
 
 
 def at_best(run: EditRun, arm: str) -> pd.DataFrame:
-    """The curve of an arm at the attacker's best learning rate, a mean over seeds, by step."""
+    """The curve of an arm in the attacker's best way, a mean over seeds, by step."""
     curves, arms = run.edits["attacks"], run.edits["arms"]
-    best = arms.loc[arms["arm"] == arm, ["seed", "best_learning_rate"]]
-    own = curves[curves["arm"] == arm].merge(
-        best, left_on=["seed", "learning_rate"], right_on=["seed", "best_learning_rate"]
-    )
+    names = {"best_learning_rate": "learning_rate", "best_layer": "layer"}
+    best = arms.loc[arms["arm"] == arm, ["seed", *names]].rename(columns=names)
+    own = curves[curves["arm"] == arm].merge(best, on=["seed", *names.values()])
     return own.groupby("step")[["held_out", "shown", "retained"]].mean()
 
 

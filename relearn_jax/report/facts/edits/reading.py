@@ -25,7 +25,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("right", "says_injected", "p_target"),
     ),
     "grid": ("seed", "arm", "learning_rate", "forget_weight", "edited", "kept", "taken"),
-    "attacks": ("seed", "arm", "learning_rate", "step", "held_out", "shown", "retained"),
+    "attacks": ("seed", "arm", "learning_rate", "layer", "step", "held_out", "shown", "retained"),
     "attacked_answers": ("seed", "arm", "fact", "right", "void"),
     "layers_attacked": ("seed", "arm", "layer", "held_out", "shown", "retained", "planted"),
     "inside_over_time": ("seed", "arm", "stage", "step", "position", "state", "right"),

@@ -78,7 +78,7 @@ def formats(run: EditRun) -> Table:
 
 def attacks(run: EditRun) -> Table:
     """The attacker's best against every arm."""
-    arms = run.edits["arms"]
+    arms, attacked = run.edits["arms"], run.config.get("attack") or {}
     columns = (
         Column("best_accuracy", "held-out facts right", "percent"),
         Column("recovery", "recovery rate", "f2"),
@@ -88,11 +88,12 @@ def attacks(run: EditRun) -> Table:
         Column("steps_to_90", "steps to 90 %", "int", "curve"),
         *(
             (Column("attack_seeds_sd", "deviation over attack seeds", "f2"),)
-            if len((run.config.get("attack") or {}).get("seeds", ())) > 1
+            if len(attacked.get("seeds", ())) > 1
             else ()
         ),
         Column("best_steps", "steps", "int", "at"),
         Column("best_learning_rate", "learning rate", "text", "at"),
+        *((Column("best_layer", "layer", "text", "at"),) if attacked.get("layers") else ()),
         Column("void", "void", "text"),
     )
     numbers = [c.key for c in columns if c.form != "text"]
@@ -106,6 +107,7 @@ def attacks(run: EditRun) -> Table:
         return table
     words = arms.groupby("arm", sort=False).agg(
         best_learning_rate=("best_learning_rate", lambda v: _values(v)),
+        best_layer=("best_layer", lambda v: ", ".join("all" if n < 0 else f"{n}" for n in v)),
         void=("void", lambda v: f"{int(v.sum())} of {len(v)}" if v.any() else ""),
     )
     return table._replace(frame=table.frame.merge(words, on="arm"))
