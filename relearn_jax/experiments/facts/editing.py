@@ -25,6 +25,7 @@ from relearn_jax.experiments.facts.edits import (
     arms,
     asked,
     attack,
+    exporting,
     inside,
     judging,
     oracle,
@@ -326,7 +327,7 @@ EXPERIMENT = Experiment(
     tables=tables.write,
     manifest=results.manifest,
     headline=judging.headline,
-    exported=results.exported,
+    exported=exporting.exported,
     memory_remedy=(
         "Give fewer edit.learning_rates and edit.forget_weights, or fewer attack.learning_rates "
         "and attack.seeds, which are computed side by side; lower edit.batch_size, "

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerFast
+
 from relearn_jax.config import Facts, Localization
 from relearn_jax.data.facts import reading
 from relearn_jax.data.facts.prompts import Prompts
@@ -69,11 +71,16 @@ def read_facts(config: Localization, base: Path) -> dict[int, FactData]:
     """The facts of every seed; each seed has its own world, over one vocabulary."""
     if config.taught:
         return {seed: reading.read(world_of(config, seed), base) for seed in config.seeds}
+    data = reading.read(config.facts, base, tokenizer_of(config))
+    return dict.fromkeys(config.seeds, data)
+
+
+def tokenizer_of(config: Localization) -> PreTrainedTokenizerFast:
+    """The tokenizer of a pretrained decoder, or the one that the config names."""
     source = config.model.tokenizer
     if not source:
         source = str(checkpoint.locate(config.model.source, config.model.revision))
-    tokenizer = load_tokenizer(source, words=False)
-    return dict.fromkeys(config.seeds, reading.read(config.facts, base, tokenizer))
+    return load_tokenizer(source, words=False)
 
 
 def world_of(config: Localization, seed: int) -> Facts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -486,8 +487,18 @@ def test_an_attack_can_teach_the_injected_answers(ready):
             assert (taught == own).any() == (labels == "right")
 
 
+def decoder(source):
+    """The parameters of a folder, or of random weights, by path."""
+    from relearn_jax.models import checkpoint, paths
+
+    name, settings = source if isinstance(source, tuple) else (source, {})
+    opened = checkpoint.open_checkpoint(name, settings=settings)
+    model = checkpoint.describe(opened, "language-model")
+    return paths.flatten(checkpoint.load(opened, model, jax.random.key(0))[0])
+
+
 @pytest.mark.slow
-def test_real_facts_of_a_real_tokenizer_are_edited(tmp_path, shared):
+def test_real_facts_of_a_real_tokenizer_are_edited(tmp_path, shared, capsys):
     """A random GPT-2 knows none of them; edits, attacks and the page are there all the same."""
     config = {
         "experiment": "editing", "name": "counterfact", "gates": "report",
@@ -525,6 +536,27 @@ def test_real_facts_of_a_real_tokenizer_are_edited(tmp_path, shared):
     assert arms.text["original"] == pytest.approx(np.log(50257), abs=0.5)
     asked = table(tmp_path / "run", "questions").groupby("arm").asked.sum()
     assert (asked == arms.questions_asked[asked.index]).all()
+    # An edit of a decoder that was read, and not taught, is exported with what it left alone.
+    options = ["--stage=edit", "--arm=noising", "--to", str(tmp_path / "hf")]
+    assert cli.main(["export", str(tmp_path / "run"), *options]) == 0
+    loaded, base = (
+        decoder(source)
+        for source in (str(tmp_path / "hf"), ("random", config["model"]["settings"]))
+    )
+    layers = dict(results.read_layers(tmp_path / "run", edit_stage(0, "noising")))
+    rows = params(tmp_path / "run", edit_stage(0, "noising"))
+    for path, leaf in base.items():
+        expected = np.array(leaf)
+        if path in layers:
+            expected[list(layers[path])] = rows[path]
+        np.testing.assert_array_equal(loaded[path], expected)
+    manifest = runs.read_json(tmp_path / "run/manifest.json")
+    manifest["model"]["sha256"] = "0" * 64
+    (tmp_path / "run/manifest.json").write_text(json.dumps(manifest))
+    capsys.readouterr()
+    options[-1] = str(tmp_path / "other")
+    assert cli.main(["export", str(tmp_path / "run"), *options]) == 2
+    assert "not the weights that the run edited" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

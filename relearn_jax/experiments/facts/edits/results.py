@@ -6,15 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from relearn_jax import runs
-from relearn_jax.config import Editing
-from relearn_jax.data.facts import reading
-from relearn_jax.errors import UserError
 from relearn_jax.evaluation.facts import Answers
-from relearn_jax.experiments.experiment import Exported, StageName
 from relearn_jax.experiments.facts import provenance
 from relearn_jax.experiments.facts import results as localized
 from relearn_jax.experiments.facts import stages as names
@@ -24,11 +19,9 @@ from relearn_jax.experiments.facts.edits.asked import Asked
 from relearn_jax.experiments.facts.edits.inside import READINGS
 from relearn_jax.experiments.facts.edits.setup import EditSetup
 from relearn_jax.experiments.facts.edits.weight_masks import Zeroed
-from relearn_jax.experiments.facts.setup import open_decoder, world_of
 from relearn_jax.localize import selection
 from relearn_jax.localize.carriers import Carriers
 from relearn_jax.localize.selection import Space
-from relearn_jax.models import overlay, paths
 from relearn_jax.models.overlay import Layers
 from relearn_jax.parallel import mesh as meshes_of
 
@@ -200,37 +193,3 @@ def manifest(setup: EditSetup, out: Path) -> dict[str, Any]:
             for result in results(setup, out)
         },
     }  # fmt: skip
-
-
-def exported(config: Editing, run: Path, name: StageName) -> Exported:
-    """An edited decoder.
-
-    Raises:
-      UserError: there is no such stage, or the stage has no parameters.
-    """
-    if name.group is not None:
-        raise UserError(f"{run}: an editing run has no groups; leave out --group")
-    seed = config.seeds[0] if name.seed is None else name.seed
-    kept = [
-        folder.name
-        for folder in sorted((run / "stages").glob("*"))
-        if runs.has_arrays(run, folder.name, "params")
-    ]
-    folder = name.stage
-    if folder not in kept:
-        folder = names.edit_stage(seed, name.arm) if name.arm else names.stage(seed, name.stage)
-    if folder not in kept:
-        raise UserError(
-            f"{run} has no parameters of a stage {folder}; it has {', '.join(kept) or 'none yet'}"
-        )
-    if not config.taught:
-        raise UserError(f"{run}: export of edited pretrained models is not supported yet")
-    seed = int(folder.split("-")[0].removeprefix("seed"))
-    data = reading.read(world_of(config.localization, seed), run)
-    decoder = open_decoder(config.localization, data)
-    leaves = runs.arrays_of(run, folder, "params")
-    params = paths.unflatten(leaves)
-    if folder.startswith(names.edit_stage(seed, "")):
-        before = paths.unflatten(runs.arrays_of(run, names.stage(seed, names.MODEL), "params"))
-        params = jax.tree.map(np.asarray, overlay.filled(read_layers(run, folder), before, leaves))
-    return Exported(decoder.model, params, decoder.checkpoint.settings, data.tokenizer)
