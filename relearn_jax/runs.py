@@ -27,7 +27,7 @@ from relearn_jax.config import Config
 from relearn_jax.errors import UserError
 
 PyTree = Any
-CODE = 6
+CODE = 7
 """Version of the code, raised whenever a change alters the result of a stage."""
 FORMAT = 3
 """Format of the manifest and the tables; raised whenever reports must read them differently."""

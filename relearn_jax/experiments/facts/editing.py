@@ -207,7 +207,8 @@ def _measured(
     if setup.questions is not None:
         right = asked.right_choices(setup.model, params, setup.questions)
         questions = {"questions": {"right": right}}
-    read = inside.read(setup, seed, states, {"own": own, "original": original.probes})
+    cells = (own, states), (original.probes, states), (own, original.states)
+    read = inside.read(setup, seed, dict(zip(inside.READINGS, cells, strict=True)))
     return {
         "answers": asked.answered(setup.model, params, setup.asked[seed])._asdict(),
         "inside": {

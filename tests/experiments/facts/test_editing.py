@@ -681,6 +681,29 @@ def test_probes_read_attacked_models_as_they_read_edited_ones(finished, ready):
     assert read.right.between(0, 1).all()
 
 
+def test_probes_of_both_models_read_both(finished, ready):
+    """Of the original all readings are one; an edited model's own probe reads the original too."""
+    from relearn_jax.experiments.facts.edits import inside
+    from relearn_jax.models import paths
+
+    (result,) = results.results(ready, finished)
+    own, original, back = (result.edited["original"].right[name] for name in inside.READINGS)
+    np.testing.assert_array_equal(own, original)
+    np.testing.assert_array_equal(own, back)
+    leaves = params(finished, stage(0, MODEL))
+    before = paths.unflatten(leaves)
+    rows = params(finished, edit_stage(0, "planted"))
+    edited = {**leaves, **{path: leaves[path].copy() for path in rows}}
+    for path, row in rows.items():
+        edited[path][1:2] = row
+    fits = inside.fitted(ready, 0, inside.states(ready, 0, paths.unflatten(edited)))
+    np.testing.assert_array_equal(
+        result.edited["planted"].right["back"], inside.right_by(ready, 0, before, fits)
+    )
+    assert set(table(finished, "inside").probe) == set(inside.READINGS)
+    assert "probe of the edited model" in (finished / "report.html").read_text()
+
+
 def test_lineage_compares_every_edit_and_attack_with_the_original(finished):
     lines = table(finished, "lineage").set_index(["arm", "stage"])
     assert ("original", "edit") not in lines.index

@@ -25,8 +25,9 @@ from relearn_jax.localize.probes import POSITIONS, stream
 
 PyTree = Any
 BATCH = 128
-READINGS = ("own", "original")
-"""The model that a probe was fitted on: the one it reads, or the original."""
+READINGS = ("own", "original", "back")
+"""A probe that was fitted on this model or on the original, and reads this model; or a probe that
+was fitted on this model and reads the original."""
 
 
 class States(NamedTuple):
@@ -36,11 +37,15 @@ class States(NamedTuple):
     forgotten: Mapping[str, Float[np.ndarray, "L1 F D"]]
 
 
+Fits = Mapping[str, Probe]
+"""Probes by position."""
+
+
 class Inside(NamedTuple):
     """What probes read off the states between blocks; [positions, L1, F], booleans."""
 
     right: dict[str, np.ndarray]
-    """By the model that the probe was fitted on: whether it reads the right answer."""
+    """By `READINGS`: whether the probe reads the right answer."""
     injected: dict[str, np.ndarray]
     """Whether it reads the injected answer."""
 
@@ -59,7 +64,7 @@ def _states(setup: EditSetup, params: PyTree, prompts: Prompts) -> dict[str, np.
     }
 
 
-def fitted(setup: EditSetup, seed: int, of_model: States) -> dict[str, Probe]:
+def fitted(setup: EditSetup, seed: int, of_model: States) -> Fits:
     """Probes of the answer on every state, fitted to the retained facts of a model."""
     prompts = _prompts(setup, seed, True)
     words, y = np.unique(prompts.target, return_inverse=True)
@@ -68,23 +73,20 @@ def fitted(setup: EditSetup, seed: int, of_model: States) -> dict[str, Probe]:
     }
 
 
-def read(
-    setup: EditSetup, seed: int, of_model: States, fits: Mapping[str, Mapping[str, Probe]]
-) -> Inside:
+def read(setup: EditSetup, seed: int, cells: Mapping[str, tuple[Fits, States]]) -> Inside:
     """What probes read about the forgotten facts.
 
     Args:
       setup, seed: of the run.
-      of_model: states of the model that is read.
-      fits: by `READINGS`, probes by position.
+      cells: by `READINGS`, probes by position and the states that they read.
     """
     words = np.unique(_prompts(setup, seed, True).target)
     forgotten = _prompts(setup, seed, False)
     right, injected = {}, {}
-    for name, by_position in fits.items():
+    for name, (fits, of_model) in cells.items():
         says = np.stack(
             [
-                words[_classes(by_position[position], of_model.forgotten[position])]
+                words[_classes(fits[position], of_model.forgotten[position])]
                 for position in POSITIONS
             ]
         )
@@ -93,9 +95,7 @@ def read(
     return Inside(right, injected)
 
 
-def right_by(
-    setup: EditSetup, seed: int, params: PyTree, fits: Mapping[str, Probe]
-) -> Bool[np.ndarray, "2 L1 F"]:
+def right_by(setup: EditSetup, seed: int, params: PyTree, fits: Fits) -> Bool[np.ndarray, "2 L1 F"]:
     """Whether probes by position read the right answer to each forgotten fact off a model."""
     words = np.unique(_prompts(setup, seed, True).target)
     forgotten = _prompts(setup, seed, False)

@@ -35,7 +35,7 @@ class Edited(NamedTuple):
     record: Mapping[str, Any]
     answers: Answers
     right: Mapping[str, np.ndarray]
-    """By the model that a probe was fitted on: whether it reads the right answer, [2, L1, F]."""
+    """By `READINGS`: whether the probe reads the right answer, [2, L1, F]."""
     injected: Mapping[str, np.ndarray]
     over_time: np.ndarray | None
     """What the original's probes read during the edit, [P, 2, L1, F]; None without training."""

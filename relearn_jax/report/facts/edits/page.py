@@ -246,7 +246,8 @@ def depth(run: EditRun, results: Tables) -> Drawn:
         "probes under attack (tables/inside_over_time.parquet)",
     )
     parts.append(timed)
-    return "".join(t for t, _ in parts), tuple(p for _, plots in parts for p in plots)
+    body = "".join(t for t, _ in parts) + table(results["crossed"])
+    return body, tuple(p for _, plots in parts for p in plots)
 
 
 def taken_over(run: EditRun, results: Tables) -> Drawn:
@@ -358,7 +359,7 @@ SECTIONS = (
     Section(
         "verdict", "Verdict", verdict, lambda run: (tables.verdicts(run), tables.calibration(run))
     ),
-    Section("inside", "What is left inside", depth),
+    Section("inside", "What is left inside", depth, lambda run: (tables.crossed(run),)),
     Section("carriers", "Who carries the facts", taken_over, lambda run: (tables.lineage(run),)),
     Section(
         "weights", "Which weights hold the facts", masks.section, lambda run: (masks.rows(run),)

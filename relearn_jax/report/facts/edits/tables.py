@@ -6,10 +6,7 @@ import numpy as np
 import pandas as pd
 
 from relearn_jax.report.facts.edits.reading import EditRun
-from relearn_jax.report.facts.edits.words import (
-    arm_label,
-    format_label,
-)
+from relearn_jax.report.facts.edits.words import ORIGINAL, arm_label, format_label
 from relearn_jax.report.tables import Column, Table, averaged
 
 ARM = Column("arm", "arm", "text", words=arm_label)
@@ -155,6 +152,33 @@ def settings(run: EditRun) -> Table:
         for arm, own in arms.groupby("arm", sort=False)
     )
     return table._replace(frame=table.frame.merge(words, on="arm"))
+
+
+def crossed(run: EditRun) -> Table:
+    """Probes of the model before the edit and of the edited one, each on the states of both."""
+    frame = run.edits["inside"]
+    frame = frame[frame["position"] == "subject"] if len(frame) else frame
+    caption = "Forgotten facts that probes read at the subject's end"
+    columns = (
+        Column("before", "before", "percent", "probe of the model before, reads"),
+        Column("original", "after", "percent", "probe of the model before, reads"),
+        Column("own", "after", "percent", "probe of the edited model, reads"),
+        Column("back", "before", "percent", "probe of the edited model, reads"),
+    )
+    values = pd.DataFrame()
+    if len(frame):
+        before = frame[(frame["arm"] == ORIGINAL) & (frame["probe"] == "original")]
+        state = int(before.groupby("state")["right"].mean().idxmax())
+        caption += f", off state {state}, where the probe of the model before reads most"
+        at = frame[frame["state"] == state]
+        values = at.pivot_table(
+            index=["seed", "arm"], columns="probe", values="right", sort=False
+        ).reset_index()
+        values["before"] = values["seed"].map(
+            before[before["state"] == state].set_index("seed")["right"]
+        )
+    values = values.reindex(columns=["seed", "arm", *(c.key for c in columns)])
+    return averaged("crossed", caption, values, (ARM,), columns, ("tables/inside.csv",))
 
 
 def lineage(run: EditRun) -> Table:
