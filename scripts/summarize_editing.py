@@ -22,7 +22,7 @@ from relearn_jax.report.facts.edits.words import ORIGINAL, arm_label, format_lab
 FORGOTTEN = ("forget", "held_out")
 NAMES = (
     *("gates", "verdicts", "arms", "answers", "attacks", "inside", "inside_over_time"),
-    *("carriers", "lineage"),
+    *("carriers", "lineage", "weight_masks"),
 )
 LATE, EARLY = "masked", "planted"
 
@@ -197,6 +197,26 @@ def hypotheses(frames: dict[str, pd.DataFrame]) -> str:
     return markdown({name: {"measured": value} for name, value in rows.items()}, "hypothesis")
 
 
+def masks(frames: dict[str, pd.DataFrame]) -> str:
+    """Forgotten and retained facts by the number of weights that are 0."""
+    frame, rows = frames["weight_masks"], {}
+
+    def share(row: dict, name: str) -> str:
+        return f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
+
+    for row in frame.to_dict("records"):
+        words = arm_label(row["arm"]) + (", random weights" if row["chosen_by"] == "random" else "")
+        rows[f"{words}, {row['zeroed']:,}"] = {
+            "forgotten facts still right": share(row, "still"),
+            "in the worst format": share(row, "leak"),
+            "retained facts kept": share(row, "kept"),
+            "in their worst format": share(row, "kept_elsewhere"),
+            "text": f"{row['text_rise']:+.3f}",
+            "weights in planted layers": f"{row['planted']:.2f}",
+        }
+    return markdown(rows, "weights set to 0")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run directory")
@@ -211,6 +231,7 @@ def main() -> None:
         "Probes": inside(own),
         "Layers": carriers(own),
         "Neurons": lineage(own),
+        **({"Weight masks": masks(frames)} if len(frames["weight_masks"]) else {}),
         "Hypotheses": hypotheses(frames),
     }
     for heading, text in parts.items():

@@ -102,8 +102,10 @@ def _of_seed(run: Run, seed: int, decoder: Decoder) -> None:
         keys[arm.name] = _edited(run, seed, arm, computed, keys, original)
     choices = arms.choices(run.setup.config, run.setup.model, chosen, seed)
     for name in run.setup.config.weight_masks.arms:
-        if name in choices:
-            _weight_mask(run, seed, name, choices[name], original)
+        if name not in choices:
+            run.trainer.watch.say(f"seed {seed}: {name} chose nothing, so it has no weight mask")
+            continue
+        _weight_mask(run, seed, name, choices[name], original)
     for arm in computed:
         _attacked(run, seed, arm, keys[arm.name], original)
 
