@@ -282,7 +282,7 @@ def test_a_second_start_computes_nothing(finished, tmp_path, monkeypatch):
 
 
 def test_stages_repeat_to_the_bit(finished, capsys):
-    for name in (edit_stage(0, "sham"), attack_stage(0, "planted")):
+    for name in (edit_stage(0, "sham"), mask_stage(0, "planted"), attack_stage(0, "planted")):
         assert cli.main(["verify", str(finished), "--stage", name]) == 0
         assert f"{name} " in capsys.readouterr().out
 
@@ -292,7 +292,7 @@ def test_one_device_equals_eight(finished, tmp_path):
     """Grids lie along sets, rows along data; answers agree, and probabilities within rounding."""
     out = tmp_path / "run"
     shutil.copytree(finished, out)
-    for folder in (out / "stages").glob("seed0-[ea]*-*"):
+    for folder in (out / "stages").glob("seed0-[eaw]*-*"):
         shutil.rmtree(folder)
     spread = ("--parallel.sets=2", "--parallel.data=4")
     assert start(tmp_path, out, *spread) == 0
@@ -301,6 +301,12 @@ def test_one_device_equals_eight(finished, tmp_path):
     }  # fmt: skip
     one, eight = (table(folder, "answers") for folder in (finished, out))
     np.testing.assert_allclose(one.p_target, eight.p_target, rtol=2e-3, atol=1e-5)
+    for name in ("gate", "up", "down"):
+        one, eight = (
+            runs.arrays_of(folder, mask_stage(0, "planted"), "mask") for folder in (finished, out)
+        )
+        path = f"blocks/{name}/kernel"
+        np.testing.assert_allclose(one[path], eight[path], atol=2e-3)
     one, eight = (table(folder, "attacks") for folder in (finished, out))
     pd.testing.assert_frame_equal(one, eight, atol=0.12)
 

@@ -139,10 +139,19 @@ def summary(setup: EditSetup, out: Path | None = None) -> list[str]:
         f"  edit         {len(split.forget)} facts by {edit.forget}, {len(split.retain)} retained, "
         f"{len(split.retain_test)} retained for tests; {edit.steps} steps, {grid} settings for "
         "each arm",
+        *_mask_summary(config),
         *_side_summary(setup),
         f"  attack       relearning of one half by {adapter}, {attack.steps} steps, {attacks} "
         "attackers for each arm",
     ]
+
+
+def _mask_summary(config: Editing) -> list[str]:
+    masks = config.weight_masks
+    if not masks.arms:
+        return []
+    shares = ", ".join(f"{share:.1%}" for share in masks.zeroed)
+    return [f"  masks        of {', '.join(masks.arms)}; {masks.steps} steps, {shares} of weights"]
 
 
 def _side_summary(setup: EditSetup) -> list[str]:
