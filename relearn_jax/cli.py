@@ -35,8 +35,8 @@ def parser() -> argparse.ArgumentParser:
         "dose", help="only prune, with other shares of neurons too, and do not retrain"
     )
     for command, default in ((run, "runs/NAME"), (dose, "runs/NAME-dose")):
-        command.add_argument("config", type=Path)
-        command.add_argument("--out", type=Path, help=f"run directory (default: {default})")
+        command.add_argument("config", type=local_path)
+        command.add_argument("--out", type=local_path, help=f"run directory (default: {default})")
         command.add_argument(
             "--dry-run", action="store_true", help="say what would be done, and stop"
         )
@@ -53,20 +53,20 @@ def parser() -> argparse.ArgumentParser:
         command.epilog = "Any other --a.b=c sets one value of the config."
 
     report = commands.add_parser("report", help="make the report of a run again")
-    report.add_argument("run", type=Path)
+    report.add_argument("run", type=local_path)
 
     export = commands.add_parser("export", help="write a stage as a Hugging Face folder")
-    export.add_argument("run", type=Path)
+    export.add_argument("run", type=local_path)
     export.add_argument(
         "--stage", required=True, help="base, pruned, round1 or, of a localization, model"
     )
-    export.add_argument("--to", type=Path, required=True)
+    export.add_argument("--to", type=local_path, required=True)
     export.add_argument("--seed", type=int, help="default: the first")
     export.add_argument("--arm", help="an arm of a relearning run (default: concept)")
     export.add_argument("--group", help="such as LOC-0.5-free, where a relearning run has several")
 
     verify = commands.add_parser("verify", help="do a stage of a run again and compare its digests")
-    verify.add_argument("run", type=Path)
+    verify.add_argument("run", type=local_path)
     verify.add_argument(
         "--stage", help="a folder of RUN/stages (default: the first, a whole training)"
     )
@@ -75,10 +75,27 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def local_path(text: str) -> Path:
+    """A path of this machine; `~` is the home folder.
+
+    Raises:
+      UserError: it is the address of a bucket, or there is no such home folder.
+    """
+    if "://" in text:
+        raise UserError(
+            f"{text} is an address; runs are read and written in folders. Mount the bucket, by "
+            "gcsfuse or mount-s3, and give the folder that it is mounted on."
+        )
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{text}: the home folder is not known; give the whole path") from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0 on success, 2 for a UserError, 143 or 130 for a stopped run."""
-    options, rest = parser().parse_known_args(arguments)
     try:
+        options, rest = parser().parse_known_args(arguments)
         if rest and (
             options.command not in ("run", "dose") or not all(r.startswith("--") for r in rest)
         ):
@@ -138,7 +155,7 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> None:
     if alone:
         config = _without_retraining(config)
     named = (config.out or f"runs/{config.name}") + ("-dose" if alone else "")
-    out = options.out or Path(named)
+    out = options.out or local_path(named)
     driver.run(config, options.config.resolve().parent, out, options.dry_run, options.reuse)
 
 
@@ -162,11 +179,30 @@ def _keep_programs() -> None:
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    if jax.default_backend() == "cpu" and jax.local_device_count() > 1:
+    try:
+        several = jax.default_backend() == "cpu" and jax.local_device_count() > 1
+    except (RuntimeError, AssertionError) as error:
+        from relearn_jax import doctor
+
+        backend, lines = doctor.devices()
+        named = os.environ.get("JAX_PLATFORMS", "")
+        advice = (*lines, *doctor.hints(backend, doctor.plugins(), named))
+        raise UserError("; ".join(advice)) from error
+    home = _cache_folder()
+    if several or home is None:
         return
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     jax.config.update("jax_compilation_cache_dir", str(home / "relearn_jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _cache_folder() -> Path | None:
+    """The user's cache folder; None for a user without a home folder."""
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        return None
 
 
 def _keep_memory() -> None:

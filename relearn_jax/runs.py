@@ -8,18 +8,24 @@ stage. Its key is a hash of everything that it was made from.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
+import fcntl
+import functools
 import hashlib
 import json
 import os
 import re
 import shutil
+import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from relearn_jax import loading
@@ -44,6 +50,8 @@ INCIDENTAL = (
 """Settings that do not affect stages, so that a run may be continued on other devices."""
 PARTIAL = ".{}.partial"
 """Name of a file or a stage until it is complete."""
+LOCK = ".lock"
+"""Name of the file that says which process holds a run directory."""
 
 
 def check_run(out: Path, config: Config, reuse: bool) -> None:
@@ -53,7 +61,7 @@ def check_run(out: Path, config: Config, reuse: bool) -> None:
       UserError: the directory holds other files, or a run of another config (unless `reuse`, which
         keeps the stages that the new config does not change).
     """
-    begun = PARTIAL.format("config.yaml")
+    begun = {PARTIAL.format("config.yaml"), LOCK}
     if (out / "config.yaml").is_file():
         changed = _changed(out, config)
         if changed and not reuse:
@@ -62,10 +70,44 @@ def check_run(out: Path, config: Config, reuse: bool) -> None:
                 "Give another --out, or --reuse to continue here and keep the stages that "
                 "do not depend on the change."
             )
-    elif out.is_dir() and any(path.name != begun for path in out.iterdir()):
+    elif out.is_dir() and any(path.name not in begun for path in out.iterdir()):
         raise UserError(f"{out} is not empty and is no run directory; give another --out")
     elif out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; give another --out")
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold a run directory, so that no other process writes there.
+
+    The lock is the kernel's: a process that dies gives it up. A file system without locks is used
+    as it is.
+
+    Raises:
+      UserError: another process holds the directory. Nothing has been changed.
+    """
+    with disk(out):
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / LOCK).open("a+", encoding="utf-8")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UserError(
+                f"{out} is in use by {holder}. Wait until it ends, or give another --out."
+            ) from error
+        except OSError:
+            pass
+        since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 def _changed(out: Path, config: Config) -> list[str]:
@@ -74,7 +116,14 @@ def _changed(out: Path, config: Config) -> list[str]:
 
 
 def _saved(out: Path) -> Any:
-    return yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+    path = out / "config.yaml"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: {error}. {AGAIN}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is damaged: it holds no settings. {AGAIN}")
+    return values
 
 
 def config_of(out: Path) -> Config:
@@ -139,9 +188,19 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
+AGAIN = "Restore it, or move it away and give the command of the run again."
+
+
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text())
+    """Read a JSON file.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}. {AGAIN}") from error
 
 
 def stage_folder(out: Path, name: str) -> Path:
@@ -155,12 +214,42 @@ def record_file(out: Path, name: str) -> Path:
 
 
 def finished(out: Path, name: str, key: str) -> dict[str, Any] | None:
-    """The record of a finished stage with that key, or None."""
+    """The record of a finished stage with that key, or None.
+
+    A damaged stage is not finished: its record cannot be read, or a file that it still has does not
+    have the SHA-256 of the record.
+    """
     record = record_file(out, name)
     if not record.is_file():
         return None
-    value = read_json(record)
-    return value if value["key"] == key else None
+    try:
+        value = read_json(record)
+        held, digests = value["key"], value["sha256"]
+    except (UserError, KeyError, TypeError):
+        return _damaged(record)
+    if held != key:
+        return None
+    for file, digest in digests.items():
+        path = array_file(out, name, file)
+        if path.is_file() and _digest(path, *_state(path)) != digest:
+            return _damaged(path)
+    return value
+
+
+def _damaged(path: Path) -> None:
+    """Say that a stage is computed again."""
+    print(f"{path} is damaged; its stage is computed again", file=sys.stderr, flush=True)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file, computed once for each state of it."""
+    return sha256(path)
 
 
 def save_stage(
@@ -222,8 +311,19 @@ def array_file(out: Path, name: str, file: str) -> Path:
 
 
 def arrays_of(out: Path, name: str, file: str) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file of a stage."""
-    return load_file(array_file(out, name, file))
+    """The arrays of a safetensors file of a stage.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = array_file(out, name, file)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(
+            f"{path} is damaged ({error}); give the command of the run again, which computes the "
+            "stage again"
+        ) from error
 
 
 def has_arrays(out: Path, name: str, file: str) -> bool:
@@ -244,11 +344,18 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def filter_lines(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Keep the JSON lines for which `keep` is true; drop the others, and a truncated line."""
+    """Keep the JSON lines for which `keep` is true; drop the others, and damaged lines."""
     if not path.is_file():
         return
-    lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and keep(json.loads(line))]
+
+    def kept_line(line: str) -> bool:
+        try:
+            return line.endswith("\n") and keep(json.loads(line))
+        except ValueError:
+            return False
+
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if kept_line(line)]
     if len(kept) < len(lines):
         with disk(path):
             write_text(path, "".join(kept))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -138,3 +141,42 @@ def test_dose_is_refused_for_a_localization_and_has_a_folder_of_its_own(
     assert (dose.retrain.rounds, dose.retrain.epochs, dose.expected_minutes) == (0, 5, None)
     assert (str(dose_out), str(out)) == ("runs/words-dose", "runs/words")
     assert whole.retrain.rounds == 4
+
+
+@pytest.mark.parametrize("command", ["run c.yaml --out", "report", "export r --stage=base --to"])
+def test_addresses_of_buckets_are_refused_at_once(command, capsys):
+    assert cli.main([*command.split(), "gs://bucket/run"]) == 2
+    said = capsys.readouterr().err
+    assert "gs://bucket/run is an address" in said
+    assert "Mount the bucket" in said
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.local_path("~/runs/a b") == tmp_path / "runs/a b"
+    assert cli.main(["report", "~/no run"]) == 2
+    assert str(tmp_path / "no run") in capsys.readouterr().err
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cli._cache_folder() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert cli._cache_folder() == Path("/cache")
+
+
+def test_an_absent_platform_is_one_sentence(tmp_path):
+    """In a process of its own, as a backend is chosen once."""
+    (tmp_path / "c.yaml").write_text("name: x\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "relearn_jax", "run", "c.yaml", "--dry-run"],
+        cwd=tmp_path, env={**os.environ, "JAX_PLATFORMS": "cuda"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert "JAX_PLATFORMS=cuda is set; unset it" in ended.stderr

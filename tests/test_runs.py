@@ -132,3 +132,73 @@ def test_a_start_that_was_killed_at_any_moment_can_be_given_again(tmp_path):
         runs.open_run(out, Relearning())
         assert sorted(path.name for path in out.iterdir()) == ["config.yaml", "stages"]
         assert runs.config_of(out) == Relearning()
+
+
+def test_a_damaged_stage_is_computed_again_and_named(run, capsys):
+    """By a wrong byte, a cut file, an empty record; a file that was dropped is no damage."""
+    for damage in ("byte", "cut", "record"):
+        save(run)
+        folder = run / "stages/s"
+        path = folder / ("stage.json" if damage == "record" else "x.safetensors")
+        data = path.read_bytes()
+        path.write_bytes({"byte": data[:-1] + b"\xff", "cut": data[:-4], "record": b""}[damage])
+        assert runs.finished(run, "s", "k") is None
+        assert f"{path} is damaged" in capsys.readouterr().err
+    save(run)
+    runs.drop_arrays(run, ["s"], "x")
+    assert runs.finished(run, "s", "k")["a"] == 1
+
+
+def test_damaged_files_that_cannot_be_made_again_are_named(run):
+    save(run)
+    path = run / "stages/s/x.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(UserError, match=r"x\.safetensors is damaged"):
+        runs.arrays_of(run, "s", "x")
+    for name, text in (("manifest.json", ""), ("manifest.json", "{"), ("manifest.json", "\0")):
+        (run / name).write_text(text)
+        with pytest.raises(UserError, match=r"manifest\.json is damaged"):
+            runs.read_json(run / name)
+    for text in ("", "a: [", "- 1"):
+        (run / "config.yaml").write_text(text)
+        with pytest.raises(UserError, match=r"config\.yaml is damaged"):
+            runs.config_of(run)
+
+
+def test_damaged_log_lines_are_dropped(run):
+    log = run / "metrics.jsonl"
+    log.write_bytes(b'{"a": 1}\n{"a": \n\xff\xfe\n{"a": 2}\n{"a": 3')
+    runs.filter_lines(log, lambda line: True)
+    assert log.read_text() == '{"a": 1}\n{"a": 2}\n'
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from relearn_jax import runs
+with runs.locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_directory_is_held_by_one_process_until_it_dies(run):
+    before = sorted(p.name for p in run.iterdir())
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "held\n"
+        with (
+            pytest.raises(UserError, match=rf"in use by process {process.pid} on .* since 2"),
+            runs.locked(run),
+        ):
+            pass
+        assert sorted(p.name for p in run.iterdir()) == sorted([*before, runs.LOCK])
+    finally:
+        process.kill()
+        process.wait()
+    with runs.locked(run):
+        assert f"process {os.getpid()}" in (run / runs.LOCK).read_text()
+    with runs.locked(run):
+        pass

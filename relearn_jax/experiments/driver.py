@@ -5,6 +5,7 @@ It shows a summary before a run starts, and progress while it lasts; at the end 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
@@ -45,20 +46,22 @@ def run(
     if dry:
         environment.say("\n".join(experiment.plan(setup)))
         return None
-    hosts.once(lambda: runs.open_run(out, config), "run opened")
-    if finished := len(list(out.glob("stages/*/stage.json"))):
-        environment.say(f"  continues    {finished} finished stages, where they still hold")
-    environment.say(f"  run          {out}\n")
-    times = _times(out, began, started, preparing)
-    try:
-        with stopping.on_termination() as stop, memory.reported(experiment.memory_remedy):
-            _compute(experiment, setup, out, stop)
-    except (KeyboardInterrupt, UserError):
-        # SIGTERM writes no report: the time until SIGKILL is for the checkpoint.
-        if hosts.is_writer() and experiment.reportable(setup, out):
-            _leave(experiment, config, setup, out, times)
-        raise
-    hosts.once(lambda: _finish(experiment, config, setup, out, times), "report")
+    with contextlib.ExitStack() as held:
+        hosts.once(lambda: held.enter_context(runs.locked(out)), "run locked")
+        hosts.once(lambda: runs.open_run(out, config), "run opened")
+        if finished := len(list(out.glob("stages/*/stage.json"))):
+            environment.say(f"  continues    {finished} finished stages, where they still hold")
+        environment.say(f"  run          {out}\n")
+        times = _times(out, began, started, preparing)
+        try:
+            with stopping.on_termination() as stop, memory.reported(experiment.memory_remedy):
+                _compute(experiment, setup, out, stop)
+        except (KeyboardInterrupt, UserError):
+            # SIGTERM writes no report: the time until SIGKILL is for the checkpoint.
+            if hosts.is_writer() and experiment.reportable(setup, out):
+                _leave(experiment, config, setup, out, times)
+            raise
+        hosts.once(lambda: _finish(experiment, config, setup, out, times), "report")
     return out
 
 

@@ -261,9 +261,11 @@ def _usable(checkpoint: Checkpoint, model: Model) -> dict[str, Path]:
 
 
 def save(folder: Path, model: Model, params: PyTree, settings: Mapping[str, Any]) -> None:
-    """Write a Hugging Face folder that torch can load: config and safetensors."""
+    """Write a Hugging Face folder that torch can load: config and safetensors in float32."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = dict(settings) | {"architectures": [model.family.architectures[model.task]]}
+    # Otherwise transformers would round the tensors to what the base was stored in.
+    stored = {name: "float32" for name in ("dtype", "torch_dtype") if name in settings}
+    config = dict(settings) | stored | {"architectures": [model.family.architectures[model.task]]}
     if model.task == "token-classification":
         config["id2label"] = {str(i): label for i, label in enumerate(model.labels)}
         config["label2id"] = {label: i for i, label in enumerate(model.labels)}

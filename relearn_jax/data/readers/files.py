@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 from relearn_jax.errors import UserError
@@ -34,18 +35,21 @@ def placed(path: str, base: Path) -> Path:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file without line ends (LF or CRLF) and byte order mark.
+    """The lines of a file without line ends and byte order mark.
 
-    Raises UserError, with the line number, for bytes that are not UTF-8, and for a file of blanks
-    only.
+    The file is UTF-8, or UTF-16 with a mark. Lines end by LF or CRLF or, in a file without any LF,
+    by CR. Raises UserError, with the line number, for other bytes, and for a file of blanks only.
     """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
+        if wide:
+            raise UserError(f"{path}: begins as UTF-16, and is not: {error.reason}.") from error
         line = raw.count(b"\n", 0, error.start) + 1
         raise UserError(
             f"{path}:{line}: not UTF-8 (byte 0x{raw[error.start]:02x}). Convert the file first, "
@@ -53,6 +57,8 @@ def read_lines(path: Path) -> list[str]:
         ) from error
     if not text.strip():
         raise UserError(f"{path}: the file is empty.")
+    if "\n" not in text:
+        return text.split("\r")
     return [line.rstrip("\r") for line in text.split("\n")]
 
 

@@ -136,3 +136,16 @@ def test_missing_files_and_folders_are_told_apart(tmp_path):
         read_conll(Source(kind="conll", path="."), tmp_path)
     with pytest.raises(UserError, match="is empty"):
         read_conll(Source(kind="conll"), tmp_path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_every_line_end_and_mark_reads_alike(tmp_path, end, encoding):
+    text = "Zoë B-PER\nsaw O\n\nOslo B-LOC\n"
+    found = read_text(tmp_path, text.replace("\n", end).encode(encoding))
+    assert found == read_text(tmp_path, text)
+
+
+def test_a_cut_utf16_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"a\.conll: begins as UTF-16, and is not"):
+        read_text(tmp_path, "Oslo B-LOC\n".encode("utf-16")[:-1])

@@ -36,7 +36,8 @@ def counterfact(
     questions_by_id = _questions(questions) if questions else {}
     facts = []
     for place, row in enumerate(rows):
-        if min_probability > 0 and number(row, PROBABILITY) < min_probability:
+        # A probability that is not a number is not at least anything.
+        if min_probability > 0 and not number(row, PROBABILITY) >= min_probability:
             continue
         ident = int(number(row, "prompt_id")) if "prompt_id" in row[1] else place
         facts.append(_fact(row, questions_by_id.get(ident)))

@@ -110,3 +110,13 @@ def write(path, **changes):
 def test_bad_rows_name_file_and_line(tmp_path, changes, match):
     with pytest.raises(UserError, match=match):
         counterfact(write(tmp_path / "a.csv", **changes))
+
+
+def test_what_is_no_probability_passes_no_threshold(tmp_path):
+    rows = [
+        {"prompt": f"{name} speaks", "subject": name, "relation_id": "P1", "target_true": "a",
+         "target_false": "b", "prob_of_correct_answer": p}
+        for name, p in (("X", "0.7"), ("Y", "nan"), ("Z", "0.1"))
+    ]  # fmt: skip
+    pandas.DataFrame(rows).to_csv(tmp_path / "cf.csv", index=False)
+    assert [fact.subject for fact in counterfact(tmp_path / "cf.csv")] == ["X"]
