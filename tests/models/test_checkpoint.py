@@ -128,6 +128,14 @@ def test_a_saved_folder_loads_back_bit_for_bit(golden):
     same_tensors(paths.flatten(params), paths.flatten(again), 0.0)
 
 
+@pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
+def test_a_saved_folder_says_that_it_is_float32(golden, tmp_path, name):
+    """Whatever the base was stored in: transformers would round the weights to it."""
+    ck, model, params = tagger(*golden)
+    checkpoint.save(tmp_path / "saved", model, params, ck.settings | {name: "bfloat16"})
+    assert json.loads((tmp_path / "saved/config.json").read_text())[name] == "float32"
+
+
 def test_a_head_made_for_other_labels_is_not_taken_over(bert):
     folder, config, tensors = bert
     turned = config | {"id2label": {str(i): label for i, label in enumerate(reversed(LABELS))}}
