@@ -27,8 +27,9 @@ def section(run: EditRun, results: dict[str, Table]) -> Drawn:
         return html.absent("weight masks (tables/weight_masks.parquet)"), ()
     caption = (
         "The weights of a choice with the smallest trained masks are set to 0 (lines), or as many "
-        "random ones (dotted). Left: the share of forgotten facts that is still answered right. "
-        "Right: of retained facts. Bars are 95 % intervals of a bootstrap over facts and seeds."
+        "random ones (dotted). Shares of what is answered right before. Left: of forgotten facts, "
+        "beyond the oracle; below 0 the model does worse than one that guesses. Right: of retained "
+        "facts. Bars are 95 % intervals of a bootstrap over facts and seeds."
     )
     body = html.figure(plot, caption, html.data(["tables/weight_masks.csv"], "weight_masks"))
     return body + details("As a table", table(results["weight_masks"])), (plot,)
@@ -60,8 +61,11 @@ def _panel(
             if chosen_by == "trained":
                 ends = (rows[f"{column}_{end}"].to_numpy(float) for end in ("low", "high"))
                 ax.vlines(x, *ends, color=light(colour), linewidth=1, alpha=0.6)
+        counts = sorted(set(frame["zeroed"]))
         ax.set_xscale("log")
-        ax.set_ylim(-0.03, 1.06)
+        ax.set_xticks(counts, [f"{count:,}" for count in counts])
+        ax.set_xticks([], minor=True)
+        ax.set_ylim(min(0.0, frame[column].min()) - 0.03, 1.06)
         ax.set_xlabel("weights set to 0")
         ax.set_ylabel("share still answered right")
         ax.set_title(title)
