@@ -239,8 +239,8 @@ PUBLISHED_TRACING = Localizer(
     scores={
         TRACING: Score(
             1,
-            "causal tracing, as published",
-            "tracing, publ.",
+            "published causal tracing",
+            "publ. tracing",
             "as in the code of Guo et al.: new noise for every pass, one corrupted run, the "
             "probability of the right answers of all prompts, and attention as the sum of its "
             "heads",
@@ -257,8 +257,8 @@ PUBLISHED_ATTRIBUTION = Localizer(
     scores={
         ATTRIBUTION: Score(
             -1,
-            "attribution patching, as published",
-            "AP, publ.",
+            "published attribution patching",
+            "publ. AP",
             "as in the code of Guo et al.: the sum over queries, keys, values and heads of an "
             "attention block, and over input and output of a feed-forward layer",
             "Guo et al. 2025",

@@ -69,7 +69,8 @@ SMALL = {
              "learning_rates": [1.0e-3, 1.0e-2], "random_draws": 1, "forget_weights": [1.0],
              "arms": ["planted", "noising_mlps", "nonlocalized"],
              "controls": ["sham", "retain_only", "oracle", "masked", "sham_scaled"]},
-    "weight_masks": {"arms": ["planted", "noising_mlps"], "steps": 8, "zeroed": [0.01, 0.05, 0.9]},
+    "weight_masks": {"arms": ["planted", "noising_mlps"], "steps": 8, "sparsity": 1.0,
+                     "zeroed": [0.01, 0.05, 0.9]},
     "attack": {"rank": 2, "steps": 3, "batch_size": 4, "scored_steps": [1],
                "learning_rates": [1.0e-3, 1.0e-2], "seeds": [0]},
 }  # fmt: skip
@@ -351,7 +352,8 @@ def test_parts_are_edited_one_after_another(finished, tmp_path, monkeypatch):
         return done
 
     monkeypatch.setattr(rounds, "train", watched)
-    changed = ("--reuse", "--edit.parts=3", "--edit.arms=[planted]", "--edit.controls=[]")
+    only = ("--edit.arms=[planted]", "--edit.controls=[]", "--weight_masks.arms=[]")
+    changed = ("--reuse", "--edit.parts=3", *only)
     with monkeypatch.context() as patch:
         patch.setattr(attack, "run", lambda *a: pytest.skip("edited"))
         with pytest.raises(pytest.skip.Exception):
@@ -637,9 +639,9 @@ def test_a_shared_program_holds_what_was_not_chosen(finished, tmp_path, monkeypa
         shutil.rmtree(run / f"stages/{edit_stage(0, 'planted')}")
         with monkeypatch.context() as patch:
             patch.setattr(attack, "run", lambda *a: pytest.skip("edited"))
-            only = ("--reuse", "--edit.arms=[planted]", "--edit.controls=[]")
+            only = ("--edit.arms=[planted]", "--edit.controls=[]", "--weight_masks.arms=[]")
             with pytest.raises(pytest.skip.Exception):
-                start(tmp_path, run, *only, f"--edit.program={program}")
+                start(tmp_path, run, "--reuse", *only, f"--edit.program={program}")
         leaves = params(run, edit_stage(0, "planted"))
         for path, leaf in params(finished, edit_stage(0, "planted")).items():
             np.testing.assert_allclose(leaves[path], leaf, atol=1e-5)

@@ -18,7 +18,7 @@ from undrawn import undrawn
 from relearn_jax import cli, loading, runs
 from relearn_jax.experiments.facts import localization, setup
 from relearn_jax.experiments.facts.stages import stage
-from relearn_jax.localize.methods import SCORES
+from relearn_jax.localize.methods import LOCALIZERS, SCORES
 from relearn_jax.models import paths
 from relearn_jax.training import loop
 
@@ -114,7 +114,9 @@ def test_the_headline_names_every_method_that_chose(finished):
         numbers = [n for span in spans for n in range(int(span[0]), int(span[-1]) + 1)]
         said_of |= dict.fromkeys(re.split(", | and ", names), numbers)
     chosen = table(finished, "selections").query("chosen and part == 'mlp'")
-    for method, score in SCORES.items():
+    methods = [name for of in ready.config.localize.methods for name in LOCALIZERS[of].scores]
+    for method in methods:
+        score = SCORES[method]
         arm = method if method == "probes" else f"{method}_mlps"
         assert said_of.pop(score.label) == sorted(set(chosen[chosen.method == arm].layer)), method
     assert not said_of
